@@ -1,0 +1,135 @@
+//! [`Event`]: what a guard tells an observer, and the bridge to `tracing`.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::cause::{Cause, Received};
+use crate::policy::Status;
+use crate::signal::Signal;
+
+/// Something that happened on the way out, for [`Builder::observe`](crate::Builder::observe).
+///
+/// `Display` says it in plain words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A guarded signal came.
+    SignalReceived(Received),
+    /// The callback is about to run.
+    CallbackStarted(Cause),
+    /// The callback returned.
+    CallbackFinished {
+        /// How long it ran.
+        elapsed: Duration,
+    },
+    /// The callback panicked.
+    CallbackPanicked {
+        /// How long it ran.
+        elapsed: Duration,
+    },
+    /// The callback had not returned after `callback_timeout`; the process ends with code 101.
+    CallbackTimedOut {
+        /// The time it had.
+        timeout: Duration,
+    },
+    /// The handler that stood before the guard was run, and returned.
+    OldHandlerRun(Signal),
+    /// A repeat of a signal changed nothing: it came too soon after the first, or there was no
+    /// wait for it to end.
+    RepeatAbsorbed(Signal),
+    /// A repeat of a signal ends the wait for the scope.
+    RepeatForces(Signal),
+    /// The scope has not ended in time.
+    GraceOver {
+        /// The time it had.
+        grace: Duration,
+    },
+    /// The process ends by this signal.
+    EndingBySignal(Signal),
+    /// The process ends with this exit code.
+    EndingWithCode(i32),
+}
+
+impl Event {
+    pub(crate) fn ending(status: Status) -> Event {
+        match status {
+            Status::Signal(signal) => Event::EndingBySignal(signal),
+            Status::Code(_) | Status::Failed => Event::EndingWithCode(status.code()),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::SignalReceived(received) => write!(f, "received {received}"),
+            Event::CallbackStarted(cause) => write!(f, "callback started: {cause}"),
+            Event::CallbackFinished { elapsed } => write!(f, "callback finished after {elapsed:?}"),
+            Event::CallbackPanicked { elapsed } => write!(f, "callback panicked after {elapsed:?}"),
+            Event::CallbackTimedOut { timeout } => {
+                write!(f, "callback has not finished within {timeout:?}")
+            }
+            Event::OldHandlerRun(signal) => write!(f, "previous handler of {signal} was run"),
+            Event::RepeatAbsorbed(signal) => write!(f, "{signal} again: nothing changes"),
+            Event::RepeatForces(signal) => write!(f, "{signal} again: no more waiting"),
+            Event::GraceOver { grace } => write!(f, "the scope has not ended within {grace:?}"),
+            Event::EndingBySignal(signal) => write!(f, "process ends by {signal}"),
+            Event::EndingWithCode(code) => write!(f, "process ends with exit code {code}"),
+        }
+    }
+}
+
+type Observe = dyn Fn(&Event) + Send + Sync;
+
+/// Whoever listens to a guard.
+#[derive(Default)]
+pub(crate) struct Observer(pub(crate) Option<Box<Observe>>);
+
+impl Observer {
+    /// Whether anybody listens, so that nothing is built or timed for nobody.
+    pub(crate) fn listens(&self) -> bool {
+        self.0.is_some() || cfg!(feature = "tracing")
+    }
+
+    /// Tells whoever listens. An observer's panic stays in here: it must not stop an exit.
+    pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
+        if !self.listens() {
+            return;
+        }
+        let event = event();
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            #[cfg(feature = "tracing")]
+            trace(&event);
+            if let Some(observe) = &self.0 {
+                observe(&event);
+            }
+        }));
+    }
+}
+
+/// The same event as a `tracing` event with structured fields.
+#[cfg(feature = "tracing")]
+fn trace(event: &Event) {
+    use tracing::{info, warn};
+    const TARGET: &str = "handle_exit";
+    match event {
+        Event::SignalReceived(received) => info!(
+            target: TARGET,
+            signal = %received.signal(),
+            sender_pid = received.sender().map(|sender| sender.pid),
+            sender_uid = received.sender().map(|sender| sender.uid),
+            "{event}"
+        ),
+        Event::CallbackStarted(cause) => info!(target: TARGET, %cause, "{event}"),
+        Event::CallbackFinished { elapsed } => info!(target: TARGET, ?elapsed, "{event}"),
+        Event::CallbackPanicked { elapsed } => warn!(target: TARGET, ?elapsed, "{event}"),
+        Event::CallbackTimedOut { timeout } => warn!(target: TARGET, elapsed = ?timeout, "{event}"),
+        Event::OldHandlerRun(signal)
+        | Event::RepeatAbsorbed(signal)
+        | Event::RepeatForces(signal)
+        | Event::EndingBySignal(signal) => info!(target: TARGET, %signal, "{event}"),
+        Event::GraceOver { grace } => warn!(target: TARGET, elapsed = ?grace, "{event}"),
+        Event::EndingWithCode(code) => info!(target: TARGET, code, "{event}"),
+    }
+}

@@ -1,0 +1,284 @@
+//! [`HandleExit`]: the guard itself.
+
+use std::fmt;
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+
+use crate::builder::Builder;
+use crate::cause::{Cause, Outcome};
+use crate::deferred::contain;
+use crate::error::Error;
+use crate::event::Event;
+use crate::handle::ExitHandle;
+use crate::install::{self, Claims};
+use crate::phase::Closer;
+use crate::policy::Status;
+use crate::scope::{Closed, Scope};
+use crate::signal::Signal;
+use crate::sys::{forward, guarded};
+
+/// The guard over a scope: its callback runs exactly once and to its end, however the scope or the
+/// process ends.
+///
+/// Dropping it ends the scope: the callback runs on the dropping thread (unless a signal has had it
+/// run on the watcher thread already, which is then waited for), then the deferred functions, last
+/// in first out; every disposition is put back where the guard's handler is still on top, and the
+/// watcher thread is joined. A signal that arrives meanwhile is held, and handed to the restored
+/// disposition at the end. A panic in the callback goes on unwinding from the drop, or is contained
+/// if the thread is unwinding already.
+///
+/// The guard is not copied by `fork(2)`: in the child, dropping it only puts the child's dispositions
+/// back, unless it was [`rearm`](HandleExit::rearm)ed there.
+#[must_use = "the scope ends where the guard is dropped: bind it to a name such as `_guard`"]
+pub struct HandleExit {
+    handle: ExitHandle,
+    claims: Claims,
+}
+
+impl HandleExit {
+    pub(crate) fn over(scope: Arc<Scope>, claims: Claims) -> HandleExit {
+        HandleExit { handle: ExitHandle { scope }, claims }
+    }
+
+    /// For code that can be told to stop, such as a serve loop: on TERM or INT `callback` tells it,
+    /// and the scope has 5 seconds to end by itself; if it does not, the process dies of the signal.
+    ///
+    /// ```no_run
+    /// # struct Server;
+    /// # impl Server { fn shutdown(&self) {} fn serve(&self) {} }
+    /// # let server = std::sync::Arc::new(Server);
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// # let server = std::sync::Arc::new(Server);
+    /// let stop = server.clone();
+    /// let _guard = HandleExit::new(move || stop.shutdown())?;
+    /// server.serve();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::HandlerExists`] if somebody handles TERM or INT, [`Error::Nested`] if this process has
+    /// a guard, [`Error::System`] if the operating system refuses a step. Every disposition is then
+    /// as it was.
+    pub fn new(callback: impl FnOnce() + Send + 'static) -> Result<HandleExit, Error> {
+        HandleExit::builder().install(callback)
+    }
+
+    /// For code that cannot be told to stop: on TERM or INT `callback` cleans up, and the process
+    /// dies of the signal.
+    ///
+    /// # Errors
+    /// As [`new`](HandleExit::new).
+    pub fn cleanup(callback: impl FnOnce() + Send + 'static) -> Result<HandleExit, Error> {
+        HandleExit::builder().grace(std::time::Duration::ZERO).install(callback)
+    }
+
+    /// For a program whose signals a third party owns: on TERM or INT `callback` runs, then the
+    /// handler that was there, which decides what happens next. Where none was there, this is
+    /// [`new`](HandleExit::new).
+    ///
+    /// # Errors
+    /// [`Error::Nested`] and [`Error::System`], as [`new`](HandleExit::new).
+    pub fn append(callback: impl FnOnce() + Send + 'static) -> Result<HandleExit, Error> {
+        HandleExit::builder().append(true).install(callback)
+    }
+
+    /// For everything else.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// Runs `body` under a guard, as [`new`](HandleExit::new) makes it, and ends the scope when it
+    /// returns or unwinds. Both closures may borrow from the caller.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let stop = AtomicBool::new(false);
+    /// let answer = HandleExit::run(
+    ///     || stop.store(true, Ordering::Relaxed),
+    ///     |exit| if exit.is_exiting() { 0 } else { 42 },
+    /// )?;
+    /// assert_eq!(answer, 42);
+    /// assert!(stop.into_inner());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`new`](HandleExit::new); `body` has not run then.
+    pub fn run<'env, R>(
+        callback: impl FnOnce() + Send + 'env,
+        body: impl FnOnce(&ExitHandle) -> R + 'env,
+    ) -> Result<R, Error> {
+        HandleExit::builder().run(callback, body)
+    }
+
+    /// A handle for other threads and other parts of the program. It does not keep the guard alive.
+    #[must_use]
+    pub fn handle(&self) -> ExitHandle {
+        self.handle.clone()
+    }
+
+    /// Ends the scope now, as dropping does, and says what happened. A panic of the callback is
+    /// contained and reported by [`Outcome::callback_panicked`].
+    pub fn finish(self) -> Outcome {
+        let closed = self.close(Closer::Finish);
+        let own_panic = closed.payload.is_some();
+        contain(|| drop(closed.payload));
+        let scope = &self.handle.scope;
+        let panicked = own_panic || (scope.is_here() && scope.machine.panicked());
+        let (signal, ended_by) = self.signals();
+        if closed.here {
+            self.end_after_scope(panicked, ended_by);
+        }
+        let by_signal = signal.map(|signal| scope.policy.status(signal));
+        Outcome {
+            cause: self.handle.cause().unwrap_or(Cause::ScopeEnd),
+            signal,
+            panicked,
+            status: if panicked { Some(Status::Failed) } else { by_signal },
+        }
+    }
+
+    /// Ends the scope without the callback: every disposition is put back, and the callback and the
+    /// deferred functions are dropped uncalled. Returns false if the exit had already begun: then
+    /// this is an ordinary drop.
+    #[must_use = "false means that the exit had begun and the callback has run"]
+    pub fn disarm(self) -> bool {
+        let closed = self.close(Closer::Disarm);
+        if !self.handle.scope.is_here() {
+            return true;
+        }
+        if closed.disarmed {
+            self.handle.scope.drop_callback();
+            return true;
+        }
+        self.after(closed);
+        false
+    }
+
+    /// Lets the guard live until the process ends: return from `main`, `process::exit`, or a signal.
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+
+    /// In a child of `fork(2)`, such as a daemon that forked after [`new`](HandleExit::new): makes the
+    /// guard this process's own, with a watcher thread of its own. The parent's is not affected. In
+    /// the process that has the guard already, it does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Nested`] if the child has made a new guard, [`Error::Ended`] if the exit had begun when
+    /// the process forked, else as [`new`](HandleExit::new).
+    pub fn rearm(&self) -> Result<(), Error> {
+        let scope = &self.handle.scope;
+        if scope.is_here() {
+            return Ok(());
+        }
+        install::install(&self.claims, || {
+            scope.move_here()?;
+            Ok(Arc::clone(scope))
+        })?;
+        Ok(())
+    }
+
+    fn close(&self, by: Closer) -> Closed {
+        if self.handle.scope.is_here() {
+            self.handle.scope.close(by)
+        } else {
+            // A forked child. Locks may be held by threads that are not here, and the callback is
+            // the parent's.
+            guarded::restore_in_child(&self.claims.signals);
+            Closed::default()
+        }
+    }
+
+    /// The signal that asked for the end, and the one without a handler of its own that did.
+    fn signals(&self) -> (Option<Signal>, Option<Signal>) {
+        if !self.handle.scope.is_here() {
+            return (None, None);
+        }
+        let active = self.handle.scope.active();
+        (active.seen.first().copied(), active.ended_by)
+    }
+
+    /// What a silent end does when all is done.
+    fn after(&self, closed: Closed) {
+        if let Some(payload) = closed.payload {
+            if !std::thread::panicking() {
+                resume_unwind(payload);
+            }
+            contain(|| drop(payload));
+        } else if closed.here {
+            self.end_after_scope(false, self.signals().1);
+        }
+    }
+
+    fn end_after_scope(&self, failed: bool, ended_by: Option<Signal>) {
+        let scope = &self.handle.scope;
+        if let Some(status) = scope.policy.status_after_scope(ended_by) {
+            let status = if failed { Status::Failed } else { status };
+            scope.observer.tell(|| Event::ending(status));
+            status.end();
+        }
+    }
+}
+
+impl Deref for HandleExit {
+    type Target = ExitHandle;
+
+    fn deref(&self) -> &ExitHandle {
+        &self.handle
+    }
+}
+
+impl Drop for HandleExit {
+    fn drop(&mut self) {
+        let closed = self.close(Closer::Drop);
+        self.after(closed);
+    }
+}
+
+impl fmt::Debug for HandleExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandleExit").field("signals", &self.claims.signals).finish_non_exhaustive()
+    }
+}
+
+/// Runs `body`, and then ends the process by `signal`, also if `body` panics: for workers whose way
+/// out bypasses the exit hooks of the C library (`_exit`), such as a pre-forked pool's.
+///
+/// A living guard that guards `signal` is run first, as if the signal had come from outside and the
+/// scope had ended: the callback, then the old handler if there is one, then the deferred functions.
+/// Without one, a handler that stands there is run. In the end the process dies of the signal (or
+/// ends as the guard's [`Ending`](crate::Ending) says).
+///
+/// ```no_run
+/// use handle_exit::{Signal, exit_with_signal};
+///
+/// exit_with_signal(Signal::TERM, || println!("the worker's job"));
+/// ```
+pub fn exit_with_signal(signal: Signal, body: impl FnOnce()) -> ! {
+    // The panic hook has reported it; the signal is what the parent sees.
+    let _ = catch_unwind(AssertUnwindSafe(body)).map_err(std::mem::forget);
+    let Some(ExitHandle { scope }) = ExitHandle::current() else {
+        forward::raise(signal);
+        Status::Signal(signal).end()
+    };
+    let is_guarded = scope.active().guarded.iter().any(|one| one.signal == signal);
+    if is_guarded {
+        forward::raise(signal);
+    }
+    let closed = scope.close(Closer::Drop);
+    let status = match closed.payload {
+        None => scope.policy.status(signal),
+        Some(_) => Status::Failed,
+    };
+    scope.observer.tell(|| Event::ending(status));
+    status.end()
+}

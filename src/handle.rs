@@ -1,0 +1,203 @@
+//! [`ExitHandle`], [`ExitBegun`] and [`Deferred`]: the guard as seen from the rest of the program.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::cause::Cause;
+use crate::error::Error;
+use crate::scope::{Scope, living};
+use crate::sys::wake;
+
+/// A view of a guard that any thread may hold: ask it, wait for it, add to it.
+///
+/// Cheap to clone. It does not keep the guard alive: when the guard's scope ends, a handle goes on
+/// to say how it ended.
+#[derive(Clone)]
+pub struct ExitHandle {
+    pub(crate) scope: Arc<Scope>,
+}
+
+impl ExitHandle {
+    /// The handle of this process's living guard, for a library that was handed nothing.
+    ///
+    /// `None` if there is no guard, also in a forked child that did not
+    /// [`rearm`](crate::HandleExit::rearm) its parent's.
+    ///
+    /// ```
+    /// use handle_exit::{ExitHandle, HandleExit};
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// assert!(ExitHandle::current().is_none());
+    /// let _guard = HandleExit::new(|| {})?;
+    /// assert!(ExitHandle::current().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn current() -> Option<ExitHandle> {
+        living().clone().map(|scope| ExitHandle { scope })
+    }
+
+    /// Whether the exit has begun: by a signal, a [`request`](ExitHandle::request), or the end of
+    /// the scope or the process. Never blocks; made for loops that stop at a safe point.
+    #[must_use]
+    pub fn is_exiting(&self) -> bool {
+        self.cause().is_some()
+    }
+
+    /// What began the exit, if it has begun.
+    #[must_use]
+    pub fn cause(&self) -> Option<Cause> {
+        self.scope.machine.cause()
+    }
+
+    /// Blocks the calling thread until the exit begins, and says what began it. The callback may
+    /// still be running then.
+    ///
+    /// Every end of the guard releases the wait: a disarmed guard's with [`Cause::ScopeEnd`].
+    #[must_use = "the cause says why the exit began; `let _ = ` if it does not matter"]
+    pub fn wait(&self) -> Cause {
+        loop {
+            if let Some(cause) = self.scope.machine.wait_begun(None) {
+                return cause;
+            }
+        }
+    }
+
+    /// As [`wait`](ExitHandle::wait), at most for `timeout`; `None` if the exit has not begun by
+    /// then. A `timeout` beyond the clock's range waits for ever.
+    #[must_use = "`None` means that the exit has not begun"]
+    pub fn wait_timeout(&self, timeout: Duration) -> Option<Cause> {
+        match Instant::now().checked_add(timeout) {
+            Some(deadline) => self.scope.machine.wait_begun(Some(deadline)),
+            None => Some(self.wait()),
+        }
+    }
+
+    /// A future that is ready once the exit begins, on any executor.
+    ///
+    /// ```no_run
+    /// # async fn serve_until(stop: impl std::future::Future) {}
+    /// # async fn example() -> Result<(), handle_exit::Error> {
+    /// let guard = handle_exit::HandleExit::new(|| {})?;
+    /// serve_until(guard.begun()).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use = "a future does nothing unless it is awaited"]
+    pub fn begun(&self) -> ExitBegun {
+        ExitBegun { scope: Arc::clone(&self.scope), key: None }
+    }
+
+    /// A descriptor that becomes readable once the exit begins, for `poll`, `epoll` or `mio`. Each
+    /// call makes one of its own; it is close-on-exec and non-blocking.
+    ///
+    /// # Errors
+    /// What `socketpair(2)` says, for instance that the descriptor table is full.
+    pub fn readiness(&self) -> io::Result<OwnedFd> {
+        self.scope.waiters.descriptor(|| self.is_exiting())
+    }
+
+    /// Begins the exit from code: the callback runs on the watcher thread, with
+    /// [`Cause::Requested`], and the scope has all the time it likes to end. Returns at once. Does
+    /// nothing if the exit has begun already.
+    pub fn request(&self) {
+        if self.scope.is_here() && self.scope.machine.request(Cause::Requested) {
+            self.scope.waiters.release();
+            wake::post();
+        }
+    }
+
+    /// Stages a clean-up: `function` runs at the end of the exit, after the callback; the one that
+    /// was deferred last runs first. A panic in it is contained, after the panic hook reported it.
+    ///
+    /// It runs on the thread that ends the scope (Drop, `finish`, `process::exit`), or on the watcher
+    /// where a signal ends the process. It does not run if the guard is disarmed.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] once the exit has ended, and in a forked child.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = handle_exit::HandleExit::new(|| {})?;
+    /// let staged = guard.defer(|| println!("last"))?;
+    /// guard.defer(|| println!("first"))?;
+    /// assert!(staged.cancel());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn defer(&self, function: impl FnOnce() + Send + 'static) -> Result<Deferred, Error> {
+        if !self.scope.is_here() {
+            return Err(Error::Ended);
+        }
+        let id = self.scope.deferred.push(Box::new(function)).ok_or(Error::Ended)?;
+        Ok(Deferred { scope: Arc::clone(&self.scope), id })
+    }
+}
+
+impl fmt::Debug for ExitHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExitHandle").field("cause", &self.cause()).finish_non_exhaustive()
+    }
+}
+
+/// The future of [`ExitHandle::begun`]. Ready with what began the exit, as often as it is polled.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct ExitBegun {
+    scope: Arc<Scope>,
+    key: Option<u64>,
+}
+
+impl Future for ExitBegun {
+    type Output = Cause;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Cause> {
+        let this = &mut *self;
+        let scope = &this.scope;
+        match scope.waiters.poll(&mut this.key, context.waker(), || scope.machine.cause()) {
+            Some(cause) => Poll::Ready(cause),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for ExitBegun {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.scope.waiters.forget(key);
+        }
+    }
+}
+
+impl fmt::Debug for ExitBegun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExitBegun").finish_non_exhaustive()
+    }
+}
+
+/// A function that was deferred with [`ExitHandle::defer`]. Dropping this does not cancel it.
+pub struct Deferred {
+    scope: Arc<Scope>,
+    id: u64,
+}
+
+impl Deferred {
+    /// Takes the function back: it will not run, and what it captured is dropped now. False if it
+    /// has run, or is running.
+    #[must_use = "false means that the function has run, or is running"]
+    pub fn cancel(self) -> bool {
+        self.scope.is_here() && self.scope.deferred.cancel(self.id)
+    }
+}
+
+impl fmt::Debug for Deferred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deferred").field("id", &self.id).finish_non_exhaustive()
+    }
+}

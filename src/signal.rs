@@ -1,0 +1,218 @@
+//! [`Signal`], and which signals may be guarded.
+
+use std::fmt;
+use std::str::FromStr;
+
+use nix::libc;
+
+/// One more than the highest signal number of any Unix this crate builds for.
+pub(crate) const COUNT: usize = 129;
+
+/// A signal number of this platform.
+///
+/// A plain number with a name: nothing of it depends on whether the signal can be guarded. That is
+/// decided when a guard is built, and refused with [`Error::Unguardable`](crate::Error::Unguardable).
+///
+/// ```
+/// use handle_exit::Signal;
+///
+/// assert_eq!("TERM".parse(), Ok(Signal::TERM));
+/// assert_eq!("SIGTERM".parse(), Ok(Signal::TERM));
+/// assert_eq!(Signal::TERM.to_string(), "SIGTERM");
+/// assert_eq!(Signal::from_raw(Signal::INT.as_raw()), Some(Signal::INT));
+/// assert_eq!(Signal::from_raw(0), None);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Signal(libc::c_int);
+
+macro_rules! signals {
+    ($($(#[$attr:meta])* $name:ident = $raw:ident, $long:literal, $doc:literal;)*) => {
+        impl Signal {
+            $($(#[$attr])* #[doc = $doc] pub const $name: Signal = Signal(libc::$raw);)*
+        }
+
+        /// Every named signal of this platform, with its full name.
+        const NAMED: &[(Signal, &str)] = &[$($(#[$attr])* (Signal::$name, $long),)*];
+    };
+}
+
+signals! {
+    HUP = SIGHUP, "SIGHUP", "The terminal went away, or \"read your configuration again\".";
+    INT = SIGINT, "SIGINT", "Interrupt from the keyboard (`^C`).";
+    QUIT = SIGQUIT, "SIGQUIT", "Quit from the keyboard (`^\\`); by default with a core dump.";
+    ILL = SIGILL, "SIGILL", "Illegal instruction. Cannot be guarded.";
+    TRAP = SIGTRAP, "SIGTRAP", "Trace trap. Cannot be guarded.";
+    ABRT = SIGABRT, "SIGABRT", "`abort(3)`.";
+    BUS = SIGBUS, "SIGBUS", "Bus error. Cannot be guarded.";
+    FPE = SIGFPE, "SIGFPE", "Arithmetic error. Cannot be guarded.";
+    KILL = SIGKILL, "SIGKILL", "Kill. Cannot be caught by anyone.";
+    USR1 = SIGUSR1, "SIGUSR1", "User-defined signal 1.";
+    SEGV = SIGSEGV, "SIGSEGV", "Invalid memory reference. Cannot be guarded.";
+    USR2 = SIGUSR2, "SIGUSR2", "User-defined signal 2.";
+    PIPE = SIGPIPE, "SIGPIPE", "Write to a pipe nobody reads. Rust programs start with it ignored.";
+    ALRM = SIGALRM, "SIGALRM", "Timer of `alarm(2)`.";
+    TERM = SIGTERM, "SIGTERM", "Termination request: what `kill`, systemd, Docker and Kubernetes send.";
+    CHLD = SIGCHLD, "SIGCHLD", "A child stopped or ended. Does not end a process: cannot be guarded.";
+    CONT = SIGCONT, "SIGCONT", "Continue. Does not end a process: cannot be guarded.";
+    STOP = SIGSTOP, "SIGSTOP", "Stop. Cannot be caught by anyone.";
+    TSTP = SIGTSTP, "SIGTSTP", "Stop from the keyboard (`^Z`). Cannot be guarded.";
+    TTIN = SIGTTIN, "SIGTTIN", "Background read from the terminal. Cannot be guarded.";
+    TTOU = SIGTTOU, "SIGTTOU", "Background write to the terminal. Cannot be guarded.";
+    URG = SIGURG, "SIGURG", "Urgent data on a socket. Does not end a process: cannot be guarded.";
+    XCPU = SIGXCPU, "SIGXCPU", "CPU time limit (`setrlimit(2)`) reached.";
+    XFSZ = SIGXFSZ, "SIGXFSZ", "File size limit reached.";
+    VTALRM = SIGVTALRM, "SIGVTALRM", "Virtual timer.";
+    PROF = SIGPROF, "SIGPROF", "Profiling timer.";
+    WINCH = SIGWINCH, "SIGWINCH", "Window size changed. Does not end a process: cannot be guarded.";
+    IO = SIGIO, "SIGIO", "I/O possible.";
+    SYS = SIGSYS, "SIGSYS", "Bad system call. Cannot be guarded.";
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    PWR = SIGPWR, "SIGPWR", "Power failure.";
+}
+
+impl Signal {
+    /// The four signals by which people and supervisors ask a program to end: HUP, INT, QUIT, TERM.
+    pub const TERMINATING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
+
+    /// The signal with this number, or `None` where the platform has no such signal.
+    #[must_use]
+    pub fn from_raw(raw: i32) -> Option<Signal> {
+        (1..=highest()).contains(&raw).then_some(Signal(raw))
+    }
+
+    /// The number, as `kill(2)` takes it.
+    #[must_use]
+    pub const fn as_raw(self) -> i32 {
+        self.0
+    }
+
+    /// Why a guard refuses this signal, or `None` if it may be guarded.
+    pub(crate) fn refusal(self) -> Option<&'static str> {
+        match self {
+            Signal::KILL | Signal::STOP => Some("no program can catch it"),
+            Signal::SEGV | Signal::BUS | Signal::FPE | Signal::ILL | Signal::TRAP | Signal::SYS => {
+                Some(
+                    "it reports a fault of the running instruction; a program that goes on after it has \
+                 undefined behaviour",
+                )
+            }
+            Signal::CHLD
+            | Signal::CONT
+            | Signal::TSTP
+            | Signal::TTIN
+            | Signal::TTOU
+            | Signal::URG
+            | Signal::WINCH => Some("its default action does not end a process"),
+            #[cfg(not(any(target_os = "linux", target_os = "android")))]
+            // On the BSDs and macOS, SIGIO and SIGINFO are ignored by default.
+            Signal::IO => Some("its default action does not end a process"),
+            #[cfg(not(any(target_os = "linux", target_os = "android")))]
+            Signal(libc::SIGINFO) => Some("its default action does not end a process"),
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            Signal(raw) if raw > 31 && raw < libc::SIGRTMIN() => {
+                Some("the C library keeps it for itself")
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn highest() -> i32 {
+    libc::SIGRTMAX()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn highest() -> i32 {
+    31
+}
+
+impl fmt::Display for Signal {
+    /// `SIGTERM`; real-time signals as `SIGRTMIN+3`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((_, name)) = NAMED.iter().find(|(signal, _)| signal == self) {
+            return f.pad(name);
+        }
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if self.0 >= libc::SIGRTMIN() {
+            return f.pad(&format!("SIGRTMIN+{}", self.0 - libc::SIGRTMIN()));
+        }
+        f.pad(&format!("signal {}", self.0))
+    }
+}
+
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is no signal name: see [`Signal`]'s `FromStr`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{name}` is no signal of this platform: write a name such as TERM or SIGTERM")]
+pub struct ParseSignalError {
+    name: String,
+}
+
+impl FromStr for Signal {
+    type Err = ParseSignalError;
+
+    /// Takes `TERM` and `SIGTERM`, in either case, and `RTMIN+3`.
+    fn from_str(name: &str) -> Result<Signal, ParseSignalError> {
+        let upper = name.trim().to_ascii_uppercase();
+        let short = upper.strip_prefix("SIG").unwrap_or(&upper);
+        let named = NAMED.iter().find(|(_, long)| &long[3..] == short);
+        named
+            .map(|(signal, _)| *signal)
+            .or_else(|| real_time(short))
+            .ok_or_else(|| ParseSignalError { name: name.to_owned() })
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn real_time(short: &str) -> Option<Signal> {
+    let offset = match short.strip_prefix("RTMIN")? {
+        "" => 0,
+        plus => plus.strip_prefix('+')?.parse::<u8>().ok()?,
+    };
+    Signal::from_raw(libc::SIGRTMIN() + i32::from(offset))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn real_time(_short: &str) -> Option<Signal> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_read_back() {
+        for raw in 1..=highest() {
+            let signal = Signal::from_raw(raw).unwrap();
+            assert_eq!(signal.as_raw(), raw);
+            let text = signal.to_string();
+            if let Some(short) = text.strip_prefix("SIG") {
+                assert_eq!(text.parse(), Ok(signal));
+                assert_eq!(short.to_lowercase().parse(), Ok(signal));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_signal_is_refused() {
+        for raw in [i32::MIN, -1, 0, highest() + 1, i32::MAX] {
+            assert_eq!(Signal::from_raw(raw), None);
+        }
+        for name in ["", "SIG", "TERMINATE", "15", "RTMIN+", "RTMIN+99", "RTMIN-1"] {
+            let error = name.parse::<Signal>().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{name}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn terminating_signals_can_be_guarded() {
+        assert!(Signal::TERMINATING.iter().all(|signal| signal.refusal().is_none()));
+    }
+}

@@ -1,0 +1,88 @@
+//! A callback that borrows from the caller of `run`.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::cause::Cause;
+
+type Callback<'env> = Box<dyn FnOnce(&Cause) + Send + 'env>;
+
+/// A borrowing callback, lent to a guard that wants one that borrows nothing.
+///
+/// What makes this sound is in this file alone: the callback runs only while the `Loan` lives, for
+/// its end takes the callback back, or waits until it has run.
+pub(crate) struct Loan {
+    slot: Arc<Slot>,
+    pid: u32,
+}
+
+struct Slot {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+enum State {
+    /// Really `Callback<'env>`, with the lifetime taken away.
+    Lent(Callback<'static>),
+    /// In this process; a forked child's copy may name the parent.
+    Running(u32),
+    Done,
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lends `callback` to what `body` makes of it, and takes it back when `body` has returned or
+/// unwound.
+pub(crate) fn lend<'env, R>(
+    callback: Callback<'env>,
+    body: impl FnOnce(Callback<'static>) -> R,
+) -> R {
+    // SAFETY: only the lifetime changes. The callback is called or dropped by `Slot` alone: called
+    // in `call` below, under a state that `Loan::drop` waits out, or dropped by `Loan::drop`. The
+    // loan is a local of this function, so that happens before `'env` can end, however `body` ends:
+    // nobody else can forget it. A forked child has a copy of the slot that nothing is called from,
+    // because the thread that could is not there.
+    let callback = unsafe { std::mem::transmute::<Callback<'env>, Callback<'static>>(callback) };
+    let slot = Arc::new(Slot { state: Mutex::new(State::Lent(callback)), changed: Condvar::new() });
+    let _loan = Loan { slot: Arc::clone(&slot), pid: std::process::id() };
+    body(Box::new(move |cause| call(&slot, cause)))
+}
+
+fn call(slot: &Slot, cause: &Cause) {
+    let mut state = slot.lock();
+    let State::Lent(callback) = std::mem::replace(&mut *state, State::Done) else { return };
+    *state = State::Running(std::process::id());
+    drop(state);
+    // Also when the callback unwinds.
+    let _done = scopeguard::guard((), |()| {
+        *slot.lock() = State::Done;
+        slot.changed.notify_all();
+    });
+    callback(cause);
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let pid = std::process::id();
+        if self.pid != pid && self.slot.state.try_lock().is_err() {
+            // A forked child, whose parent held the lock at that moment: nobody gives it back here.
+            std::mem::forget(Arc::clone(&self.slot));
+            return;
+        }
+        let mut state = self.slot.lock();
+        while matches!(*state, State::Running(process) if process == pid) {
+            state = self.slot.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let taken_back = std::mem::replace(&mut *state, State::Done);
+        drop(state);
+        if self.pid == pid {
+            drop(taken_back);
+        } else {
+            // What the callback captured is the parent's to drop.
+            std::mem::forget(taken_back);
+        }
+    }
+}

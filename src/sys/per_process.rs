@@ -1,0 +1,48 @@
+//! A static value that a forked child does not share with its parent.
+
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// One `T` a process, made at the first use.
+///
+/// `fork(2)` copies memory but not threads, so a lock that another thread held stays locked in the
+/// child for ever. A child therefore gets a new `T`; the parent's copy is left alone, and with it
+/// whatever its lock protects.
+pub(crate) struct PerProcess<T> {
+    /// Written by the first use in each process, read by every use. What it points to is never
+    /// freed, so that a reader needs no lock: a small leak a generation of forks.
+    current: AtomicPtr<Owned<T>>,
+}
+
+struct Owned<T> {
+    pid: u32,
+    value: T,
+}
+
+impl<T: Default + Sync> PerProcess<T> {
+    pub(crate) const fn new() -> PerProcess<T> {
+        PerProcess { current: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    pub(crate) fn get(&'static self) -> &'static T {
+        let pid = std::process::id();
+        let mut current = self.current.load(Ordering::Acquire);
+        loop {
+            // SAFETY: the pointer is null or came from Box::into_raw below and is never freed.
+            match unsafe { current.as_ref() } {
+                Some(owned) if owned.pid == pid => return &owned.value,
+                _ => {}
+            }
+            let new = Box::into_raw(Box::new(Owned { pid, value: T::default() }));
+            // Release publishes the new value to the Acquire loads of other threads.
+            match self.current.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => current = new,
+                Err(theirs) => {
+                    // SAFETY: `new` came from Box::into_raw a moment ago and nobody else saw it.
+                    drop(unsafe { Box::from_raw(new) });
+                    current = theirs;
+                }
+            }
+        }
+    }
+}

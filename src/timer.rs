@@ -1,0 +1,36 @@
+//! The thread that ends a process whose callback overruns its `callback_timeout`.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::event::Event;
+use crate::phase::{Thread, Waited};
+use crate::policy::Status;
+use crate::scope::Scope;
+use crate::sys::forward;
+
+/// Starts it with the guard, not with the callback: by then a thread might no longer be had.
+pub(crate) fn spawn(scope: Arc<Scope>, timeout: Duration) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("handle-exit-timer".into()).spawn(move || watch(&scope, timeout))
+}
+
+fn watch(scope: &Scope, timeout: Duration) {
+    let me = Thread::current();
+    if !scope.machine.wait_running() {
+        return;
+    }
+    let Some(deadline) = Instant::now().checked_add(timeout) else { return };
+    if scope.machine.wait_finished(me, Some(deadline)) != Waited::TimedOut {
+        return;
+    }
+    let Some(exiting) = scope.machine.force_overrun(me) else { return };
+    scope.observer.tell(|| Event::CallbackTimedOut { timeout });
+    scope.deferred.drain(me);
+    scope.observer.tell(|| Event::ending(Status::Failed));
+    if exiting {
+        forward::exit_inside_exit(Status::Failed.code());
+    }
+    Status::Failed.end()
+}

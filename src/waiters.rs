@@ -1,0 +1,97 @@
+//! Who waits for the exit to begin without blocking: futures, and descriptors for poll.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+/// The waiting futures and descriptors of one guard.
+///
+/// None is missed: a waiter is added under the lock, after a look at whether the exit has begun, and
+/// `release` is called after it has begun and takes the same lock.
+#[derive(Default)]
+pub(crate) struct Waiters {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    wakers: BTreeMap<u64, Waker>,
+    next: u64,
+    /// The far ends of the descriptors that were handed out.
+    descriptors: Vec<UnixStream>,
+}
+
+impl Waiters {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the lock can be had at once. In a forked child no thread could ever give it back.
+    pub(crate) fn is_free(&self) -> bool {
+        self.inner.try_lock().is_ok()
+    }
+
+    /// The cause, or `None` after `waker` was kept under `key` (a new one if there is none yet).
+    pub(crate) fn poll<C>(
+        &self,
+        key: &mut Option<u64>,
+        waker: &Waker,
+        cause: impl FnOnce() -> Option<C>,
+    ) -> Option<C> {
+        let mut inner = self.lock();
+        if let Some(cause) = cause() {
+            return Some(cause);
+        }
+        let key = *key.get_or_insert_with(|| {
+            inner.next += 1;
+            inner.next
+        });
+        let replaced = match inner.wakers.get_mut(&key) {
+            Some(known) if known.will_wake(waker) => None,
+            _ => inner.wakers.insert(key, waker.clone()),
+        };
+        drop(inner);
+        drop(replaced);
+        None
+    }
+
+    /// The future with this key is gone.
+    pub(crate) fn forget(&self, key: u64) {
+        let waker = self.lock().wakers.remove(&key);
+        drop(waker);
+    }
+
+    /// A descriptor that becomes readable once the exit begins.
+    pub(crate) fn descriptor(&self, has_begun: impl FnOnce() -> bool) -> io::Result<OwnedFd> {
+        let (near, far) = UnixStream::pair()?;
+        near.set_nonblocking(true)?;
+        far.set_nonblocking(true)?;
+        let mut inner = self.lock();
+        if has_begun() {
+            drop(inner);
+            make_readable(far);
+        } else {
+            inner.descriptors.push(far);
+        }
+        Ok(near.into())
+    }
+
+    /// The exit has begun: everybody goes on.
+    pub(crate) fn release(&self) {
+        let Inner { wakers, descriptors, .. } = std::mem::take(&mut *self.lock());
+        for waker in wakers.into_values() {
+            // A waker is the executor's code; its panic must not stop the exit.
+            crate::deferred::contain(|| waker.wake());
+        }
+        descriptors.into_iter().for_each(make_readable);
+    }
+}
+
+/// One byte and the end of the stream: readable to every kind of poll. The byte cannot fail to fit,
+/// and if the other end is closed nobody waits.
+fn make_readable(mut far: UnixStream) {
+    let _ = far.write(&[1]);
+}

@@ -1,0 +1,215 @@
+//! The watcher thread: wake, claim, callback, old handlers, grace, end.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crate::event::Event;
+use crate::phase::{After, Close, Closer, Thread, Watch};
+use crate::policy::{OldHandler, Policy, Status};
+use crate::scope::{Scope, park_for_ever};
+use crate::signal::Signal;
+use crate::sys::guarded::Guarded;
+use crate::sys::handler::{self, Arrival, Busy};
+use crate::sys::{mask, wake};
+
+/// Starts the watcher of `scope`. It waits until everything is installed.
+pub(crate) fn spawn(scope: Arc<Scope>, guarded: Vec<Guarded>) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("handle-exit".into()).spawn(move || {
+        let me = Thread::current();
+        scope.active().watcher_thread = Some(me);
+        scope.callback_is_mine();
+        handler::busy(Busy::Watching);
+        Watcher { scope: &scope, guarded: &guarded, me }.run();
+    })
+}
+
+struct Watcher<'a> {
+    scope: &'a Scope,
+    guarded: &'a [Guarded],
+    me: Thread,
+}
+
+/// What the signals that came mean for the wait that follows.
+#[derive(Default)]
+struct Verdict {
+    /// The scope has until then, or for ever.
+    deadline: Option<Instant>,
+    /// A signal of default disposition came: there is a grace, and an end after it.
+    ends_by: Option<Signal>,
+    /// A repeat ends the wait.
+    forced: bool,
+    /// A thread waits in `abort`.
+    aborting: bool,
+}
+
+impl Watcher<'_> {
+    fn run(&self) {
+        while !self.scope.is_installed() {
+            if self.scope.machine.is_over() {
+                return;
+            }
+            wake::wait(None);
+        }
+        // Not earlier: a signal that is pending because everybody blocks it would meet the old
+        // disposition.
+        mask::unblock(self.guarded.iter().map(|one| one.signal));
+        loop {
+            match self.scope.machine.watch(self.me, |into| self.take(into)) {
+                Watch::Idle => wake::wait(None),
+                Watch::Elsewhere => return self.leave(),
+                Watch::Run(cause) => {
+                    self.tell_of_arrived();
+                    let payload = self.scope.run_callback(&cause);
+                    let returned = Instant::now();
+                    let failed = payload.is_some();
+                    // The destructor of a panic's payload is a user's code as well.
+                    crate::deferred::contain(|| drop(payload));
+                    return self.see_to_the_end(failed, returned);
+                }
+            }
+        }
+    }
+
+    fn take(&self, into: &mut Vec<Arrival>) {
+        handler::take(self.guarded.iter().map(|one| one.signal), into);
+    }
+
+    /// Tells of the signals before the callback, if anybody listens.
+    fn tell_of_arrived(&self) {
+        let observer = &self.scope.observer;
+        if !observer.listens() {
+            return;
+        }
+        let mut received = Vec::new();
+        self.scope.machine.with_arrived(|arrived| {
+            for arrival in arrived {
+                arrival.told = true;
+                received.push(arrival.received());
+            }
+        });
+        for received in received {
+            observer.tell(|| Event::SignalReceived(received));
+        }
+    }
+
+    /// After the callback: old handlers, then the wait for the scope.
+    fn see_to_the_end(&self, failed: bool, returned: Instant) {
+        let mut verdict = Verdict::default();
+        let mut grace_begins = returned;
+        loop {
+            let mut arrived = Vec::new();
+            let after = self.scope.machine.after(&mut arrived, |into| self.take(into));
+            for arrival in arrived {
+                self.deal_with(arrival, grace_begins, &mut verdict);
+            }
+            let status = match after {
+                After::Over => return,
+                After::Closing(Closer::Inside) => {
+                    self.scope.complete(self.me, &Close::Wait);
+                    return;
+                }
+                After::Closing(_) if failed => Some(Status::Failed),
+                After::Closing(_) => return self.leave(),
+                After::Open if failed => Some(Status::Failed),
+                After::Open => self.due(&verdict),
+            };
+            if let Some(status) = status {
+                if verdict.aborting && !failed {
+                    self.let_abort();
+                } else {
+                    self.scope.force(self.me, status);
+                }
+                if after != After::Open {
+                    return;
+                }
+                // The scope has begun to end after all: look again.
+                continue;
+            }
+            wake::wait(verdict.deadline);
+            grace_begins = Instant::now();
+        }
+    }
+
+    /// How the process ends now, if it does.
+    fn due(&self, verdict: &Verdict) -> Option<Status> {
+        if verdict.aborting {
+            return Some(Status::Signal(Signal::ABRT));
+        }
+        let signal = verdict.ends_by?;
+        let over = verdict.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if over && !verdict.forced && !self.scope.policy.grace.is_zero() {
+            let grace = self.scope.policy.grace;
+            self.scope.observer.tell(|| Event::GraceOver { grace });
+        }
+        (over || verdict.forced).then(|| self.scope.policy.status(signal))
+    }
+
+    /// A signal that is the exit's, after the callback.
+    fn deal_with(&self, arrival: Arrival, grace_begins: Instant, verdict: &mut Verdict) {
+        let observer = &self.scope.observer;
+        let signal = arrival.signal;
+        if !arrival.told {
+            observer.tell(|| Event::SignalReceived(arrival.received()));
+        }
+        verdict.aborting |= arrival.aborting;
+        let repeated = {
+            let mut active = self.scope.active();
+            let repeated = active.seen.contains(&signal);
+            if !repeated {
+                active.seen.push(signal);
+            }
+            repeated
+        };
+        let Some(guarded) = self.guarded.iter().find(|one| one.signal == signal) else { return };
+        if guarded.has_old_handler() {
+            if !repeated {
+                guarded.run_old_handler(Some(&arrival.info));
+                observer.tell(|| Event::OldHandlerRun(signal));
+            }
+        } else if !repeated {
+            if verdict.ends_by.is_none() {
+                verdict.ends_by = Some(signal);
+                verdict.deadline = self.scope.policy.deadline(grace_begins);
+                self.scope.active().ended_by = Some(signal);
+            }
+        } else if Policy::repeat_forces(arrival.after_first) {
+            verdict.forced = true;
+            observer.tell(|| Event::RepeatForces(signal));
+        } else {
+            observer.tell(|| Event::RepeatAbsorbed(signal));
+        }
+    }
+
+    /// Lets the thread that called `abort` die, after the deferred functions.
+    fn let_abort(&self) {
+        let status = Status::Signal(Signal::ABRT);
+        if self.scope.machine.force(self.me, status) {
+            self.scope.deferred.drain(self.me);
+            self.scope.observer.tell(|| Event::ending(status));
+            handler::release_abort();
+            park_for_ever();
+        }
+    }
+
+    /// The scope ends without the watcher. All that may be left are the old handlers that are to be
+    /// run even without a signal.
+    fn leave(&self) {
+        if self.scope.policy.old_handler == OldHandler::OnSignal
+            || !self.scope.machine.wait_closed_by_guard(self.me)
+        {
+            return;
+        }
+        let seen = self.scope.active().seen.clone();
+        let old = || self.guarded.iter().filter(|one| one.has_old_handler());
+        for (index, one) in old().enumerate() {
+            let has_run = |other: &Guarded| seen.contains(&other.signal);
+            let same_before = old().take(index).any(|other| one.same_old_handler(other));
+            if !same_before && !old().any(|other| has_run(other) && one.same_old_handler(other)) {
+                one.run_old_handler(None);
+                self.scope.observer.tell(|| Event::OldHandlerRun(one.signal));
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! To be written.
+
+mod support;
+
+fn main() {
+    support::main(all![], all![]);
+}
