@@ -11,6 +11,22 @@ use crate::signal::Signal;
 /// Something that happened on the way out, for [`Builder::observe`](crate::Builder::observe).
 ///
 /// `Display` says it in plain words.
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+/// use handle_exit::HandleExit;
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// let log = Arc::new(Mutex::new(Vec::new()));
+/// let lines = log.clone();
+/// let guard = HandleExit::builder()
+///     .observe(move |event| lines.lock().unwrap().push(event.to_string()))
+///     .install(|| {})?;
+/// drop(guard);
+/// assert_eq!(log.lock().unwrap()[0], "callback started: the scope ended");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
