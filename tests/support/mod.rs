@@ -41,6 +41,7 @@ pub fn main(scenarios: &[Named], tests: &[Named]) {
             .unwrap_or_else(|| panic!("no scenario {name}"));
         return scenario();
     }
+    hear_signals();
     let trials = tests.iter().map(|(name, test)| {
         let test = *test;
         // A failed assertion is a panic, which libtest-mimic reports.
@@ -50,6 +51,15 @@ pub fn main(scenarios: &[Named], tests: &[Named]) {
         })
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
+}
+
+/// Undoes what a shell's `&` and `nohup` did when the tests were started that way: ignored signals
+/// are inherited, and the guards of the victims would rightly leave them so.
+fn hear_signals() {
+    for signal in [Signal::HUP, Signal::INT, Signal::QUIT] {
+        // SAFETY: the default disposition is valid for each of these.
+        unsafe { libc::signal(signal.as_raw(), libc::SIG_DFL) };
+    }
 }
 
 // ---------------------------------------------------------------------------------- in the test
