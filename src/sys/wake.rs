@@ -31,17 +31,17 @@ mod platform {
         SEMAPHORE.0.get().cast()
     }
 
-    /// Makes the semaphore ready in this process. Called by one thread at a time, before any
+    /// Makes the semaphore ready in this process, whose id is `pid`. Called by one thread at a time, before any
     /// handler of this process's guards is in place.
-    pub(crate) fn prepare() -> io::Result<()> {
-        if PREPARED.load(SeqCst) == std::process::id() {
+    pub(crate) fn prepare(pid: u32) -> io::Result<()> {
+        if PREPARED.load(SeqCst) == pid {
             return Ok(());
         }
         // SAFETY: the memory is static, and nobody of this process uses it yet.
         if unsafe { libc::sem_init(semaphore(), 0, 0) } == -1 {
             return Err(io::Error::last_os_error());
         }
-        PREPARED.store(std::process::id(), SeqCst);
+        PREPARED.store(pid, SeqCst);
         Ok(())
     }
 
@@ -137,8 +137,8 @@ mod platform {
     static PREPARED: AtomicU32 = AtomicU32::new(0);
 
     /// As for the semaphore of other platforms.
-    pub(crate) fn prepare() -> io::Result<()> {
-        if PREPARED.load(SeqCst) == std::process::id() {
+    pub(crate) fn prepare(pid: u32) -> io::Result<()> {
+        if PREPARED.load(SeqCst) == pid {
             return Ok(());
         }
         let (read, write) = UnixStream::pair()?;
@@ -147,7 +147,7 @@ mod platform {
         READ.store(read.as_raw_fd(), SeqCst);
         WRITE.store(write.into_raw_fd(), SeqCst);
         let _ = read.into_raw_fd();
-        PREPARED.store(std::process::id(), SeqCst);
+        PREPARED.store(pid, SeqCst);
         Ok(())
     }
 
