@@ -43,6 +43,7 @@ pub fn main(scenarios: &[Named], tests: &[Named]) {
             .unwrap_or_else(|| panic!("no scenario {name}"));
         return scenario();
     }
+    start_clean();
     let trials = tests.iter().map(|(name, test)| {
         let test = *test;
         // A failed assertion is a panic, which libtest-mimic reports.
@@ -52,6 +53,20 @@ pub fn main(scenarios: &[Named], tests: &[Named]) {
         })
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
+}
+
+/// Victims inherit what this process ignores and blocks: nothing, also where the tests themselves run
+/// under `nohup` or in the background of a shell.
+fn start_clean() {
+    // SAFETY: no handler is involved; the set is initialised before it is used.
+    unsafe {
+        for signal in Signal::TERMINATING {
+            libc::signal(signal.as_raw(), libc::SIG_DFL);
+        }
+        let mut none = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
 }
 
 // ---------------------------------------------------------------------------------- in the test
