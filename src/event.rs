@@ -1,10 +1,10 @@
 //! [`Event`]: what a guard tells an observer, and the bridge to `tracing`.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::cause::{Cause, Received};
+use crate::deferred::contain;
 use crate::policy::Status;
 use crate::signal::Signal;
 
@@ -114,13 +114,13 @@ impl Observer {
             return;
         }
         let event = event();
-        let _ = catch_unwind(AssertUnwindSafe(|| {
+        contain(|| {
             #[cfg(feature = "tracing")]
             trace(&event);
             if let Some(observe) = &self.0 {
                 observe(&event);
             }
-        }));
+        });
     }
 }
 

@@ -62,7 +62,7 @@ impl ExitHandle {
     /// ```
     #[must_use]
     pub fn is_exiting(&self) -> bool {
-        self.cause().is_some()
+        self.scope.machine.has_begun()
     }
 
     /// What began the exit, if it has begun.

@@ -94,7 +94,7 @@
 //!
 //! # Threads
 //! One thread a guard, named `handle-exit`, asleep without wake-ups until something happens (and
-//! `handle-exit-timer` where there is a `callback_timeout`). The callback runs on the watcher, or on
+//! `exit-timer` where there is a `callback_timeout`). The callback runs on the watcher, or on
 //! the thread that ends the scope or the process; deferred functions on whichever thread ends the
 //! exit.
 //!
