@@ -69,7 +69,7 @@ fn parked_cleanup_held() {
 }
 
 /// The callback tells `main` to stop, as a server is told.
-fn told_to_stop(callback: impl FnOnce(&Cause) + Send + 'static) {
+fn told_to_stop() {
     let (stop, stopped) = channel();
     {
         let stop = move |cause: &Cause| {
@@ -83,12 +83,16 @@ fn told_to_stop(callback: impl FnOnce(&Cause) + Send + 'static) {
     say("behind");
 }
 
-fn told_to_stop_at_once() {
-    told_to_stop(callback);
-}
-
-fn told_to_stop_held() {
-    told_to_stop(|_| held_callback());
+/// The scope goes on after the callback, and ends when the test says so.
+fn ends_when_told() {
+    {
+        let _guard = HandleExit::builder().grace(Duration::MAX).install(held_callback).unwrap();
+        say("ready");
+        until_let_go();
+        say("goes on");
+        hear();
+    }
+    say("behind");
 }
 
 /// A signal that this very thread raises has been delivered when `raise` returns, so it is the
@@ -328,7 +332,7 @@ fn a_scope_that_does_not_end_dies_after_the_grace() {
 
 fn a_scope_that_ends_in_time_goes_on() {
     for signal in [Signal::TERM, Signal::INT] {
-        let victim = Victim::ready("told_to_stop_at_once");
+        let victim = Victim::ready("told_to_stop");
         victim.send(signal);
         victim.end().said(&["ready", &by(signal), "behind"]).exited(0);
     }
@@ -358,30 +362,41 @@ fn a_key_has_no_sender() {
 
 // ------------------------------------------------------------------------------- tests: more than one
 
-/// Runs `attempt` until what it did to the victim took less than 400 ms, so that its signals surely
-/// were one event: a repeat is a second wish to end from 500 ms on. The first attempt will do
-/// unless the machine is very busy.
-fn as_one_event(attempt: impl Fn() -> Duration) {
-    until("signals sent quickly enough", || attempt() < Duration::from_millis(400));
-}
-
-/// Sends each of the signals while the callback runs, then lets it run to its end.
-fn send_into_the_callback(victim: &mut Victim, signals: &[Signal]) -> Duration {
+/// Sends each of the signals, the first of which begins the callback, and lets that run to its end
+/// when all of them have been delivered. Returns how long they took.
+fn send_into_the_callback(victim: &mut Victim, signals: &[Signal], apart: Duration) -> Duration {
     let begun = Instant::now();
-    victim.send(signals[0]);
-    victim.expect("callback begins");
-    for signal in &signals[1..] {
+    for signal in signals {
         victim.send(*signal);
-        victim.at_rest();
+        std::thread::sleep(apart);
     }
+    victim.expect("callback begins");
+    victim.at_rest();
     let took = begun.elapsed();
     victim.tell("go on");
     took
 }
 
+/// A scope that outlives all of these signals, and then ends by itself.
+fn one_event(signals: &[Signal], apart: Duration) {
+    // From 500 ms on a repeat is a second wish to end. The first attempt is quick enough unless the
+    // machine is very busy.
+    until("signals sent quickly", || {
+        let mut victim = Victim::ready("ends_when_told");
+        if send_into_the_callback(&mut victim, signals, apart) >= Duration::from_millis(450) {
+            return false;
+        }
+        victim.expect("goes on");
+        victim.at_rest();
+        victim.tell("go on");
+        victim.end().said(&["ready", HELD[0], HELD[1], "goes on", "behind"]).exited(0);
+        true
+    });
+}
+
 fn ten_terms_are_one_callback_and_one_death() {
     let mut victim = Victim::ready("parked_cleanup_held");
-    send_into_the_callback(&mut victim, &[Signal::TERM; 10]);
+    send_into_the_callback(&mut victim, &[Signal::TERM; 10], Duration::from_millis(1));
     victim.end().said(&["ready", HELD[0], HELD[1]]).died_by(Signal::TERM);
 
     let victim = Victim::ready("parked_cleanup");
@@ -392,45 +407,24 @@ fn ten_terms_are_one_callback_and_one_death() {
 }
 
 fn ten_terms_leave_a_scope_its_time_to_end() {
-    as_one_event(|| {
-        let mut victim = Victim::ready("told_to_stop_held");
-        let took = send_into_the_callback(&mut victim, &[Signal::TERM; 10]);
-        let end = victim.end();
-        if took < Duration::from_millis(400) {
-            end.said(&["ready", HELD[0], HELD[1], "behind"]).exited(0);
-        }
-        took
-    });
+    one_event(&[Signal::TERM; 10], Duration::from_millis(1));
+}
+
+fn ctrl_c_delivered_twice_is_one_event() {
+    // As npm does.
+    one_event(&[Signal::INT; 2], Duration::from_millis(2));
 }
 
 fn int_then_term_is_one_exit_by_int() {
     let mut victim = Victim::ready("parked_cleanup_held");
-    send_into_the_callback(&mut victim, &[Signal::INT, Signal::TERM]);
+    victim.send(Signal::INT);
+    victim.expect("callback begins");
+    victim.send(Signal::TERM);
+    victim.at_rest();
+    victim.tell("go on");
     victim.end().said(&["ready", HELD[0], HELD[1]]).died_by(Signal::INT);
 
-    let mut victim = Victim::ready("told_to_stop_held");
-    send_into_the_callback(&mut victim, &[Signal::INT, Signal::TERM]);
-    victim.end().said(&["ready", HELD[0], HELD[1], "behind"]).exited(0);
-}
-
-fn ctrl_c_delivered_twice_is_one_event() {
-    as_one_event(|| {
-        let mut victim = Victim::ready("told_to_stop_held");
-        let begun = Instant::now();
-        victim.send(Signal::INT);
-        // As npm does: the time between the two is what this is about.
-        std::thread::sleep(Duration::from_millis(2));
-        victim.send(Signal::INT);
-        victim.expect("callback begins");
-        victim.at_rest();
-        let took = begun.elapsed();
-        victim.tell("go on");
-        let end = victim.end();
-        if took < Duration::from_millis(400) {
-            end.said(&["ready", HELD[0], HELD[1], "behind"]).exited(0);
-        }
-        took
-    });
+    one_event(&[Signal::INT, Signal::TERM], Duration::ZERO);
 }
 
 fn a_later_repeat_ends_the_wait_for_the_scope() {
@@ -649,8 +643,8 @@ fn main() {
             parked_without_limit,
             parked_cleanup,
             parked_cleanup_held,
-            told_to_stop_at_once,
-            told_to_stop_held,
+            told_to_stop,
+            ends_when_told,
             raised_inside,
             says_the_sender,
             drop_held,

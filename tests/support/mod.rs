@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -212,7 +212,8 @@ impl Victim {
     /// Writes a line to its standard input, for `hear`.
     pub fn tell(&mut self, line: &str) {
         let stdin = self.child.stdin.as_mut().unwrap();
-        writeln!(stdin, "{line}").unwrap();
+        // At once: its reader may end after the first part of it.
+        stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
         stdin.flush().unwrap();
     }
 
@@ -461,20 +462,26 @@ pub fn say_in_handler(line: &'static str) {
     unsafe { libc::write(1, line.as_ptr().cast(), line.len()) };
 }
 
-/// Whether `held_callback` has begun.
-static HELD: AtomicBool = AtomicBool::new(false);
+/// How far `held_callback` has come.
+static HELD: AtomicUsize = AtomicUsize::new(0);
 
 /// A callback that says when it begins and, once the test has told it to go on, when it ends.
 pub fn held_callback() {
     say("callback begins");
-    HELD.store(true, Ordering::SeqCst);
+    HELD.store(1, Ordering::SeqCst);
     hear();
     say("callback ends");
+    HELD.store(2, Ordering::SeqCst);
 }
 
 /// Waits until `held_callback` has begun, on another thread.
 pub fn until_held() {
-    until("the callback has begun", || HELD.load(Ordering::SeqCst));
+    until("the callback has begun", || HELD.load(Ordering::SeqCst) >= 1);
+}
+
+/// Waits until `held_callback` has ended, on another thread.
+pub fn until_let_go() {
+    until("the callback has ended", || HELD.load(Ordering::SeqCst) >= 2);
 }
 
 /// The calling thread: `main`, or its name as the kernel knows it. Works in exit functions too, where
