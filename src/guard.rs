@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::handle::ExitHandle;
 use crate::install::{self, Claims};
-use crate::phase::Closer;
+use crate::phase::{Closer, Thread};
 use crate::policy::Status;
 use crate::scope::{Closed, Scope};
 use crate::signal::Signal;
@@ -384,6 +384,8 @@ pub fn exit_with_signal(signal: Signal, body: impl FnOnce()) -> ! {
         forward::raise(signal);
     }
     let closed = scope.close(Closer::Drop);
+    // Where another thread closes the scope, or this one is inside its callback.
+    scope.deferred.drain(Thread::current());
     let status = match closed.payload {
         None => scope.policy.status(signal),
         Some(_) => Status::Failed,

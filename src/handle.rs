@@ -183,8 +183,9 @@ impl ExitHandle {
     /// ```
     pub fn request(&self) {
         if self.scope.is_here() && self.scope.machine.request(Cause::Requested) {
-            self.scope.waiters.release();
+            // The watcher first: a waker is an executor's code, which may wait for the callback.
             wake::post();
+            self.scope.waiters.release();
         }
     }
 

@@ -61,6 +61,7 @@ impl Watcher<'_> {
                 Watch::Run(cause) => {
                     self.set_up(&mut is_set_up);
                     self.tell_of_arrived();
+                    handler::quiesce();
                     let payload = self.scope.run_callback(&cause);
                     let returned = Instant::now();
                     let failed = payload.is_some();
@@ -116,11 +117,8 @@ impl Watcher<'_> {
             }
             let status = match after {
                 After::Over => return,
-                After::Closing(Closer::Inside) => {
-                    self.scope.complete(self.me, &Close::Wait);
-                    return;
-                }
                 After::Closing(_) if failed => Some(Status::Failed),
+                After::Closing(Closer::Inside) => return self.close_from_inside(),
                 After::Closing(_) => return self.leave(),
                 After::Open if failed => Some(Status::Failed),
                 After::Open => self.due(&verdict),
@@ -175,6 +173,7 @@ impl Watcher<'_> {
         let Some(guarded) = self.guarded.iter().find(|one| one.signal == signal) else { return };
         if guarded.has_old_handler() {
             if !repeated {
+                handler::quiesce();
                 guarded.run_old_handler(Some(&arrival.info));
                 observer.tell(|| Event::OldHandlerRun(signal));
             } else {
@@ -204,6 +203,16 @@ impl Watcher<'_> {
             self.scope.observer.tell(|| Event::ending(status));
             handler::release_abort();
             park_for_ever();
+        }
+    }
+
+    /// The guard was dropped on this thread, inside the callback or an observer: do what a drop does.
+    fn close_from_inside(&self) {
+        self.leave();
+        self.scope.complete(self.me, &Close::Wait);
+        let ended_by = self.scope.active().ended_by;
+        if let Some(status) = self.scope.policy.status_after_scope(ended_by) {
+            self.scope.end_process(status);
         }
     }
 

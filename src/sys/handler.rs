@@ -43,6 +43,7 @@ use nix::libc::{self, c_int, c_void};
 
 use super::disposition::Disposition;
 use super::forward;
+use super::process::{self, Process};
 use super::wake;
 use crate::cause::{Cause, Received, Sender};
 use crate::phase::Arrives;
@@ -68,7 +69,7 @@ pub(super) static FUNCTIONS: [Function; LEVELS] = [
 
 /// The process whose guard is armed. Written when one is installed, read by the handler: a forked
 /// child has the handler but no watcher, and must not act for its parent.
-static OWNER: AtomicU32 = AtomicU32::new(0);
+static OWNER: AtomicU64 = AtomicU64::new(0);
 
 /// Handlers that may be about to fill a mailbox. Written by the handler, awaited by `quiesce`.
 static IN_HANDLER: AtomicU32 = AtomicU32::new(0);
@@ -195,11 +196,11 @@ impl Slot {
 
     /// Keeps the signal if it is the guard's.
     fn arrive(&self, level: usize, raw: c_int, info: *const libc::siginfo_t) -> Then {
-        let pid = std::process::id();
-        if self.is_armed(level, pid) {
+        let process = process::this();
+        if self.is_armed(level, process) {
             // Count first, look again: `quiesce` disarms first and then waits for the count.
             IN_HANDLER.fetch_add(1, SeqCst);
-            let then = self.is_armed(level, pid).then(|| self.record(raw, info, pid));
+            let then = self.is_armed(level, process).then(|| self.record(raw, info));
             IN_HANDLER.fetch_sub(1, SeqCst);
             if let Some(then) = then {
                 return then;
@@ -208,11 +209,12 @@ impl Slot {
         Then::Forward(self.below[level].load(SeqCst))
     }
 
-    fn is_armed(&self, level: usize, pid: u32) -> bool {
-        usize::from(self.armed.load(SeqCst)) == level.wrapping_add(1) && OWNER.load(SeqCst) == pid
+    fn is_armed(&self, level: usize, process: Process) -> bool {
+        usize::from(self.armed.load(SeqCst)) == level.wrapping_add(1)
+            && OWNER.load(SeqCst) == process
     }
 
-    fn record(&self, raw: c_int, info: *const libc::siginfo_t, pid: u32) -> Then {
+    fn record(&self, raw: c_int, info: *const libc::siginfo_t) -> Then {
         let now = monotonic_ns();
         let first = self.first.compare_exchange(0, now, SeqCst, SeqCst).err().unwrap_or(now);
         self.last.store(now, SeqCst);
@@ -237,7 +239,7 @@ impl Slot {
         if raw == libc::SIGABRT {
             // SAFETY: non-null siginfo is the kernel's, valid for the handler's time.
             let info = unsafe { info.as_ref() };
-            if info.is_some_and(|info| is_own_abort(info, pid)) {
+            if info.is_some_and(is_own_abort) {
                 return Then::Abort;
             }
         }
@@ -262,7 +264,7 @@ impl Slot {
             signal,
             order,
             after_first: Duration::from_nanos(last.saturating_sub(first)),
-            aborting: signal == Signal::ABRT && is_own_abort(&info.0, std::process::id()),
+            aborting: signal == Signal::ABRT && is_own_abort(&info.0),
             info,
             told: false,
         })
@@ -299,6 +301,10 @@ impl Slot {
         self.armed.store(u8::try_from(level + 1).unwrap_or(0), SeqCst);
     }
 
+    pub(super) fn is_any_armed(&self) -> bool {
+        self.armed.load(SeqCst) != 0
+    }
+
     /// From now on every level passes signals through. What is in the mailbox stays there.
     pub(super) fn disarm(&self) {
         self.armed.store(0, SeqCst);
@@ -332,8 +338,10 @@ fn decode(cut: u64) -> Option<Status> {
 }
 
 /// Takes guards of this process into the handler's care. Call before arming any slot.
-pub(super) fn own(policy: &Policy, pid: u32) {
-    if OWNER.load(SeqCst) != pid {
+pub(super) fn own(policy: &Policy, process: Process) {
+    if OWNER.load(SeqCst) != process {
+        // What is armed here was armed by the process that this one was forked from.
+        SLOTS.0.iter().for_each(Slot::disarm);
         // In a forked child the count is the parent's. Nothing counts here before OWNER is set.
         IN_HANDLER.store(0, SeqCst);
     }
@@ -345,17 +353,20 @@ pub(super) fn own(policy: &Policy, pid: u32) {
     for busy in &BUSY {
         busy.store(0, SeqCst);
     }
-    OWNER.store(pid, SeqCst);
+    OWNER.store(process, SeqCst);
 }
 
 /// Whether this process, and not one it was forked from, was the last to arm a guard.
 pub(super) fn is_own() -> bool {
-    OWNER.load(SeqCst) == std::process::id()
+    OWNER.load(SeqCst) == process::this()
 }
 
 /// Waits until no handler can still be filling a mailbox that was disarmed before. A handler is
 /// counted for less than a microsecond, unless its thread loses the processor meanwhile.
-pub(super) fn quiesce() {
+///
+/// Also called before code of a user's that may call `process::exit`, because the standard library
+/// then unmaps the stack that a handler may be running on (see `guarded::leave_alternate_stack`).
+pub(crate) fn quiesce() {
     while IN_HANDLER.load(SeqCst) != 0 {
         std::thread::yield_now();
     }
@@ -462,9 +473,10 @@ fn is_sent_by_a_process(info: &libc::siginfo_t) -> bool {
 }
 
 /// Whether this is a thread of this process signalling itself, which is what `abort` does.
-fn is_own_abort(info: &libc::siginfo_t, pid: u32) -> bool {
+fn is_own_abort(info: &libc::siginfo_t) -> bool {
     // SAFETY: read only where a process sent it, as in `sender`.
-    info.si_code == code::THREAD && u32::try_from(unsafe { info.si_pid() }) == Ok(pid)
+    info.si_code == code::THREAD
+        && u32::try_from(unsafe { info.si_pid() }) == Ok(std::process::id())
 }
 
 /// `si_code` of signals that a process sent: with `kill` (`SI_USER`), `sigqueue` (`SI_QUEUE`), or to
