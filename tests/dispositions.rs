@@ -42,8 +42,10 @@ fn handlers() -> Vec<Before> {
     ]
 }
 
-/// Ways in which a guard, or the attempt to make one, ends.
-const ENDS: [(&str, fn(Builder)); 11] = [
+/// A way in which a guard, or the attempt to make one, ends.
+type End = (&'static str, fn(Builder));
+
+const ENDS: &[End] = &[
     ("drop", |builder| drop(builder.install(|| {}).unwrap())),
     ("finish", |builder| drop(builder.install(|| {}).unwrap().finish())),
     ("disarm", |builder| assert!(builder.install(|| {}).unwrap().disarm())),

@@ -4,7 +4,9 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst,
+};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
@@ -61,7 +63,7 @@ extern "C" fn raises_again(signal: c_int) {
 /// What the old handler was told and where it ran; `RAN` is set when all of it is there.
 static CODE: AtomicI32 = AtomicI32::new(0);
 static PID: AtomicI32 = AtomicI32::new(0);
-static UID: AtomicI32 = AtomicI32::new(-1);
+static UID: AtomicU32 = AtomicU32::new(u32::MAX);
 static VALUE: AtomicUsize = AtomicUsize::new(0);
 static THREAD: AtomicI32 = AtomicI32::new(0);
 static MASK: AtomicU64 = AtomicU64::new(0);
@@ -73,7 +75,7 @@ extern "C" fn looks_around(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
         let info = &*info;
         CODE.store(info.si_code, SeqCst);
         PID.store(info.si_pid(), SeqCst);
-        UID.store(info.si_uid().cast_signed(), SeqCst);
+        UID.store(info.si_uid(), SeqCst);
         VALUE.store(info.si_value().sival_ptr as usize, SeqCst);
         THREAD.store(libc::gettid(), SeqCst);
         let mut mask = std::mem::zeroed();
@@ -139,7 +141,7 @@ fn old_looks_around() {
     let guard = append().install(callback).unwrap();
     say("ready");
     until("the old handler ran", || RAN.load(SeqCst));
-    let [code, pid, uid] = [&CODE, &PID, &UID].map(|word| word.load(SeqCst));
+    let (code, pid, uid) = (CODE.load(SeqCst), PID.load(SeqCst), UID.load(SeqCst));
     say(format!("code {code} pid {pid} uid {uid} value {}", VALUE.load(SeqCst)));
     drop(guard);
 }
