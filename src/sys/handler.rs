@@ -424,34 +424,41 @@ fn sender(info: &libc::siginfo_t) -> Option<Sender> {
 }
 
 fn is_sent_by_a_process(info: &libc::siginfo_t) -> bool {
-    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-    let by_thread = info.si_code == TKILL;
-    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-    let by_thread = false;
-    info.si_code == libc::SI_USER || info.si_code == libc::SI_QUEUE || by_thread
+    [code::KILL, code::QUEUE, code::THREAD].contains(&info.si_code)
 }
-
-/// `SI_TKILL` (Linux) and `SI_LWP` (FreeBSD): sent to one thread, as `raise` and `abort` do.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const TKILL: c_int = libc::SI_TKILL;
-#[cfg(target_os = "freebsd")]
-const TKILL: c_int = 0x10007;
 
 /// Whether this is a thread of this process signalling itself, which is what `abort` does.
 fn is_own_abort(info: &libc::siginfo_t) -> bool {
     // SAFETY: read only where a process sent it, as in `sender`.
-    is_sent_to_a_thread(info) && unsafe { info.si_pid() } == pid()
+    info.si_code == code::THREAD && unsafe { info.si_pid() } == pid()
 }
 
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn is_sent_to_a_thread(info: &libc::siginfo_t) -> bool {
-    info.si_code == TKILL
-}
+/// `si_code` of signals that a process sent: with `kill` (`SI_USER`), `sigqueue` (`SI_QUEUE`), or to
+/// one thread, as `raise` and `abort` do (`SI_TKILL`, `SI_LWP`). The libc crate names them for Linux
+/// only; the others are from their <sys/signal.h>.
+mod code {
+    use nix::libc::c_int;
 
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-fn is_sent_to_a_thread(info: &libc::siginfo_t) -> bool {
-    // No code of its own here: any signal of a process to itself.
-    info.si_code == libc::SI_USER
+    const CODES: [c_int; 3] = if cfg!(target_os = "freebsd") {
+        [0x10001, 0x10002, 0x10007]
+    } else if cfg!(target_vendor = "apple") {
+        // `raise` and `abort` look like `kill` there.
+        [0x10001, 0x10002, 0x10001]
+    } else if cfg!(any(target_os = "linux", target_os = "android")) {
+        [0, -1, -6]
+    } else {
+        [0, -1, 0]
+    };
+    pub(super) const KILL: c_int = CODES[0];
+    pub(super) const QUEUE: c_int = CODES[1];
+    pub(super) const THREAD: c_int = CODES[2];
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const _: () = assert!(
+        KILL == super::libc::SI_USER
+            && QUEUE == super::libc::SI_QUEUE
+            && THREAD == super::libc::SI_TKILL
+    );
 }
 
 fn pid() -> libc::pid_t {

@@ -83,7 +83,7 @@ mod platform {
                 .saturating_add(nanos / 1_000_000_000)
                 // No clock gets further than this, and the sum fits every time_t of 64 bits.
                 .min(1 << 40);
-            at.tv_sec = at.tv_sec.saturating_add(seconds.try_into().unwrap_or(libc::time_t::MAX));
+            at.tv_sec = at.tv_sec.saturating_add(seconds.try_into().unwrap_or(i32::MAX.into()));
             at.tv_nsec = (nanos % 1_000_000_000).try_into().unwrap_or(0);
             at
         }
