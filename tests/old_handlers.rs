@@ -184,39 +184,39 @@ fn waits_for(sender: Sender<()>) -> (impl FnOnce() + Send, Sender<()>) {
 }
 
 fn ten_while_the_callback_runs() {
-    install(Signal::TERM, old);
-    let (begins, begun) = channel();
-    let (callback, done) = waits_for(begins);
-    let guard = append().install(callback).unwrap();
-    raise(Signal::TERM);
-    begun.recv().unwrap();
-    for _ in 0..9 {
-        raise(Signal::TERM);
-    }
-    drop(done);
-    drop(guard);
+    while_the_callback_runs(|_| raise(Signal::TERM), &[Signal::TERM; 9]);
     say("behind");
 }
 
-fn two_while_the_callback_runs(first: Signal, second: Signal) {
+/// Something begins the exit, and the rest comes while the callback runs.
+fn while_the_callback_runs(begin: impl FnOnce(&HandleExit), rest: &[Signal]) {
     install(Signal::TERM, old);
     install(Signal::INT, old_of_int);
     let (begins, begun) = channel();
     let (callback, done) = waits_for(begins);
     let guard = append().install(callback).unwrap();
-    raise(first);
+    begin(&guard);
     begun.recv().unwrap();
-    raise(second);
+    rest.iter().copied().for_each(raise);
     drop(done);
     drop(guard);
 }
 
 fn int_then_term() {
-    two_while_the_callback_runs(Signal::INT, Signal::TERM);
+    while_the_callback_runs(|_| raise(Signal::INT), &[Signal::TERM]);
 }
 
 fn term_then_int() {
-    two_while_the_callback_runs(Signal::TERM, Signal::INT);
+    while_the_callback_runs(|_| raise(Signal::TERM), &[Signal::INT]);
+}
+
+/// The watcher finds both at once.
+fn int_and_term() {
+    while_the_callback_runs(|guard| guard.request(), &[Signal::INT, Signal::TERM]);
+}
+
+fn term_and_int() {
+    while_the_callback_runs(|guard| guard.request(), &[Signal::TERM, Signal::INT]);
 }
 
 fn two_from_outside() {
@@ -423,10 +423,12 @@ fn ten_signals_from_outside_run_the_callback_once_and_first() {
 }
 
 fn two_signals_run_their_handlers_in_order_of_arrival() {
-    let end = Victim::start("int_then_term").end();
-    end.said(&["callback", "old of INT", "old"]).exited(0);
-    let end = Victim::start("term_then_int").end();
-    end.said(&["callback", "old", "old of INT"]).exited(0);
+    for scenario in ["int_then_term", "int_and_term"] {
+        Victim::start(scenario).end().said(&["callback", "old of INT", "old"]).exited(0);
+    }
+    for scenario in ["term_then_int", "term_and_int"] {
+        Victim::start(scenario).end().said(&["callback", "old", "old of INT"]).exited(0);
+    }
 }
 
 fn two_signals_from_outside_run_their_handlers_in_order_of_arrival() {
@@ -514,6 +516,8 @@ fn main() {
             ten_while_the_callback_runs,
             int_then_term,
             term_then_int,
+            int_and_term,
+            term_and_int,
             two_from_outside,
             always_shared,
             always_distinct,
