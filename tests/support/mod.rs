@@ -506,3 +506,26 @@ pub fn block(signal: Signal) {
         assert_eq!(blocked, 0);
     }
 }
+/// Installs any disposition that is to stay: handler (or `SIG_DFL`, `SIG_IGN`), flags, and mask.
+pub fn install_exactly(signal: Signal, handler: usize, flags: i32, mask: &[Signal]) {
+    // SAFETY: a zeroed sigaction is valid; a handler is one for its flags and async-signal-safe.
+    unsafe {
+        let mut action = std::mem::zeroed::<libc::sigaction>();
+        action.sa_sigaction = handler;
+        action.sa_flags = flags;
+        for blocked in mask {
+            libc::sigaddset(&raw mut action.sa_mask, blocked.as_raw());
+        }
+        assert_eq!(libc::sigaction(signal.as_raw(), &raw const action, std::ptr::null_mut()), 0);
+    }
+}
+
+/// The ids of this process's threads, in order.
+pub fn threads() -> Vec<i32> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let name = |task: std::io::Result<std::fs::DirEntry>| task.unwrap().file_name();
+    let mut threads: Vec<i32> =
+        tasks.map(|task| name(task).to_str().unwrap().parse().unwrap()).collect();
+    threads.sort_unstable();
+    threads
+}
