@@ -47,7 +47,6 @@ impl HandleExit {
     /// ```no_run
     /// # struct Server;
     /// # impl Server { fn shutdown(&self) {} fn serve(&self) {} }
-    /// # let server = std::sync::Arc::new(Server);
     /// use handle_exit::HandleExit;
     ///
     /// # fn main() -> Result<(), handle_exit::Error> {
@@ -180,11 +179,14 @@ impl HandleExit {
         if scope.is_here() {
             return Ok(());
         }
-        install::install(&self.claims, || {
+        let moved = install::install(&self.claims, || {
             scope.move_here()?;
             Ok(Arc::clone(scope))
-        })?;
-        Ok(())
+        });
+        if moved.is_err() {
+            scope.move_away();
+        }
+        moved.map(drop)
     }
 
     fn close(&self, by: Closer) -> Closed {

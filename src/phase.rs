@@ -365,13 +365,20 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
         self.notify(&inner);
     }
 
+    /// Makes a scope that was given up before the exit began usable again.
+    pub(crate) fn reopen(&self) {
+        self.lock().scope = Scope::Open;
+    }
+
     /// Waits until the callback has run, at most until `deadline`.
     pub(crate) fn wait_finished(&self, me: Thread, deadline: Option<Instant>) -> Waited {
         let mut inner = self.lock();
         loop {
             match (inner.callback, inner.scope) {
                 (Callback::Finished { panicked }, _) => return Waited::Finished { panicked },
-                (Callback::Disarmed, _) => return Waited::Finished { panicked: false },
+                (Callback::Disarmed, _) | (_, Scope::Ended) => {
+                    return Waited::Finished { panicked: false };
+                }
                 (Callback::Running(thread), _) if thread == me => return Waited::Inside,
                 (_, Scope::Forced(thread, _)) if thread == me => return Waited::Inside,
                 (_, Scope::Forced(_, status)) => return Waited::Doomed(status),

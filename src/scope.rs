@@ -124,9 +124,15 @@ impl Scope {
         // Handles of threads that exist in the parent only: joining or detaching them here is
         // undefined.
         std::mem::forget(std::mem::take(&mut *self.active()));
+        self.machine.reopen();
         self.installed.store(false, SeqCst);
         self.pid.store(std::process::id(), SeqCst);
         Ok(())
+    }
+
+    /// Undoes `move_here`: the scope is no process's of which anybody here is a thread.
+    pub(crate) fn move_away(&self) {
+        self.pid.store(0, SeqCst);
     }
 
     pub(crate) fn take_arrived(&self, into: &mut Vec<Arrival>) {
