@@ -21,6 +21,9 @@ use nix::libc;
 /// Which scenario this process is to run.
 const SCENARIO: &str = "HANDLE_EXIT_SCENARIO";
 
+/// What the scenario is told, for those that act out a row of a table.
+const ARGUMENT: &str = "HANDLE_EXIT_ARGUMENT";
+
 /// No healthy step takes this long, even with both cores busy.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -34,22 +37,38 @@ pub type Named = (&'static str, fn());
 
 /// The `main` of a test binary.
 pub fn main(scenarios: &[Named], tests: &[Named]) {
+    main_with_judges(scenarios, tests, &[]);
+}
+
+/// The `main` of a test binary with scenarios that judge themselves: each of those is run in a
+/// process of its own, and has to end with 0.
+pub fn main_with_judges(scenarios: &[Named], tests: &[Named], judges: &[Named]) {
     if let Ok(name) = std::env::var(SCENARIO) {
         let (_, scenario) = scenarios
             .iter()
+            .chain(judges)
             .find(|(known, _)| *known == name)
             .unwrap_or_else(|| panic!("no scenario {name}"));
         return scenario();
     }
-    let trials = tests.iter().map(|(name, test)| {
+    // A failed assertion is a panic, which libtest-mimic reports.
+    let passes = |test: &dyn Fn()| -> Result<(), Failed> {
+        test();
+        Ok(())
+    };
+    let tests = tests.iter().map(|(name, test)| {
         let test = *test;
-        // A failed assertion is a panic, which libtest-mimic reports.
-        Trial::test(*name, move || -> Result<(), Failed> {
-            test();
-            Ok(())
+        Trial::test(*name, move || passes(&test))
+    });
+    let judges = judges.iter().map(|(name, _)| {
+        let name = *name;
+        Trial::test(name, move || {
+            passes(&|| {
+                Victim::start(name).end().exited(0);
+            })
         })
     });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
+    libtest_mimic::run(&Arguments::from_args(), tests.chain(judges).collect()).exit();
 }
 
 // ---------------------------------------------------------------------------------- in the test
@@ -76,6 +95,13 @@ pub struct End {
 pub fn victim(scenario: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.env(SCENARIO, scenario);
+    command
+}
+
+/// As `victim`, for a scenario that asks what it is `told`.
+pub fn victim_told(scenario: &str, argument: impl std::fmt::Display) -> Command {
+    let mut command = victim(scenario);
+    command.env(ARGUMENT, argument.to_string());
     command
 }
 
@@ -324,4 +350,24 @@ pub fn install(signal: Signal, handler: extern "C" fn(libc::c_int)) {
 pub fn say_in_handler(line: &'static str) {
     // SAFETY: write(2) is async-signal-safe; the slice is valid.
     unsafe { libc::write(1, line.as_ptr().cast(), line.len()) };
+}
+
+/// What `victim_told` told this scenario.
+pub fn told<T: std::str::FromStr<Err: std::fmt::Debug>>() -> T {
+    std::env::var(ARGUMENT).unwrap().parse().unwrap()
+}
+
+/// Says a line when it is dropped: proof that what a closure captured was freed.
+pub struct SaysWhenFreed(pub &'static str);
+
+impl Drop for SaysWhenFreed {
+    fn drop(&mut self) {
+        say(self.0);
+    }
+}
+
+/// Registers an exit function with the C library.
+pub fn at_exit(function: extern "C" fn()) {
+    // SAFETY: a function without arguments that does not unwind.
+    assert_eq!(unsafe { libc::atexit(function) }, 0);
 }
