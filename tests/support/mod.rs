@@ -105,6 +105,15 @@ pub fn victim_told(scenario: &str, argument: impl std::fmt::Display) -> Command 
     command
 }
 
+/// The command that runs an example, which cargo builds beside the tests.
+pub fn example(name: &str) -> Command {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(std::path::Path::parent).unwrap();
+    let example = profile.join("examples").join(name);
+    assert!(example.exists(), "no {}: `cargo build --examples` makes it", example.display());
+    Command::new(example)
+}
+
 impl Victim {
     /// Starts a scenario.
     pub fn start(scenario: &str) -> Victim {
