@@ -60,7 +60,9 @@ impl Watcher<'_> {
                 Watch::Elsewhere => return self.leave(),
                 Watch::Run(cause) => {
                     self.set_up(&mut is_set_up);
+                    self.scope.callback_is_mine();
                     self.tell_of_arrived();
+                    handler::quiesce();
                     let payload = self.scope.run_callback(&cause);
                     let returned = Instant::now();
                     let failed = payload.is_some();
@@ -77,7 +79,6 @@ impl Watcher<'_> {
     fn set_up(&self, is_set_up: &mut bool) {
         if !std::mem::replace(is_set_up, true) {
             mask::unblock(self.guarded.iter().map(|one| one.signal));
-            self.scope.callback_is_mine();
             handler::warm_up();
         }
     }
@@ -116,11 +117,8 @@ impl Watcher<'_> {
             }
             let status = match after {
                 After::Over => return,
-                After::Closing(Closer::Inside) => {
-                    self.scope.complete(self.me, &Close::Wait);
-                    return;
-                }
                 After::Closing(_) if failed => Some(Status::Failed),
+                After::Closing(Closer::Inside) => return self.close_from_inside(),
                 After::Closing(_) => return self.leave(),
                 After::Open if failed => Some(Status::Failed),
                 After::Open => self.due(&verdict),
@@ -163,7 +161,7 @@ impl Watcher<'_> {
         if !arrival.told {
             observer.tell(|| Event::SignalReceived(arrival.received()));
         }
-        verdict.aborting |= arrival.aborting;
+        verdict.aborting |= signal == Signal::ABRT && handler::a_thread_aborts();
         let repeated = {
             let mut active = self.scope.active();
             let repeated = active.seen.contains(&signal);
@@ -175,6 +173,7 @@ impl Watcher<'_> {
         let Some(guarded) = self.guarded.iter().find(|one| one.signal == signal) else { return };
         if guarded.has_old_handler() {
             if !repeated {
+                handler::quiesce();
                 guarded.run_old_handler(Some(&arrival.info));
                 observer.tell(|| Event::OldHandlerRun(signal));
             } else {
@@ -204,6 +203,16 @@ impl Watcher<'_> {
             self.scope.observer.tell(|| Event::ending(status));
             handler::release_abort();
             park_for_ever();
+        }
+    }
+
+    /// The guard was dropped on this thread, inside the callback or an observer: do what a drop does.
+    fn close_from_inside(&self) {
+        self.leave();
+        self.scope.complete(self.me, &Close::Wait);
+        let ended_by = self.scope.active().ended_by;
+        if let Some(status) = self.scope.policy.status_after_scope(ended_by) {
+            self.scope.end_process(status);
         }
     }
 

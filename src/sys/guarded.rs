@@ -8,6 +8,7 @@ use nix::libc;
 use super::disposition::{Action, Disposition};
 use super::handler::{self, Arrival, FUNCTIONS, LEVELS, SigInfo, Slot, slot_of};
 use super::per_process::PerProcess;
+use super::process::Process;
 use super::{alternate_stack, forward, wake};
 use crate::error::Holder;
 use crate::policy::{Policy, Status};
@@ -185,10 +186,11 @@ pub(crate) fn restore_all(guarded: &[Guarded]) -> Vec<Arrival> {
 /// In a forked child: puts back what the parent's guard left in this process, unless a guard of the
 /// child's own has seen to it. Takes no lock.
 pub(crate) fn restore_in_child(signals: &[Signal]) {
-    if handler::is_own() {
-        return;
-    }
+    let is_own = handler::is_own();
     for &signal in signals {
+        if is_own && slot_of(signal).is_any_armed() {
+            continue;
+        }
         let Ok(top) = Disposition::query(signal.as_raw()) else { continue };
         let Some(level) = level_of(&top) else { continue };
         if let Some(below) = slot_of(signal).below(level) {
@@ -222,7 +224,8 @@ fn restore(signal: Signal, level: usize, below: &Disposition) -> bool {
     match Disposition::query(raw) {
         Ok(top) if on_top(&top) => {}
         Ok(top) => {
-            if top.is_handler() {
+            // It may be `below`, put back already when the old handler was run.
+            if top.is_handler() && top != *below {
                 slot_of(signal).bury(level + 1);
             }
             return false;
@@ -246,10 +249,10 @@ fn level_of(disposition: &Disposition) -> Option<usize> {
     FUNCTIONS.iter().position(|function| *function as usize == address)
 }
 
-/// Makes handler and wake-up ready for a guard of this process, whose id is `pid`. Call before the first `install`.
-pub(crate) fn prepare(policy: &Policy, pid: u32) -> io::Result<()> {
-    wake::prepare(pid)?;
+/// Makes handler and wake-up ready for a guard of `process`, which is this one. Call before the first `install`.
+pub(crate) fn prepare(policy: &Policy, process: Process) -> io::Result<()> {
+    wake::prepare(process)?;
     alternate_stack::note();
-    handler::own(policy, pid);
+    handler::own(policy, process);
     Ok(())
 }
