@@ -141,8 +141,13 @@ where
     let mask = Mask::of(found.iter().map(Found::signal));
     for one in found {
         let signal = one.signal();
-        match one.install(&mask, scope.policy.cut(signal)) {
-            Ok(()) => undo.push(one.guarded()),
+        // First, so that a signal that comes before a refusal is not forgotten in its mailbox.
+        let guarded = one.guarded();
+        undo.push(guarded);
+        // A repeat cuts nothing for the sake of a signal that its old handler decides about.
+        let cut = if guarded.has_old_handler() { None } else { scope.policy.cut(signal) };
+        match one.install(&mask, cut) {
+            Ok(()) => {}
             Err(Refused::System(source)) => {
                 return Err(Error::system_for(signal, "installing the handler", source));
             }

@@ -165,7 +165,8 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
                 callback: Callback::Armed,
                 scope: Scope::Open,
                 cause: None,
-                arrived: Vec::new(),
+                // Now, and not when the first signal comes.
+                arrived: Vec::with_capacity(4),
                 waiting: 0,
             }),
             changed: Condvar::new(),
@@ -218,7 +219,7 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
     /// Call after every change, with the lock held.
     fn notify(&self, inner: &Inner<C, A>) {
         if inner.cause.is_some() {
-            self.begun.store(true, Ordering::Release);
+            self.begun.store(true, Ordering::SeqCst);
         }
         if inner.waiting > 0 {
             self.changed.notify_all();
@@ -459,7 +460,7 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
 
     /// Whether the exit has begun.
     pub(crate) fn has_begun(&self) -> bool {
-        self.begun.load(Ordering::Acquire)
+        self.begun.load(Ordering::SeqCst)
     }
 
     /// Whether the callback panicked.

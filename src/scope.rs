@@ -5,9 +5,9 @@ use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cause::Cause;
 use crate::deferred::Stack;
@@ -31,6 +31,20 @@ static LIVING: PerProcess<Mutex<Option<Arc<Scope>>>> = PerProcess::new();
 
 pub(crate) fn living() -> Living {
     living_in(process::this())
+}
+
+/// As `living`, for the exit hook. `exit` may be called where it must not be, in a handler that
+/// interrupted a thread with the lock in its hands: then it is given up after a while.
+pub(crate) fn living_at_exit(patience: Duration) -> Option<Living> {
+    let begun = Instant::now();
+    loop {
+        match LIVING.get().try_lock() {
+            Ok(living) => return Some(living),
+            Err(TryLockError::Poisoned(living)) => return Some(living.into_inner()),
+            Err(TryLockError::WouldBlock) if begun.elapsed() > patience => return None,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
 }
 
 /// As `living`, for a caller that knows the process already.
@@ -92,6 +106,11 @@ impl Scope {
             process: AtomicU64::new(process),
             callback_thread: AtomicI32::new(0),
         }
+    }
+
+    /// What began the exit, as far as this process is concerned.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        if self.is_here() { self.machine.cause() } else { None }
     }
 
     pub(crate) fn active(&self) -> MutexGuard<'_, Active> {
@@ -181,13 +200,12 @@ impl Scope {
         result.err()
     }
 
-    /// Ends the scope. Returns once the callback has run, what was deferred has run, and everything
+    /// Ends the scope, with `cause` if nothing has begun the exit before. Returns once the callback has run, what was deferred has run, and everything
     /// is as it was before the guard; or earlier, on a thread that all this is waiting for.
-    pub(crate) fn close(&self, by: Closer) -> Closed {
+    pub(crate) fn close(&self, by: Closer, cause: Cause) -> Closed {
         let me = Thread::current();
         let on_watcher = self.active().watcher_thread == Some(me);
         let by = if on_watcher { Closer::Inside } else { by };
-        let cause = if std::thread::panicking() { Cause::Panic } else { Cause::ScopeEnd };
         let mut closed = Closed::default();
         let claimed = self.machine.close(me, by, cause.clone(), |into| self.take_arrived(into));
         match claimed {

@@ -60,6 +60,7 @@ impl Watcher<'_> {
                 Watch::Elsewhere => return self.leave(),
                 Watch::Run(cause) => {
                     self.set_up(&mut is_set_up);
+                    self.scope.callback_is_mine();
                     self.tell_of_arrived();
                     handler::quiesce();
                     let payload = self.scope.run_callback(&cause);
@@ -78,7 +79,6 @@ impl Watcher<'_> {
     fn set_up(&self, is_set_up: &mut bool) {
         if !std::mem::replace(is_set_up, true) {
             mask::unblock(self.guarded.iter().map(|one| one.signal));
-            self.scope.callback_is_mine();
             handler::warm_up();
         }
     }
@@ -161,7 +161,7 @@ impl Watcher<'_> {
         if !arrival.told {
             observer.tell(|| Event::SignalReceived(arrival.received()));
         }
-        verdict.aborting |= arrival.aborting;
+        verdict.aborting |= signal == Signal::ABRT && handler::a_thread_aborts();
         let repeated = {
             let mut active = self.scope.active();
             let repeated = active.seen.contains(&signal);

@@ -36,7 +36,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_void};
@@ -225,9 +225,22 @@ impl Slot {
                 return Then::End(status);
             }
         }
+        // Before the mailbox: the siginfo in there may be that of an earlier SIGABRT.
+        // SAFETY: non-null siginfo is the kernel's, valid for the handler's time.
+        let aborts = raw == libc::SIGABRT && unsafe { info.as_ref() }.is_some_and(is_own_abort);
+        if aborts {
+            ABORTS.store(true, SeqCst);
+        }
         if self.state.compare_exchange(EMPTY, WRITING, SeqCst, SeqCst).is_ok() {
-            if !info.is_null() {
-                let mailbox = self.info.get().cast::<libc::siginfo_t>();
+            let mailbox = self.info.get().cast::<libc::siginfo_t>();
+            if info.is_null() {
+                // Called by a handler that has none to pass on.
+                // SAFETY: this handler alone has the mailbox in WRITING; zeroes are a valid siginfo.
+                unsafe {
+                    mailbox.write_bytes(0, 1);
+                    (*mailbox).si_code = code::NONE;
+                }
+            } else {
                 // SAFETY: the kernel's siginfo is valid for the handler's time; this handler alone
                 // has the mailbox in WRITING, so nobody else touches it.
                 unsafe { ptr::copy_nonoverlapping(info, mailbox, 1) };
@@ -236,14 +249,7 @@ impl Slot {
             self.state.store(FULL, SeqCst);
             wake::post();
         }
-        if raw == libc::SIGABRT {
-            // SAFETY: non-null siginfo is the kernel's, valid for the handler's time.
-            let info = unsafe { info.as_ref() };
-            if info.is_some_and(is_own_abort) {
-                return Then::Abort;
-            }
-        }
-        Then::Return
+        if aborts { Then::Abort } else { Then::Return }
     }
 
     /// Takes what is in the mailbox.
@@ -264,7 +270,6 @@ impl Slot {
             signal,
             order,
             after_first: Duration::from_nanos(last.saturating_sub(first)),
-            aborting: signal == Signal::ABRT && is_own_abort(&info.0),
             info,
             told: false,
         })
@@ -367,10 +372,17 @@ pub(super) fn is_own() -> bool {
 /// Also called before code of a user's that may call `process::exit`, because the standard library
 /// then unmaps the stack that a handler may be running on (see `guarded::leave_alternate_stack`).
 pub(crate) fn quiesce() {
+    let mut begun = None;
     while IN_HANDLER.load(SeqCst) != 0 {
         std::thread::yield_now();
+        // For ever only where `exit` was called in a handler that interrupted the guard's.
+        if begun.get_or_insert_with(Instant::now).elapsed() > QUIESCE_AT_MOST {
+            return;
+        }
     }
 }
+
+const QUIESCE_AT_MOST: Duration = Duration::from_secs(1);
 
 /// Takes the signals that came, in the order they came.
 pub(crate) fn take(signals: impl IntoIterator<Item = Signal>, into: &mut Vec<Arrival>) {
@@ -403,10 +415,11 @@ pub(crate) fn a_thread_aborts() -> bool {
     ABORTS.load(SeqCst)
 }
 
-/// Touches what the handler will, so that the first signal does not pay for page faults. Once a
-/// process, on the watcher, where nobody waits for it.
+/// Touches what the handler and the watcher will, so that the first signal does not pay for page
+/// faults. On the watcher before it sleeps, where nobody waits for it.
 pub(crate) fn warm_up() {
     monotonic_ns();
+    super::exit_hook::thread();
     super::alternate_stack::populate();
 }
 
@@ -415,7 +428,6 @@ pub(crate) fn warm_up() {
 fn wait_and_abort() -> ! {
     let me = thread_id();
     if BUSY.iter().all(|busy| busy.load(SeqCst) != me) {
-        ABORTS.store(true, SeqCst);
         let begun = monotonic_ns();
         let wait = ABORT_WAIT.load(SeqCst).saturating_mul(1_000_000);
         while !ABORT_RELEASED.load(SeqCst) && monotonic_ns().saturating_sub(begun) < wait {
@@ -440,8 +452,6 @@ pub(crate) struct Arrival {
     order: u64,
     /// From the first of this signal since the guard was installed to the last one merged here.
     pub(crate) after_first: Duration,
-    /// A thread of this process waits in `abort` for the callback.
-    pub(crate) aborting: bool,
     /// Whether the observer has heard of it.
     pub(crate) told: bool,
 }
@@ -495,6 +505,8 @@ mod code {
     } else {
         [0, -1, 0]
     };
+    /// Of no sender.
+    pub(super) const NONE: c_int = c_int::MAX;
     pub(super) const KILL: c_int = CODES[0];
     pub(super) const QUEUE: c_int = CODES[1];
     pub(super) const THREAD: c_int = CODES[2];

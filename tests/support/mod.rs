@@ -23,6 +23,9 @@ use nix::libc;
 /// Which scenario this process is to run.
 const SCENARIO: &str = "HANDLE_EXIT_SCENARIO";
 
+/// What the scenario is told, for those that act out a row of a table.
+const ARGUMENT: &str = "HANDLE_EXIT_ARGUMENT";
+
 /// No healthy step takes this long, even with both cores busy.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -36,23 +39,40 @@ pub type Named = (&'static str, fn());
 
 /// The `main` of a test binary.
 pub fn main(scenarios: &[Named], tests: &[Named]) {
+    main_with_judges(scenarios, tests, &[]);
+}
+
+/// The `main` of a test binary with scenarios that judge themselves: each of those is run in a
+/// process of its own, and has to end with 0.
+pub fn main_with_judges(scenarios: &[Named], tests: &[Named], judges: &[Named]) {
     if let Ok(name) = std::env::var(SCENARIO) {
         let (_, scenario) = scenarios
             .iter()
+            .chain(judges)
             .find(|(known, _)| *known == name)
             .unwrap_or_else(|| panic!("no scenario {name}"));
         return scenario();
     }
     start_clean();
     let trials = tests.iter().map(|(name, test)| {
+    // A failed assertion is a panic, which libtest-mimic reports.
+    let passes = |test: &dyn Fn()| -> Result<(), Failed> {
+        test();
+        Ok(())
+    };
+    let tests = tests.iter().map(|(name, test)| {
         let test = *test;
-        // A failed assertion is a panic, which libtest-mimic reports.
-        Trial::test(*name, move || -> Result<(), Failed> {
-            test();
-            Ok(())
+        Trial::test(*name, move || passes(&test))
+    });
+    let judges = judges.iter().map(|(name, _)| {
+        let name = *name;
+        Trial::test(name, move || {
+            passes(&|| {
+                Victim::start(name).end().exited(0);
+            })
         })
     });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
+    libtest_mimic::run(&Arguments::from_args(), tests.chain(judges).collect()).exit();
 }
 
 /// Victims inherit what this process ignores and blocks: nothing, also where the tests themselves run
@@ -101,6 +121,22 @@ pub fn wrapped(program: &str, arguments: &[&str], scenario: &str) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).arg(std::env::current_exe().unwrap()).env(SCENARIO, scenario);
     command
+}
+
+/// As `victim`, for a scenario that asks what it is `told`.
+pub fn victim_told(scenario: &str, argument: impl std::fmt::Display) -> Command {
+    let mut command = victim(scenario);
+    command.env(ARGUMENT, argument.to_string());
+    command
+}
+
+/// The command that runs an example, which cargo builds beside the tests.
+pub fn example(name: &str) -> Command {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(std::path::Path::parent).unwrap();
+    let example = profile.join("examples").join(name);
+    assert!(example.exists(), "no {}: `cargo build --examples` makes it", example.display());
+    Command::new(example)
 }
 
 impl Victim {
@@ -505,4 +541,45 @@ pub fn block(signal: Signal) {
         let blocked = libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
         assert_eq!(blocked, 0);
     }
+}
+/// Installs any disposition that is to stay: handler (or `SIG_DFL`, `SIG_IGN`), flags, and mask.
+pub fn install_exactly(signal: Signal, handler: usize, flags: i32, mask: &[Signal]) {
+    // SAFETY: a zeroed sigaction is valid; a handler is one for its flags and async-signal-safe.
+    unsafe {
+        let mut action = std::mem::zeroed::<libc::sigaction>();
+        action.sa_sigaction = handler;
+        action.sa_flags = flags;
+        for blocked in mask {
+            libc::sigaddset(&raw mut action.sa_mask, blocked.as_raw());
+        }
+        assert_eq!(libc::sigaction(signal.as_raw(), &raw const action, std::ptr::null_mut()), 0);
+    }
+}
+
+/// The ids of this process's threads, in order.
+pub fn threads() -> Vec<i32> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let name = |task: std::io::Result<std::fs::DirEntry>| task.unwrap().file_name();
+    let mut threads: Vec<i32> =
+        tasks.map(|task| name(task).to_str().unwrap().parse().unwrap()).collect();
+    threads.sort_unstable();
+    threads
+/// What `victim_told` told this scenario.
+pub fn told<T: std::str::FromStr<Err: std::fmt::Debug>>() -> T {
+    std::env::var(ARGUMENT).unwrap().parse().unwrap()
+}
+
+/// Says a line when it is dropped: proof that what a closure captured was freed.
+pub struct SaysWhenFreed(pub &'static str);
+
+impl Drop for SaysWhenFreed {
+    fn drop(&mut self) {
+        say(self.0);
+    }
+}
+
+/// Registers an exit function with the C library.
+pub fn at_exit(function: extern "C" fn()) {
+    // SAFETY: a function without arguments that does not unwind.
+    assert_eq!(unsafe { libc::atexit(function) }, 0);
 }
