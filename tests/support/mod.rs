@@ -54,7 +54,6 @@ pub fn main_with_judges(scenarios: &[Named], tests: &[Named], judges: &[Named]) 
         return scenario();
     }
     start_clean();
-    let trials = tests.iter().map(|(name, test)| {
     // A failed assertion is a panic, which libtest-mimic reports.
     let passes = |test: &dyn Fn()| -> Result<(), Failed> {
         test();
@@ -542,6 +541,7 @@ pub fn block(signal: Signal) {
         assert_eq!(blocked, 0);
     }
 }
+
 /// Installs any disposition that is to stay: handler (or `SIG_DFL`, `SIG_IGN`), flags, and mask.
 pub fn install_exactly(signal: Signal, handler: usize, flags: i32, mask: &[Signal]) {
     // SAFETY: a zeroed sigaction is valid; a handler is one for its flags and async-signal-safe.
@@ -564,6 +564,8 @@ pub fn threads() -> Vec<i32> {
         tasks.map(|task| name(task).to_str().unwrap().parse().unwrap()).collect();
     threads.sort_unstable();
     threads
+}
+
 /// What `victim_told` told this scenario.
 pub fn told<T: std::str::FromStr<Err: std::fmt::Debug>>() -> T {
     std::env::var(ARGUMENT).unwrap().parse().unwrap()
