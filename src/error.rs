@@ -9,7 +9,23 @@ use crate::signal::Signal;
 /// Why a guard was not made, or a function not deferred.
 ///
 /// Whatever the error, every disposition is as it was before the call.
-#[derive(Debug, thiserror::Error)]
+///
+/// ```
+/// use handle_exit::{Error, HandleExit, Signal};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// ctrlc::set_handler(|| {}).unwrap();
+/// match HandleExit::new(|| {}) {
+///     Err(Error::HandlerExists { signal, holder, .. }) => {
+///         assert_eq!(signal, Signal::INT);
+///         println!("{signal} belongs to {holder}");
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// This process has a living guard.
@@ -46,8 +62,11 @@ pub enum Error {
     #[error("no signal to guard: name at least one in Builder::signals")]
     NoSignals,
 
-    /// The exit has ended, so nothing can be added to it any more.
-    #[error("the exit has already ended: nothing more can be deferred to it")]
+    /// The exit is over, so nothing can be added to it any more; or it is another process's.
+    #[error(
+        "this guard's exit is over, or belongs to the process this one was forked from: \
+         do the clean-up directly, or make a new guard"
+    )]
     Ended,
 
     /// The operating system refused a step.
@@ -61,6 +80,13 @@ pub enum Error {
         /// What the operating system said.
         source: io::Error,
     },
+}
+
+impl fmt::Debug for Error {
+    /// As `Display`: it is what `unwrap` and `fn main() -> Result<_, Error>` show people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Error {
@@ -79,6 +105,19 @@ fn of(signal: Option<Signal>) -> String {
 
 /// Who holds a signal: the handler's address, and where the dynamic linker (`dladdr(3)`) knows them
 /// the object file it lies in and its symbol.
+///
+/// ```
+/// use handle_exit::{Error, HandleExit};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// ctrlc::set_handler(|| {}).unwrap();
+/// if let Err(Error::HandlerExists { holder, .. }) = HandleExit::new(|| {}) {
+///     assert!(holder.address() != 0);
+///     println!("{:?} {:?}", holder.object(), holder.symbol());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
     pub(crate) address: usize,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::cause::Cause;
 use crate::error::Error;
-use crate::scope::{Scope, living};
+use crate::scope::{Scope, living, park_for_ever};
 use crate::sys::wake;
 
 /// A view of a guard that any thread may hold: ask it, wait for it, add to it.
@@ -46,36 +46,93 @@ impl ExitHandle {
 
     /// Whether the exit has begun: by a signal, a [`request`](ExitHandle::request), or the end of
     /// the scope or the process. Never blocks; made for loops that stop at a safe point.
+    ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::new(|| {})?;
+    /// for piece in 0..3 {
+    ///     if guard.is_exiting() { break }
+    ///     // … work on `piece` …
+    /// #   let _ = piece;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_exiting(&self) -> bool {
-        self.cause().is_some()
+        self.scope.machine.has_begun()
     }
 
-    /// What began the exit, if it has begun.
+    /// What began the exit, if it has begun. `None` in a forked child that did not
+    /// [`rearm`](crate::HandleExit::rearm).
+    ///
+    /// ```
+    /// use handle_exit::{Cause, HandleExit};
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::new(|| {})?;
+    /// assert_eq!(guard.cause(), None);
+    /// guard.request();
+    /// assert_eq!(guard.cause(), Some(Cause::Requested));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn cause(&self) -> Option<Cause> {
-        self.scope.machine.cause()
+        self.scope.cause()
     }
 
     /// Blocks the calling thread until the exit begins, and says what began it. The callback may
     /// still be running then.
     ///
-    /// Every end of the guard releases the wait: a disarmed guard's with [`Cause::ScopeEnd`].
+    /// Every end of the guard releases the wait: a disarmed guard's with [`Cause::ScopeEnd`]. In a
+    /// forked child that did not [`rearm`](crate::HandleExit::rearm) there is none to wait for.
+    ///
+    /// ```
+    /// use handle_exit::{Cause, HandleExit, Signal};
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::new(|| {})?;
+    /// # signal_hook::low_level::raise(handle_exit::Signal::TERM.as_raw()).unwrap();
+    /// match guard.wait() { // … `kill` from somewhere …
+    ///     Cause::Signal(received) => assert_eq!(received.signal(), Signal::TERM),
+    ///     other => println!("{other}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use = "the cause says why the exit began; `let _ = ` if it does not matter"]
     pub fn wait(&self) -> Cause {
-        loop {
+        while self.scope.is_here() {
             if let Some(cause) = self.scope.machine.wait_begun(None) {
                 return cause;
             }
         }
+        park_for_ever()
     }
 
     /// As [`wait`](ExitHandle::wait), at most for `timeout`; `None` if the exit has not begun by
     /// then. A `timeout` beyond the clock's range waits for ever.
+    ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::new(|| {})?;
+    /// assert_eq!(guard.wait_timeout(std::time::Duration::from_millis(1)), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use = "`None` means that the exit has not begun"]
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Cause> {
         match Instant::now().checked_add(timeout) {
-            Some(deadline) => self.scope.machine.wait_begun(Some(deadline)),
+            Some(deadline) if self.scope.is_here() => self.scope.machine.wait_begun(Some(deadline)),
+            Some(_) => {
+                std::thread::sleep(timeout);
+                None
+            }
             None => Some(self.wait()),
         }
     }
@@ -98,6 +155,18 @@ impl ExitHandle {
     /// A descriptor that becomes readable once the exit begins, for `poll`, `epoll` or `mio`. Each
     /// call makes one of its own; it is close-on-exec and non-blocking.
     ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::new(|| {})?;
+    /// let readable = guard.readiness().expect("a descriptor is to be had");
+    /// // … hand it to poll, epoll, mio or `AsyncFd` …
+    /// # drop(readable);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// What `socketpair(2)` says, for instance that the descriptor table is full.
     pub fn readiness(&self) -> io::Result<OwnedFd> {
@@ -107,10 +176,23 @@ impl ExitHandle {
     /// Begins the exit from code: the callback runs on the watcher thread, with
     /// [`Cause::Requested`], and the scope has all the time it likes to end. Returns at once. Does
     /// nothing if the exit has begun already.
+    ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// let guard = HandleExit::new(move || sender.send(()).unwrap())?;
+    /// guard.request();
+    /// receiver.recv().unwrap();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn request(&self) {
         if self.scope.is_here() && self.scope.machine.request(Cause::Requested) {
-            self.scope.waiters.release();
+            // The watcher first: a waker is an executor's code, which may wait for the callback.
             wake::post();
+            self.scope.waiters.release();
         }
     }
 
@@ -160,7 +242,7 @@ impl Future for ExitBegun {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Cause> {
         let this = &mut *self;
         let scope = &this.scope;
-        match scope.waiters.poll(&mut this.key, context.waker(), || scope.machine.cause()) {
+        match scope.waiters.poll(&mut this.key, context.waker(), || scope.cause()) {
             Some(cause) => Poll::Ready(cause),
             None => Poll::Pending,
         }
@@ -190,6 +272,17 @@ pub struct Deferred {
 impl Deferred {
     /// Takes the function back: it will not run, and what it captured is dropped now. False if it
     /// has run, or is running.
+    ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::new(|| {})?;
+    /// let staged = guard.defer(|| unreachable!("cancelled"))?;
+    /// assert!(staged.cancel());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use = "false means that the function has run, or is running"]
     pub fn cancel(self) -> bool {
         self.scope.is_here() && self.scope.deferred.cancel(self.id)

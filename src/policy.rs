@@ -11,10 +11,23 @@ use crate::sys;
 /// both deliver one `^C`, npm does so twice.
 pub(crate) const SAME_EVENT: Duration = Duration::from_millis(500);
 
+/// How much later than the timer an aborting thread gives up.
+const ABORT_MARGIN: Duration = Duration::from_secs(1);
+
 /// How long an aborting thread waits for the callback where no `callback_timeout` is set.
 pub(crate) const ABORT_WAIT: Duration = Duration::from_secs(5);
 
 /// When the handlers that stood before the guard are run: [`Builder::old_handler`](crate::Builder::old_handler).
+///
+/// ```
+/// use handle_exit::{HandleExit, OldHandler};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// let guard = HandleExit::builder().append(true).old_handler(OldHandler::Always).install(|| {})?;
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OldHandler {
@@ -27,6 +40,16 @@ pub enum OldHandler {
 
 /// What to do with a signal that is ignored (`SIG_IGN`) when the guard is made:
 /// [`Builder::ignored`](crate::Builder::ignored).
+///
+/// ```
+/// use handle_exit::{HandleExit, Ignored};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// let guard = HandleExit::builder().ignored(Ignored::Guard).install(|| {})?;
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Ignored {
@@ -38,6 +61,16 @@ pub enum Ignored {
 }
 
 /// What a repeated signal may cut short: [`Builder::repeat`](crate::Builder::repeat).
+///
+/// ```
+/// use handle_exit::{HandleExit, Repeat};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// let guard = HandleExit::builder().repeat(Repeat::Force).install(|| {})?;
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Repeat {
@@ -50,6 +83,16 @@ pub enum Repeat {
 
 /// What happens when the scope has ended in time after a signal:
 /// [`Builder::after_scope`](crate::Builder::after_scope).
+///
+/// ```
+/// use handle_exit::{AfterScope, HandleExit};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// let guard = HandleExit::builder().after_scope(AfterScope::End).install(|| {})?;
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum AfterScope {
@@ -61,6 +104,16 @@ pub enum AfterScope {
 }
 
 /// How a process that a signal ends, ends: [`Builder::ending`](crate::Builder::ending).
+///
+/// ```
+/// use handle_exit::{Ending, HandleExit};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// let guard = HandleExit::builder().ending(Ending::Code(3)).install(|| {})?;
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Ending {
@@ -134,9 +187,10 @@ impl Policy {
         }
     }
 
-    /// Longest time an aborting thread waits for the callback.
+    /// Longest time an aborting thread waits in the handler. With a `callback_timeout` the timer
+    /// ends the process before that, after the deferred functions.
     pub(crate) fn abort_wait(&self) -> Duration {
-        self.callback_timeout.unwrap_or(ABORT_WAIT)
+        self.callback_timeout.map_or(ABORT_WAIT, |timeout| timeout.saturating_add(ABORT_MARGIN))
     }
 }
 
