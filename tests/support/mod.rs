@@ -56,7 +56,6 @@ pub fn main_with_judges(scenarios: &[Named], tests: &[Named], judges: &[Named]) 
         return scenario();
     }
     start_clean();
-    let trials = tests.iter().map(|(name, test)| {
     // A failed assertion is a panic, which libtest-mimic reports.
     let passes = |test: &dyn Fn()| -> Result<(), Failed> {
         test();
