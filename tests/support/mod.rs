@@ -565,6 +565,8 @@ pub fn threads() -> Vec<i32> {
         tasks.map(|task| name(task).to_str().unwrap().parse().unwrap()).collect();
     threads.sort_unstable();
     threads
+}
+
 /// What `victim_told` told this scenario.
 pub fn told<T: std::str::FromStr<Err: std::fmt::Debug>>() -> T {
     std::env::var(ARGUMENT).unwrap().parse().unwrap()
