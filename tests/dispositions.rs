@@ -536,7 +536,7 @@ fn buried_again_and_again() {
         raise(Signal::TERM);
     }
     let all = all_dispositions();
-    assert!(matches!(HandleExit::append(callback), Err(Error::HandlerExists { .. })));
+    assert!(matches!(HandleExit::append(callback), Err(Error::System { .. })));
     assert_eq!(all_dispositions(), all);
     raise(Signal::TERM);
 }

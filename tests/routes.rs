@@ -202,9 +202,10 @@ fn callback_exits_while_main_exits() {
 
 // ------------------------------- scenarios: something else ends while the watcher runs the callback
 
-/// `end` meets a callback that a signal has begun, and that waits for the test.
+/// `end` meets a callback that a signal has begun, and that waits for the test. The guard leaves the
+/// scope no time: that the scope has begun to end while the callback runs is in time all the same.
 fn while_the_callback_runs(end: fn(HandleExit)) {
-    let guard = HandleExit::new(held_callback).unwrap();
+    let guard = HandleExit::cleanup(held_callback).unwrap();
     say("ready");
     until_held();
     say("main ends");

@@ -424,6 +424,13 @@ impl End {
         self
     }
 
+    /// This was the last line.
+    #[track_caller]
+    pub fn ended_with(&self, line: &str) -> &End {
+        assert_eq!(self.lines.last().map(String::as_str), Some(line), "{self:#?}");
+        self
+    }
+
     /// How often it said this.
     pub fn count(&self, line: &str) -> usize {
         self.lines.iter().filter(|said| *said == line).count()
@@ -543,6 +550,7 @@ pub fn block(signal: Signal) {
         assert_eq!(blocked, 0);
     }
 }
+
 /// Installs any disposition that is to stay: handler (or `SIG_DFL`, `SIG_IGN`), flags, and mask.
 pub fn install_exactly(signal: Signal, handler: usize, flags: i32, mask: &[Signal]) {
     // SAFETY: a zeroed sigaction is valid; a handler is one for its flags and async-signal-safe.
