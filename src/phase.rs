@@ -30,7 +30,7 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::policy::Status;
 
@@ -138,6 +138,9 @@ pub(crate) enum After {
 pub(crate) struct Machine<C, A> {
     inner: Mutex<Inner<C, A>>,
     changed: Condvar,
+    /// For threads that wait for the exit to begin. There may be many: each wakes the next, so that
+    /// they do not all compete with the callback.
+    has_cause: Condvar,
     /// Whether there is a cause: for a look without the lock, which a forked child may never get.
     begun: AtomicBool,
 }
@@ -151,11 +154,30 @@ struct Inner<C, A> {
     arrived: Vec<A>,
     /// Threads in `changed`, so that nobody is notified in vain: that would be a system call.
     waiting: usize,
+    /// Threads in `has_cause`.
+    waiting_for_cause: usize,
 }
 
 /// A signal that arrived can be the cause of an exit.
 pub(crate) trait Arrives<C> {
     fn cause(&self) -> C;
+}
+
+/// Waits on `condition`, at most until `deadline`; false once that has passed.
+fn wait_on<'a, T>(
+    condition: &Condvar,
+    inner: MutexGuard<'a, T>,
+    deadline: Option<Instant>,
+) -> (MutexGuard<'a, T>, bool) {
+    let Some(deadline) = deadline else {
+        return (condition.wait(inner).unwrap_or_else(PoisonError::into_inner), true);
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return (inner, false);
+    }
+    let (inner, _) = condition.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner);
+    (inner, true)
 }
 
 impl<C: Clone, A: Arrives<C>> Machine<C, A> {
@@ -168,8 +190,10 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
                 // Now, and not when the first signal comes.
                 arrived: Vec::with_capacity(4),
                 waiting: 0,
+                waiting_for_cause: 0,
             }),
             changed: Condvar::new(),
+            has_cause: Condvar::new(),
             begun: AtomicBool::new(false),
         }
     }
@@ -183,43 +207,25 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
         self.inner.try_lock().is_ok()
     }
 
-    fn wait<'a>(&self, mut inner: MutexGuard<'a, Inner<C, A>>) -> MutexGuard<'a, Inner<C, A>> {
-        inner.waiting += 1;
-        let mut inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
-        inner.waiting -= 1;
-        inner
-    }
-
-    fn wait_for<'a>(
-        &self,
-        mut inner: MutexGuard<'a, Inner<C, A>>,
-        time: Duration,
-    ) -> MutexGuard<'a, Inner<C, A>> {
-        inner.waiting += 1;
-        let (mut inner, _) =
-            self.changed.wait_timeout(inner, time).unwrap_or_else(PoisonError::into_inner);
-        inner.waiting -= 1;
-        inner
-    }
-
     /// Waits for the next change, at most until `deadline`; false once that has passed.
     fn wait_until<'a>(
         &self,
-        inner: MutexGuard<'a, Inner<C, A>>,
+        mut inner: MutexGuard<'a, Inner<C, A>>,
         deadline: Option<Instant>,
     ) -> (MutexGuard<'a, Inner<C, A>>, bool) {
-        let Some(deadline) = deadline else { return (self.wait(inner), true) };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return (inner, false);
-        }
-        (self.wait_for(inner, left), true)
+        inner.waiting += 1;
+        let (mut inner, in_time) = wait_on(&self.changed, inner, deadline);
+        inner.waiting -= 1;
+        (inner, in_time)
     }
 
     /// Call after every change, with the lock held.
     fn notify(&self, inner: &Inner<C, A>) {
         if inner.cause.is_some() {
             self.begun.store(true, Ordering::SeqCst);
+            if inner.waiting_for_cause > 0 {
+                self.has_cause.notify_one();
+            }
         }
         if inner.waiting > 0 {
             self.changed.notify_all();
@@ -433,7 +439,7 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
                 Callback::Running(_) | Callback::Exiting(_) => return true,
                 Callback::Finished { .. } | Callback::Disarmed => return false,
                 Callback::Armed | Callback::Begun if inner.scope == Scope::Ended => return false,
-                Callback::Armed | Callback::Begun => inner = self.wait(inner),
+                Callback::Armed | Callback::Begun => inner = self.wait_until(inner, None).0,
             }
         }
     }
@@ -441,16 +447,15 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
     /// Waits until the exit begins, at most until `deadline`.
     pub(crate) fn wait_begun(&self, deadline: Option<Instant>) -> Option<C> {
         let mut inner = self.lock();
-        loop {
-            if let Some(cause) = &inner.cause {
-                return Some(cause.clone());
-            }
-            let (next, in_time) = self.wait_until(inner, deadline);
-            inner = next;
-            if !in_time {
-                return None;
-            }
+        let mut in_time = true;
+        while inner.cause.is_none() && in_time {
+            inner.waiting_for_cause += 1;
+            (inner, in_time) = wait_on(&self.has_cause, inner, deadline);
+            inner.waiting_for_cause -= 1;
         }
+        // Also passes on a wake-up that came together with the deadline.
+        self.notify(&inner);
+        inner.cause.clone()
     }
 
     /// What began the exit, if it has begun.

@@ -315,6 +315,10 @@ impl Scope {
     /// Ends the process from a thread of the guard's own.
     pub(crate) fn end_process(&self, status: Status) -> ! {
         self.observer.tell(|| Event::ending(status));
+        if !matches!(status, Status::Signal(_)) && handler::a_thread_aborts() {
+            // That thread waits on its alternate stack, which `process::exit` may unmap.
+            forward::exit_now(status.code());
+        }
         self.leave_alternate_stack();
         status.end()
     }
