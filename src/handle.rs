@@ -242,6 +242,9 @@ impl Future for ExitBegun {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Cause> {
         let this = &mut *self;
         let scope = &this.scope;
+        if !scope.is_here() {
+            return Poll::Pending;
+        }
         match scope.waiters.poll(&mut this.key, context.waker(), || scope.cause()) {
             Some(cause) => Poll::Ready(cause),
             None => Poll::Pending,
@@ -251,7 +254,8 @@ impl Future for ExitBegun {
 
 impl Drop for ExitBegun {
     fn drop(&mut self) {
-        if let Some(key) = self.key {
+        // In a forked child the lock may be held for ever, and the waker is the parent's.
+        if let Some(key) = self.key.filter(|_| self.scope.is_here()) {
             self.scope.waiters.forget(key);
         }
     }

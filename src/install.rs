@@ -8,7 +8,7 @@ use crate::policy::Ignored;
 use crate::scope::{Scope, living_in};
 use crate::signal::Signal;
 use crate::sys::exit_hook;
-use crate::sys::guarded::{self, Found, Guarded, Mask, Refused};
+use crate::sys::guarded::{self, Found, Guarded, Mask};
 use crate::sys::handler::Arrival;
 use crate::sys::process::{self, Process};
 use crate::{timer, watcher};
@@ -108,6 +108,8 @@ fn install_locked(
 
     let undo = scopeguard::guard(Vec::with_capacity(found.len()), |installed: Vec<Guarded>| {
         *late = guarded::restore_all(&installed);
+        // What came to one that was refused, before it was: it is in place no more.
+        late.extend(guarded::disarm(&scope.active().guarded));
         scope.abandon();
     });
     start_threads(&scope, &found)?;
@@ -141,28 +143,12 @@ where
     let mask = Mask::of(found.iter().map(Found::signal));
     for one in found {
         let signal = one.signal();
-        // First, so that a signal that comes before a refusal is not forgotten in its mailbox.
         let guarded = one.guarded();
-        undo.push(guarded);
         // A repeat cuts nothing for the sake of a signal that its old handler decides about.
         let cut = if guarded.has_old_handler() { None } else { scope.policy.cut(signal) };
-        match one.install(&mask, cut) {
-            Ok(()) => {}
-            Err(Refused::System(source)) => {
-                return Err(Error::system_for(signal, "installing the handler", source));
-            }
-            Err(Refused::Changed(Some(holder))) => {
-                return Err(Error::HandlerExists { signal, holder });
-            }
-            Err(Refused::Changed(None)) => {
-                let changed = "its disposition was changed by another thread at that moment";
-                return Err(Error::system_for(
-                    signal,
-                    "installing the handler",
-                    io::Error::other(changed),
-                ));
-            }
-        }
+        one.install(&mask, cut)
+            .map_err(|source| Error::system_for(signal, "installing the handler", source))?;
+        undo.push(guarded);
     }
     Ok(undo)
 }

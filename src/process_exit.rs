@@ -42,7 +42,7 @@ pub(crate) fn at_process_exit() {
         forward::exit_inside_exit(Status::Failed.code());
     }
     let guarded = scope.active().guarded.clone();
-    let late = guarded::restore_all(&guarded);
+    let late = guarded::restore_all_at_exit(&guarded, PATIENCE);
     if let Some(mut living) = living_at_exit(PATIENCE) {
         *living = None;
     }

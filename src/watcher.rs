@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::event::Event;
 use crate::phase::{After, Close, Closer, Thread, Watch};
@@ -23,6 +23,10 @@ pub(crate) fn spawn(scope: Arc<Scope>, guarded: Vec<Guarded>) -> io::Result<Join
         Watcher { scope: &scope, guarded: &guarded, me }.run();
     })
 }
+
+/// How long code of a user's, which may call `process::exit`, waits for a handler that is just being
+/// left: the standard library unmaps the stack that it runs on (see `leave_alternate_stack`).
+const LET_HANDLERS_LEAVE: Duration = Duration::from_millis(1);
 
 struct Watcher<'a> {
     scope: &'a Scope,
@@ -62,7 +66,7 @@ impl Watcher<'_> {
                     self.set_up(&mut is_set_up);
                     self.scope.callback_is_mine();
                     self.tell_of_arrived();
-                    handler::quiesce();
+                    handler::quiesce_at_most(LET_HANDLERS_LEAVE);
                     let payload = self.scope.run_callback(&cause);
                     let returned = Instant::now();
                     let failed = payload.is_some();
@@ -112,6 +116,10 @@ impl Watcher<'_> {
         loop {
             let mut arrived = Vec::new();
             let after = self.scope.machine.after(&mut arrived, |into| self.take(into));
+            if after == After::Closing(Closer::ProcessExit) {
+                // An old handler that calls `exit` does not find the hook again that is running.
+                self.scope.deferred.drain(self.me);
+            }
             for arrival in arrived {
                 self.deal_with(arrival, grace_begins, &mut verdict);
             }
@@ -173,7 +181,7 @@ impl Watcher<'_> {
         let Some(guarded) = self.guarded.iter().find(|one| one.signal == signal) else { return };
         if guarded.has_old_handler() {
             if !repeated {
-                handler::quiesce();
+                handler::quiesce_at_most(LET_HANDLERS_LEAVE);
                 guarded.run_old_handler(Some(&arrival.info));
                 observer.tell(|| Event::OldHandlerRun(signal));
             } else {

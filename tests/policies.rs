@@ -709,10 +709,8 @@ fn alarmed() {
         it_value: libc::timeval { tv_sec: 0, tv_usec: 1000 },
     };
     // SAFETY: `soon` is valid for the call; the old value is not wanted.
-    assert_eq!(
-        unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const soon, std::ptr::null_mut()) },
-        0
-    );
+    let set = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const soon, std::ptr::null_mut()) };
+    assert_eq!(set, 0);
     ready_for_ever();
 }
 

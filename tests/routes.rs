@@ -172,6 +172,11 @@ fn callback_exits_on_drop() {
     say("behind");
 }
 
+fn callback_exits_on_process_exit() {
+    exiting_guard(7).keep();
+    std::process::exit(3);
+}
+
 fn callback_exits_on_the_watcher() {
     let _guard = exiting_guard(7);
     ready_for_ever();
@@ -202,9 +207,10 @@ fn callback_exits_while_main_exits() {
 
 // ------------------------------- scenarios: something else ends while the watcher runs the callback
 
-/// `end` meets a callback that a signal has begun, and that waits for the test.
+/// `end` meets a callback that a signal has begun, and that waits for the test. The guard leaves the
+/// scope no time: that the scope has begun to end while the callback runs is in time all the same.
 fn while_the_callback_runs(end: fn(HandleExit)) {
-    let guard = HandleExit::new(held_callback).unwrap();
+    let guard = HandleExit::cleanup(held_callback).unwrap();
     say("ready");
     until_held();
     say("main ends");
@@ -379,13 +385,16 @@ fn meet_the_callback(scenario: &str) -> End {
 
 const MET: [&str; 4] = ["ready", "callback begins", "main ends", "callback ends"];
 
-fn exit_in_the_callback_does_not_hang_a_process_that_exits() {
+fn exit_in_the_callback_does_not_hang_or_abort_a_process_that_exits() {
     for (scenario, code) in
         [("callback_exits_while_main_returns", 0), ("callback_exits_while_main_exits", 3)]
     {
         let end = meet_the_callback(scenario);
         end.said(&[&MET[..], &["deferred"]].concat()).exited(code);
     }
+    // Here the exit itself has begun the callback.
+    let end = Victim::start("callback_exits_on_process_exit").end();
+    end.said(&["callback begins", "deferred"]).exited(3);
 }
 
 fn the_end_of_the_scope_waits_for_the_callback() {
@@ -439,6 +448,7 @@ fn main() {
             forgotten_and_signalled,
             callback_exits_on_drop,
             callback_exits_on_the_watcher,
+            callback_exits_on_process_exit,
             callback_exits_while_main_returns,
             callback_exits_while_main_exits,
             drop_while_the_callback_runs,
@@ -464,7 +474,7 @@ fn main() {
             process_exit_on_another_thread_runs_the_callback_there,
             a_kept_or_forgotten_guard_lives_until_the_process_ends,
             exit_in_the_callback_ends_the_process_with_that_code,
-            exit_in_the_callback_does_not_hang_a_process_that_exits,
+            exit_in_the_callback_does_not_hang_or_abort_a_process_that_exits,
             the_end_of_the_scope_waits_for_the_callback,
             the_end_of_the_process_waits_for_the_callback,
             a_guard_may_be_dropped_in_its_own_callback,

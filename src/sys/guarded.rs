@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use nix::libc;
 
@@ -46,13 +47,6 @@ pub(crate) struct Found {
     level: usize,
 }
 
-/// Why a handler could not be put in place.
-pub(crate) enum Refused {
-    /// Somebody else changed the disposition in the meantime; theirs is back in place.
-    Changed(Option<Holder>),
-    System(io::Error),
-}
-
 impl Found {
     /// Looks at the signal's disposition.
     pub(crate) fn query(signal: Signal) -> io::Result<Found> {
@@ -94,18 +88,16 @@ impl Found {
     }
 
     /// Puts the guard's handler in place, then compares: all is as it was if that is refused.
-    pub(crate) fn install(&self, mask: &Mask, cut: Option<Status>) -> Result<(), Refused> {
+    pub(crate) fn install(&self, mask: &Mask, cut: Option<Status>) -> io::Result<()> {
         let slot = slot_of(self.signal);
         slot.arm(self.level, self.below, cut);
         let ours = Disposition::handler(FUNCTIONS[self.level], mask.0);
-        let displaced = ours.put(self.signal.as_raw()).map_err(|error| {
-            slot.disarm();
-            Refused::System(error)
-        })?;
+        let displaced = ours.put(self.signal.as_raw()).inspect_err(|_| slot.disarm())?;
         if displaced != self.top {
             let _ = displaced.put(self.signal.as_raw());
             slot.disarm();
-            return Err(Refused::Changed(holder(&displaced)));
+            let changed = "another thread changed the disposition at that moment: try again";
+            return Err(io::Error::other(changed));
         }
         // Whatever is below this level can lead to none from here up.
         slot.bury(self.level);
@@ -174,10 +166,27 @@ pub(crate) fn restore_all(guarded: &[Guarded]) -> Vec<Arrival> {
     for one in guarded {
         one.restore();
     }
+    disarm(guarded)
+}
+
+/// From now on the handler passes these signals through. Returns those that came too late.
+pub(crate) fn disarm(guarded: &[Guarded]) -> Vec<Arrival> {
     for one in guarded {
         one.slot().disarm();
     }
     handler::quiesce();
+    let mut late = Vec::new();
+    handler::take(guarded.iter().map(|one| one.signal), &mut late);
+    late
+}
+
+/// As `restore_all`, in the exit hook: see `quiesce_at_most`.
+pub(crate) fn restore_all_at_exit(guarded: &[Guarded], patience: Duration) -> Vec<Arrival> {
+    for one in guarded {
+        one.restore();
+        one.slot().disarm();
+    }
+    handler::quiesce_at_most(patience);
     let mut late = Vec::new();
     handler::take(guarded.iter().map(|one| one.signal), &mut late);
     late

@@ -302,7 +302,7 @@ impl Slot {
         self.below[level].store(ptr::from_ref(below).cast_mut(), SeqCst);
         self.cut.store(encode(cut), SeqCst);
         self.first.store(0, SeqCst);
-        self.state.store(EMPTY, SeqCst);
+        self.empty();
         self.armed.store(u8::try_from(level + 1).unwrap_or(0), SeqCst);
     }
 
@@ -344,7 +344,8 @@ fn decode(cut: u64) -> Option<Status> {
 
 /// Takes guards of this process into the handler's care. Call before arming any slot.
 pub(super) fn own(policy: &Policy, process: Process) {
-    if OWNER.load(SeqCst) != process {
+    let owner = OWNER.load(SeqCst);
+    if owner != 0 && owner != process {
         // What is armed here was armed by the process that this one was forked from.
         SLOTS.0.iter().for_each(Slot::disarm);
         // In a forked child the count is the parent's. Nothing counts here before OWNER is set.
@@ -368,21 +369,29 @@ pub(super) fn is_own() -> bool {
 
 /// Waits until no handler can still be filling a mailbox that was disarmed before. A handler is
 /// counted for less than a microsecond, unless its thread loses the processor meanwhile.
-///
-/// Also called before code of a user's that may call `process::exit`, because the standard library
-/// then unmaps the stack that a handler may be running on (see `guarded::leave_alternate_stack`).
-pub(crate) fn quiesce() {
-    let mut begun = None;
-    while IN_HANDLER.load(SeqCst) != 0 {
-        std::thread::yield_now();
-        // For ever only where `exit` was called in a handler that interrupted the guard's.
-        if begun.get_or_insert_with(Instant::now).elapsed() > QUIESCE_AT_MOST {
-            return;
-        }
-    }
+pub(super) fn quiesce() {
+    quiesce_until(|| false);
 }
 
-const QUIESCE_AT_MOST: Duration = Duration::from_secs(1);
+/// As `quiesce`, for those who can do without. In the exit hook the wait could be for ever: where
+/// `exit` was called in a handler that interrupted the guard's.
+pub(crate) fn quiesce_at_most(time: Duration) {
+    let mut begun = None;
+    quiesce_until(|| begun.get_or_insert_with(Instant::now).elapsed() > time);
+}
+
+fn quiesce_until(mut gives_up: impl FnMut() -> bool) {
+    let mut tries = 0u32;
+    while IN_HANDLER.load(SeqCst) != 0 && !gives_up() {
+        // To yield helps only threads of the same priority.
+        if tries < 16 {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        tries += 1;
+    }
+}
 
 /// Takes the signals that came, in the order they came.
 pub(crate) fn take(signals: impl IntoIterator<Item = Signal>, into: &mut Vec<Arrival>) {

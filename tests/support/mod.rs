@@ -422,6 +422,13 @@ impl End {
         self
     }
 
+    /// This was the last line.
+    #[track_caller]
+    pub fn ended_with(&self, line: &str) -> &End {
+        assert_eq!(self.lines.last().map(String::as_str), Some(line), "{self:#?}");
+        self
+    }
+
     /// How often it said this.
     pub fn count(&self, line: &str) -> usize {
         self.lines.iter().filter(|said| *said == line).count()
