@@ -112,6 +112,9 @@
 //! Runs and is tested on Linux. Type-checked for macOS, FreeBSD, musl and aarch64 Linux. Outside
 //! Linux an old handler is run with the siginfo of a signal the process sent to itself.
 
+// RealtimeSanitizer: see .ci/sanitizers.
+#![cfg_attr(rtsan, feature(sanitize))]
+
 #[cfg(not(unix))]
 compile_error!("handle-exit is about Unix signals and builds for Unix only");
 
@@ -143,3 +146,8 @@ pub use guard::{HandleExit, exit_with_signal};
 pub use handle::{Deferred, ExitBegun, ExitHandle};
 pub use policy::{AfterScope, Ending, Ignored, OldHandler, Repeat};
 pub use signal::{ParseSignalError, Signal};
+
+/// The snippets of the README are compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -149,6 +149,7 @@ enum Then {
     Forward(*const Disposition),
 }
 
+#[cfg_attr(rtsan, sanitize(realtime = "nonblocking"))]
 extern "C" fn handle<const LEVEL: usize>(
     raw: c_int,
     info: *mut libc::siginfo_t,

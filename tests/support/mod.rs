@@ -51,6 +51,8 @@ pub fn main_with_judges(scenarios: &[Named], tests: &[Named], judges: &[Named]) 
             .chain(judges)
             .find(|(known, _)| *known == name)
             .unwrap_or_else(|| panic!("no scenario {name}"));
+        // Some die of signals that would leave a core file in the working directory.
+        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0).unwrap();
         return scenario();
     }
     start_clean();
