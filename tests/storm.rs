@@ -1,0 +1,5 @@
+//! To be written.
+mod support;
+fn main() {
+    support::main(all![], all![]);
+}
