@@ -8,7 +8,8 @@ use nix::libc;
 use super::disposition::{Action, Disposition};
 use super::handler::{self, Arrival, FUNCTIONS, LEVELS, SigInfo, Slot, slot_of};
 use super::per_process::PerProcess;
-use super::{forward, wake};
+use super::process::Process;
+use super::{alternate_stack, forward, wake};
 use crate::error::Holder;
 use crate::policy::{Policy, Status};
 use crate::signal::Signal;
@@ -61,7 +62,9 @@ impl Found {
         let (level, below) = match (ours, top.action()) {
             (Some((level, below)), _) => (level, below),
             // A foreign handler may pass signals on to a level that it buried earlier.
-            (None, Action::Handler(_)) => (slot.free_level(), intern(top)),
+            (None, Action::Handler(_)) => {
+                (slot.level_over(&top).unwrap_or(slot.free_level()), intern(top))
+            }
             (None, Action::Default | Action::Ignore) => (0, intern(top)),
         };
         Ok(Found { signal, top, below, level })
@@ -104,10 +107,8 @@ impl Found {
             slot.disarm();
             return Err(Refused::Changed(holder(&displaced)));
         }
-        if !self.top.is_handler() || level_of(&self.top).is_some() {
-            // Nothing foreign is below, so nothing can be calling the levels above this one.
-            slot.bury(self.level);
-        }
+        // Whatever is below this level can lead to none from here up.
+        slot.bury(self.level);
         Ok(())
     }
 }
@@ -185,14 +186,33 @@ pub(crate) fn restore_all(guarded: &[Guarded]) -> Vec<Arrival> {
 /// In a forked child: puts back what the parent's guard left in this process, unless a guard of the
 /// child's own has seen to it. Takes no lock.
 pub(crate) fn restore_in_child(signals: &[Signal]) {
-    if handler::is_own() {
-        return;
-    }
+    let is_own = handler::is_own();
     for &signal in signals {
+        if is_own && slot_of(signal).is_any_armed() {
+            continue;
+        }
         let Ok(top) = Disposition::query(signal.as_raw()) else { continue };
         let Some(level) = level_of(&top) else { continue };
         if let Some(below) = slot_of(signal).below(level) {
             restore(signal, level, below);
+        }
+    }
+}
+
+/// Before a process exits, or first thing when it does: from here on the guard's handler runs on the
+/// ordinary stack.
+///
+/// `process::exit` of Rust up to 1.95 unmaps the alternate stack of the main thread, whichever thread
+/// calls it (rust-lang/rust#161018); a signal that the main thread then takes with `SA_ONSTACK` has
+/// nowhere to go, and the kernel ends the process with SIGSEGV.
+pub(crate) fn leave_alternate_stack(guarded: &[Guarded]) {
+    for one in guarded {
+        let raw = one.signal.as_raw();
+        match Disposition::query(raw) {
+            Ok(top) if level_of(&top) == Some(one.level) => {
+                let _ = top.on_ordinary_stack().put(raw);
+            }
+            _ => {}
         }
     }
 }
@@ -204,7 +224,8 @@ fn restore(signal: Signal, level: usize, below: &Disposition) -> bool {
     match Disposition::query(raw) {
         Ok(top) if on_top(&top) => {}
         Ok(top) => {
-            if top.is_handler() {
+            // It may be `below`, put back already when the old handler was run.
+            if top.is_handler() && top != *below {
                 slot_of(signal).bury(level + 1);
             }
             return false;
@@ -228,9 +249,10 @@ fn level_of(disposition: &Disposition) -> Option<usize> {
     FUNCTIONS.iter().position(|function| *function as usize == address)
 }
 
-/// Makes handler and wake-up ready for a guard of this process. Call before the first `install`.
-pub(crate) fn prepare(policy: &Policy) -> io::Result<()> {
-    wake::prepare()?;
-    handler::own(policy);
+/// Makes handler and wake-up ready for a guard of `process`, which is this one. Call before the first `install`.
+pub(crate) fn prepare(policy: &Policy, process: Process) -> io::Result<()> {
+    wake::prepare(process)?;
+    alternate_stack::note();
+    handler::own(policy, process);
     Ok(())
 }

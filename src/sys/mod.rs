@@ -5,13 +5,16 @@
 //! * `disposition`: query, replace and compare what a signal does; who holds it
 //! * `guarded`: one signal under guard: found, installed, restored
 //! * `forward`: act as an old disposition would have; die by a signal
+//! * `alternate_stack`: what the handler runs on
 //! * `mask`: the watcher's signal mask
 //! * `exit_hook`: the C library's exit functions
+//! * `process`: which process this is
 //! * `per_process`: a static that a forked child does not share
 //! * `borrowed`: a callback that borrows from the caller of `run`
 
 #![allow(unsafe_code, reason = "the one place of the crate where it is allowed")]
 
+mod alternate_stack;
 pub(crate) mod borrowed;
 pub(crate) mod disposition;
 pub(crate) mod exit_hook;
@@ -20,4 +23,5 @@ pub(crate) mod guarded;
 pub(crate) mod handler;
 pub(crate) mod mask;
 pub(crate) mod per_process;
+pub(crate) mod process;
 pub(crate) mod wake;
