@@ -241,7 +241,7 @@ fn scope(plan: &Plan) {
             drop(guard);
         }
         Route::Told => {
-            handle.wait();
+            let _ = handle.wait();
             drop(guard);
         }
         Route::Parked => park(),
