@@ -795,7 +795,9 @@ mod models {
     #[test]
     fn a_timer_that_overruns_against_the_callbacks_end() {
         fn overruns(world: &World) {
-            if world.machine.wait_running() && world.machine.force_overrun(OTHER).is_some() {
+            if world.machine.wait_running()
+                && world.machine.force_overrun(OTHER, Status::Failed).is_some()
+            {
                 world.dies(Status::Failed);
             }
         }
