@@ -214,6 +214,18 @@ impl Victim {
         }
     }
 
+    /// Waits for the next line, whatever it is; `None` once the victim has closed its output.
+    pub fn next_line(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(DEADLINE) {
+            Ok(line) => {
+                self.seen.push(line.clone());
+                Some(line)
+            }
+            Err(RecvTimeoutError::Timeout) => self.fail("no line in time"),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
     /// Sends a signal, from this process.
     pub fn send(&self, signal: Signal) {
         kill(self.pid(), signal);
