@@ -7,6 +7,20 @@ use crate::policy::Status;
 use crate::signal::Signal;
 
 /// What began the exit. It stays what it was, whatever comes after.
+///
+/// ```
+/// use handle_exit::{Cause, HandleExit};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// let guard = HandleExit::builder().install_with(|cause| match cause {
+///     Cause::Signal(received) => println!("stopping: {received}"),
+///     Cause::Panic => eprintln!("cleaning up after a panic"),
+///     _ => {}
+/// })?;
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
@@ -35,6 +49,20 @@ impl fmt::Display for Cause {
 }
 
 /// A signal that came, with what the kernel said of its sender.
+///
+/// ```
+/// use handle_exit::{Cause, HandleExit, Signal};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// let guard = HandleExit::new(|| {})?;
+/// # signal_hook::low_level::raise(handle_exit::Signal::TERM.as_raw()).unwrap();
+/// if let Cause::Signal(received) = guard.wait() {
+///     assert_eq!(received.signal(), Signal::TERM);
+///     assert_eq!(received.sender().map(|sender| sender.pid), Some(std::process::id()));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
     pub(crate) signal: Signal,
@@ -121,6 +149,16 @@ impl Outcome {
     }
 
     /// Whether the callback panicked instead of returning.
+    ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let outcome = HandleExit::new(|| panic!("on purpose"))?.finish();
+    /// assert!(outcome.callback_panicked());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn callback_panicked(&self) -> bool {
         self.panicked
@@ -131,6 +169,16 @@ impl Outcome {
     ///
     /// For programs that must return a code of their own; [`end_process`](Outcome::end_process) and
     /// returning the outcome from `main` die by the signal itself.
+    ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let outcome = HandleExit::new(|| {})?.finish();
+    /// assert_eq!(outcome.exit_code(), std::process::ExitCode::SUCCESS);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         // wait(2): only the low eight bits reach the parent.
@@ -142,6 +190,14 @@ impl Outcome {
     ///
     /// Standard output is flushed first. No destructor runs: return the outcome from `main` where
     /// they should.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = handle_exit::HandleExit::new(|| {})?;
+    /// // … work …
+    /// guard.finish().end_process();
+    /// # }
+    /// ```
     pub fn end_process(self) -> ! {
         // A death by signal runs nothing of std's own clean-up at exit, which is what flushes.
         let _ = std::io::Write::flush(&mut std::io::stdout());

@@ -9,6 +9,22 @@ use crate::signal::Signal;
 /// Why a guard was not made, or a function not deferred.
 ///
 /// Whatever the error, every disposition is as it was before the call.
+///
+/// ```
+/// use handle_exit::{Error, HandleExit, Signal};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// ctrlc::set_handler(|| {}).unwrap();
+/// match HandleExit::new(|| {}) {
+///     Err(Error::HandlerExists { signal, holder, .. }) => {
+///         assert_eq!(signal, Signal::INT);
+///         println!("{signal} belongs to {holder}");
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -79,6 +95,19 @@ fn of(signal: Option<Signal>) -> String {
 
 /// Who holds a signal: the handler's address, and where the dynamic linker (`dladdr(3)`) knows them
 /// the object file it lies in and its symbol.
+///
+/// ```
+/// use handle_exit::{Error, HandleExit};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// ctrlc::set_handler(|| {}).unwrap();
+/// if let Err(Error::HandlerExists { holder, .. }) = HandleExit::new(|| {}) {
+///     assert!(holder.address() != 0);
+///     println!("{:?} {:?}", holder.object(), holder.symbol());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
     pub(crate) address: usize,

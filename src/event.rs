@@ -1,16 +1,32 @@
 //! [`Event`]: what a guard tells an observer, and the bridge to `tracing`.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::cause::{Cause, Received};
+use crate::deferred::contain;
 use crate::policy::Status;
 use crate::signal::Signal;
 
 /// Something that happened on the way out, for [`Builder::observe`](crate::Builder::observe).
 ///
 /// `Display` says it in plain words.
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+/// use handle_exit::HandleExit;
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// let log = Arc::new(Mutex::new(Vec::new()));
+/// let lines = log.clone();
+/// let guard = HandleExit::builder()
+///     .observe(move |event| lines.lock().unwrap().push(event.to_string()))
+///     .install(|| {})?;
+/// drop(guard);
+/// assert_eq!(log.lock().unwrap()[0], "callback started: the scope ended");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -98,13 +114,13 @@ impl Observer {
             return;
         }
         let event = event();
-        let _ = catch_unwind(AssertUnwindSafe(|| {
+        contain(|| {
             #[cfg(feature = "tracing")]
             trace(&event);
             if let Some(observe) = &self.0 {
                 observe(&event);
             }
-        }));
+        });
     }
 }
 

@@ -47,7 +47,6 @@ impl HandleExit {
     /// ```no_run
     /// # struct Server;
     /// # impl Server { fn shutdown(&self) {} fn serve(&self) {} }
-    /// # let server = std::sync::Arc::new(Server);
     /// use handle_exit::HandleExit;
     ///
     /// # fn main() -> Result<(), handle_exit::Error> {
@@ -70,6 +69,22 @@ impl HandleExit {
     /// For code that cannot be told to stop: on TERM or INT `callback` cleans up, and the process
     /// dies of the signal.
     ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let directory = std::env::temp_dir().join(format!("work-{}", std::process::id()));
+    /// std::fs::create_dir(&directory).unwrap();
+    /// let leftover = directory.clone();
+    /// {
+    ///     let _guard = HandleExit::cleanup(move || { let _ = std::fs::remove_dir_all(leftover); })?;
+    ///     // … work in the directory …
+    /// }
+    /// assert!(!directory.exists());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`new`](HandleExit::new).
     pub fn cleanup(callback: impl FnOnce() + Send + 'static) -> Result<HandleExit, Error> {
@@ -80,6 +95,26 @@ impl HandleExit {
     /// handler that was there, which decides what happens next. Where none was there, this is
     /// [`new`](HandleExit::new).
     ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let (theirs, ours) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+    /// ctrlc::set_handler(move || theirs.0.send(()).unwrap()).unwrap();
+    ///
+    /// assert!(HandleExit::new(|| {}).is_err());
+    /// let guard = HandleExit::builder()
+    ///     .signals([handle_exit::Signal::INT])
+    ///     .append(true)
+    ///     .install(move || ours.0.send(()).unwrap())?;
+    /// signal_hook::low_level::raise(handle_exit::Signal::INT.as_raw()).unwrap();
+    /// ours.1.recv().unwrap();
+    /// theirs.1.recv().unwrap(); // after ours
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Nested`] and [`Error::System`], as [`new`](HandleExit::new).
     pub fn append(callback: impl FnOnce() + Send + 'static) -> Result<HandleExit, Error> {
@@ -87,6 +122,16 @@ impl HandleExit {
     }
 
     /// For everything else.
+    ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::builder().grace(std::time::Duration::from_secs(30)).install(|| {})?;
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder() -> Builder {
         Builder::new()
     }
@@ -120,6 +165,24 @@ impl HandleExit {
     }
 
     /// A handle for other threads and other parts of the program. It does not keep the guard alive.
+    ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::new(|| {})?;
+    /// let exit = guard.handle();
+    /// let worker = std::thread::spawn(move || {
+    ///     while !exit.is_exiting() {
+    ///         // … a piece of work …
+    /// #       std::thread::yield_now();
+    ///     }
+    /// });
+    /// drop(guard);
+    /// worker.join().unwrap();
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn handle(&self) -> ExitHandle {
         self.handle.clone()
@@ -127,6 +190,18 @@ impl HandleExit {
 
     /// Ends the scope now, as dropping does, and says what happened. A panic of the callback is
     /// contained and reported by [`Outcome::callback_panicked`].
+    ///
+    /// ```
+    /// use handle_exit::{Cause, HandleExit};
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::new(|| {})?;
+    /// let outcome = guard.finish();
+    /// assert_eq!(outcome.cause(), &Cause::ScopeEnd);
+    /// assert_eq!(outcome.signal(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn finish(self) -> Outcome {
         let closed = self.close(Closer::Finish);
         let own_panic = closed.payload.is_some();
@@ -149,6 +224,17 @@ impl HandleExit {
     /// Ends the scope without the callback: every disposition is put back, and the callback and the
     /// deferred functions are dropped uncalled. Returns false if the exit had already begun: then
     /// this is an ordinary drop.
+    ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::new(|| unreachable!("nothing to clean up any more"))?;
+    /// // … all went well …
+    /// assert!(guard.disarm());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use = "false means that the exit had begun and the callback has run"]
     pub fn disarm(self) -> bool {
         let closed = self.close(Closer::Disarm);
@@ -164,6 +250,15 @@ impl HandleExit {
     }
 
     /// Lets the guard live until the process ends: return from `main`, `process::exit`, or a signal.
+    ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// HandleExit::new(|| println!("bye"))?.keep(); // says bye when `main` returns
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn keep(self) {
         std::mem::forget(self);
     }
@@ -171,6 +266,17 @@ impl HandleExit {
     /// In a child of `fork(2)`, such as a daemon that forked after [`new`](HandleExit::new): makes the
     /// guard this process's own, with a watcher thread of its own. The parent's is not affected. In
     /// the process that has the guard already, it does nothing.
+    ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::new(|| {})?;
+    /// // … a fork happens here, and the parent leaves with `_exit` …
+    /// guard.rearm()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Nested`] if the child has made a new guard, [`Error::Ended`] if the exit had begun when
@@ -180,11 +286,14 @@ impl HandleExit {
         if scope.is_here() {
             return Ok(());
         }
-        install::install(&self.claims, || {
+        let moved = install::install(&self.claims, || {
             scope.move_here()?;
             Ok(Arc::clone(scope))
-        })?;
-        Ok(())
+        });
+        if moved.is_err() {
+            scope.move_away();
+        }
+        moved.map(drop)
     }
 
     fn close(&self, by: Closer) -> Closed {

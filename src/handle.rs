@@ -46,12 +46,38 @@ impl ExitHandle {
 
     /// Whether the exit has begun: by a signal, a [`request`](ExitHandle::request), or the end of
     /// the scope or the process. Never blocks; made for loops that stop at a safe point.
+    ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::new(|| {})?;
+    /// for piece in 0..3 {
+    ///     if guard.is_exiting() { break }
+    ///     // … work on `piece` …
+    /// #   let _ = piece;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_exiting(&self) -> bool {
-        self.cause().is_some()
+        self.scope.machine.has_begun()
     }
 
     /// What began the exit, if it has begun.
+    ///
+    /// ```
+    /// use handle_exit::{Cause, HandleExit};
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::new(|| {})?;
+    /// assert_eq!(guard.cause(), None);
+    /// guard.request();
+    /// assert_eq!(guard.cause(), Some(Cause::Requested));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn cause(&self) -> Option<Cause> {
         self.scope.machine.cause()
@@ -61,6 +87,20 @@ impl ExitHandle {
     /// still be running then.
     ///
     /// Every end of the guard releases the wait: a disarmed guard's with [`Cause::ScopeEnd`].
+    ///
+    /// ```
+    /// use handle_exit::{Cause, HandleExit, Signal};
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::new(|| {})?;
+    /// # signal_hook::low_level::raise(handle_exit::Signal::TERM.as_raw()).unwrap();
+    /// match guard.wait() { // … `kill` from somewhere …
+    ///     Cause::Signal(received) => assert_eq!(received.signal(), Signal::TERM),
+    ///     other => println!("{other}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use = "the cause says why the exit began; `let _ = ` if it does not matter"]
     pub fn wait(&self) -> Cause {
         loop {
@@ -72,6 +112,16 @@ impl ExitHandle {
 
     /// As [`wait`](ExitHandle::wait), at most for `timeout`; `None` if the exit has not begun by
     /// then. A `timeout` beyond the clock's range waits for ever.
+    ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::new(|| {})?;
+    /// assert_eq!(guard.wait_timeout(std::time::Duration::from_millis(1)), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use = "`None` means that the exit has not begun"]
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Cause> {
         match Instant::now().checked_add(timeout) {
@@ -98,6 +148,18 @@ impl ExitHandle {
     /// A descriptor that becomes readable once the exit begins, for `poll`, `epoll` or `mio`. Each
     /// call makes one of its own; it is close-on-exec and non-blocking.
     ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::new(|| {})?;
+    /// let readable = guard.readiness().expect("a descriptor is to be had");
+    /// // … hand it to poll, epoll, mio or `AsyncFd` …
+    /// # drop(readable);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// What `socketpair(2)` says, for instance that the descriptor table is full.
     pub fn readiness(&self) -> io::Result<OwnedFd> {
@@ -107,6 +169,18 @@ impl ExitHandle {
     /// Begins the exit from code: the callback runs on the watcher thread, with
     /// [`Cause::Requested`], and the scope has all the time it likes to end. Returns at once. Does
     /// nothing if the exit has begun already.
+    ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// let guard = HandleExit::new(move || sender.send(()).unwrap())?;
+    /// guard.request();
+    /// receiver.recv().unwrap();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn request(&self) {
         if self.scope.is_here() && self.scope.machine.request(Cause::Requested) {
             self.scope.waiters.release();
@@ -190,6 +264,17 @@ pub struct Deferred {
 impl Deferred {
     /// Takes the function back: it will not run, and what it captured is dropped now. False if it
     /// has run, or is running.
+    ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::new(|| {})?;
+    /// let staged = guard.defer(|| unreachable!("cancelled"))?;
+    /// assert!(staged.cancel());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use = "false means that the function has run, or is running"]
     pub fn cancel(self) -> bool {
         self.scope.is_here() && self.scope.deferred.cancel(self.id)

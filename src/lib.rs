@@ -1,4 +1,110 @@
-//! An exit guard for Unix.
+//! **My exit function always runs, however the program ends, and I clobber nobody's signal handler.**
+//!
+//! [`HandleExit`] is a guard over a scope. However the scope ends (normal end, `?`, panic, TERM or
+//! INT, `std::process::exit`, return from `main`), its callback runs exactly once and to its end.
+//! Whoever handled the signals before gets them back, and is run after the callback.
+//!
+//! # What no guard can catch
+//! SIGKILL, SIGSTOP, `_exit(2)`, power loss, a stack overflow; and `abort(3)` or `panic = "abort"`
+//! unless [`Signal::ABRT`] is guarded. Nothing in user space runs then.
+//!
+//! # Which one do I want?
+//! | constructor | for | on a signal |
+//! |---|---|---|
+//! | [`HandleExit::new`]`(cb)` | code that can be told to stop (a serve loop) | `cb`, then the scope has 5 s to end by itself; if it does not, the process dies of the signal |
+//! | [`HandleExit::cleanup`]`(cb)` | code that cannot | `cb`, then the process dies of the signal |
+//! | [`HandleExit::append`]`(cb)` | a third party owns the signals | `cb`, then the handler that was there; it decides what happens next |
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # struct Server;
+//! # impl Server { fn shutdown(&self) {} fn serve(&self) {} }
+//! use handle_exit::HandleExit;
+//!
+//! fn main() -> Result<(), handle_exit::Error> {
+//!     let server = Arc::new(Server);
+//!     let stop = server.clone();
+//!     let _guard = HandleExit::new(move || stop.shutdown())?;
+//!     server.serve(); // returns once `shutdown` was called
+//!     Ok(())
+//! }
+//! ```
+//!
+//! [`HandleExit::builder`] has every other choice, [`HandleExit::run`] takes closures that borrow,
+//! and the [`guide`] leads from a situation (server, batch job, library, async service, daemon,
+//! worker) to five lines of code.
+//!
+//! # How each way out goes
+//! | the scope or process ends by | the callback runs on | and then |
+//! |---|---|---|
+//! | end of scope, `?`, [`finish`](HandleExit::finish) | the thread that ends the scope | the program goes on |
+//! | panic | the panicking thread | unwinding goes on |
+//! | `process::exit`, return from `main` | the exiting thread | the process ends with its code |
+//! | TERM or INT, scope ends within `grace` | the watcher thread | the program goes on behind the scope ([`AfterScope`]) |
+//! | TERM or INT, scope does not end | the watcher thread | the process dies of the signal ([`Ending`]) |
+//! | TERM or INT with a handler of its own (`append`) | the watcher thread | that handler is run, and decides |
+//! | [`request`](ExitHandle::request) | the watcher thread | the scope ends when it likes |
+//! | [`disarm`](HandleExit::disarm) | – (dropped uncalled) | the program goes on |
+//! | a second TERM after a first one, 0.5 s or more later | – (it has run) | the process dies of the signal |
+//! | the callback panics on a signal, or overruns `callback_timeout` | – | the process ends with code 101 |
+//!
+//! # On a signal
+//! The handler records the signal and wakes the *watcher*, an ordinary thread, which runs the
+//! callback: code in it may allocate, lock, print, spawn and panic. Whoever ends the scope or the
+//! process meanwhile waits until the callback has returned. Then the old handlers of the signals that
+//! came are run, each once, as a real delivery with the original siginfo. A signal of default
+//! disposition starts the grace: if the scope has not begun to end by its end, the deferred functions
+//! run and the process dies of the signal, for real: the parent sees `WIFSIGNALED`, so that shell
+//! loops and supervisors know.
+//!
+//! # On drop
+//! The callback runs if it has not, then what was [deferred](ExitHandle::defer), last in first out.
+//! Every disposition is put back exactly (handler, flags, mask), unless somebody installed theirs
+//! over the guard's: then theirs stays, and the guard's handler behind it passes signals straight
+//! through. The watcher is joined. A signal that arrived meanwhile is handed to the restored
+//! disposition.
+//!
+//! # What the choices mean together
+//! After the callback has returned, for a signal of default disposition:
+//!
+//! | `grace` | scope | `after_scope` | the process |
+//! |---|---|---|---|
+//! | zero | – | – | ends as `ending` says, at once |
+//! | t | ends within t | `Continue` | goes on behind the scope |
+//! | t | ends within t | `End` | ends as `ending` says, behind the scope |
+//! | t | does not | – | ends as `ending` says, after t; sooner on a repeat |
+//! | `Duration::MAX` | ends some time | `Continue` / `End` | as within t |
+//!
+//! | `ending` | status | exit functions of the C library |
+//! |---|---|---|
+//! | `Signal` | death by the signal (128 + n as PID 1 of a namespace) | do not run |
+//! | `Code(c)` | c | run |
+//! | `ShellCode` | 128 + n | run |
+//!
+//! | a repeat of the signal comes | `Repeat::Finish` | `Repeat::Force` |
+//! |---|---|---|
+//! | within 500 ms of the first | same event, nothing changes | the same |
+//! | later, while the callback runs | counts when the callback is done | ends the process at once; nothing else runs |
+//! | later, during the grace | ends the process; deferred functions run | the same |
+//!
+//! `callback_timeout` counts from the callback's start and beats all of these: when it is over, the
+//! deferred functions run and the process ends with code 101. A callback that panicked on the watcher
+//! has the same end, without a grace. A signal that had a handler of its own knows no grace, no
+//! forced end and no `after_scope`.
+//!
+//! # Threads
+//! One thread a guard, named `handle-exit`, asleep without wake-ups until something happens (and
+//! `exit-timer` where there is a `callback_timeout`). The callback runs on the watcher, or on
+//! the thread that ends the scope or the process; deferred functions on whichever thread ends the
+//! exit.
+//!
+//! # Features
+//! `tracing`: the [`Event`]s of [`Builder::observe`] go to `tracing` too, target `handle_exit`.
+//! Without either, the library prints nothing (Rust's panic hook does).
+//!
+//! # Platforms
+//! Runs and is tested on Linux. Type-checked for macOS, FreeBSD, musl and aarch64 Linux. Outside
+//! Linux an old handler is run with the siginfo of a signal the process sent to itself.
 
 #[cfg(not(unix))]
 compile_error!("handle-exit is about Unix signals and builds for Unix only");
@@ -9,6 +115,8 @@ mod deferred;
 mod error;
 mod event;
 mod guard;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod handle;
 mod install;
 mod phase;

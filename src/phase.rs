@@ -29,6 +29,7 @@ use loom::sync::{Condvar, Mutex, MutexGuard};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::policy::Status;
@@ -133,6 +134,8 @@ pub(crate) enum After {
 pub(crate) struct Machine<C, A> {
     inner: Mutex<Inner<C, A>>,
     changed: Condvar,
+    /// Whether there is a cause: for a look without the lock, which a forked child may never get.
+    begun: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -162,6 +165,7 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
                 waiting: 0,
             }),
             changed: Condvar::new(),
+            begun: AtomicBool::new(false),
         }
     }
 
@@ -207,7 +211,11 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
         (self.wait_for(inner, left), true)
     }
 
+    /// Call after every change, with the lock held.
     fn notify(&self, inner: &Inner<C, A>) {
+        if inner.cause.is_some() {
+            self.begun.store(true, Ordering::Release);
+        }
         if inner.waiting > 0 {
             self.changed.notify_all();
         }
@@ -365,13 +373,20 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
         self.notify(&inner);
     }
 
+    /// Makes a scope that was given up before the exit began usable again.
+    pub(crate) fn reopen(&self) {
+        self.lock().scope = Scope::Open;
+    }
+
     /// Waits until the callback has run, at most until `deadline`.
     pub(crate) fn wait_finished(&self, me: Thread, deadline: Option<Instant>) -> Waited {
         let mut inner = self.lock();
         loop {
             match (inner.callback, inner.scope) {
                 (Callback::Finished { panicked }, _) => return Waited::Finished { panicked },
-                (Callback::Disarmed, _) => return Waited::Finished { panicked: false },
+                (Callback::Disarmed, _) | (_, Scope::Ended) => {
+                    return Waited::Finished { panicked: false };
+                }
                 (Callback::Running(thread), _) if thread == me => return Waited::Inside,
                 (_, Scope::Forced(thread, _)) if thread == me => return Waited::Inside,
                 (_, Scope::Forced(_, status)) => return Waited::Doomed(status),
@@ -426,6 +441,11 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
     /// What began the exit, if it has begun.
     pub(crate) fn cause(&self) -> Option<C> {
         self.lock().cause.clone()
+    }
+
+    /// Whether the exit has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
     }
 
     /// Whether the callback panicked.

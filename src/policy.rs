@@ -15,6 +15,16 @@ pub(crate) const SAME_EVENT: Duration = Duration::from_millis(500);
 pub(crate) const ABORT_WAIT: Duration = Duration::from_secs(5);
 
 /// When the handlers that stood before the guard are run: [`Builder::old_handler`](crate::Builder::old_handler).
+///
+/// ```
+/// use handle_exit::{HandleExit, OldHandler};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// let guard = HandleExit::builder().append(true).old_handler(OldHandler::Always).install(|| {})?;
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OldHandler {
@@ -27,6 +37,16 @@ pub enum OldHandler {
 
 /// What to do with a signal that is ignored (`SIG_IGN`) when the guard is made:
 /// [`Builder::ignored`](crate::Builder::ignored).
+///
+/// ```
+/// use handle_exit::{HandleExit, Ignored};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// let guard = HandleExit::builder().ignored(Ignored::Guard).install(|| {})?;
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Ignored {
@@ -38,6 +58,16 @@ pub enum Ignored {
 }
 
 /// What a repeated signal may cut short: [`Builder::repeat`](crate::Builder::repeat).
+///
+/// ```
+/// use handle_exit::{HandleExit, Repeat};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// let guard = HandleExit::builder().repeat(Repeat::Force).install(|| {})?;
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Repeat {
@@ -50,6 +80,16 @@ pub enum Repeat {
 
 /// What happens when the scope has ended in time after a signal:
 /// [`Builder::after_scope`](crate::Builder::after_scope).
+///
+/// ```
+/// use handle_exit::{AfterScope, HandleExit};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// let guard = HandleExit::builder().after_scope(AfterScope::End).install(|| {})?;
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum AfterScope {
@@ -61,6 +101,16 @@ pub enum AfterScope {
 }
 
 /// How a process that a signal ends, ends: [`Builder::ending`](crate::Builder::ending).
+///
+/// ```
+/// use handle_exit::{Ending, HandleExit};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// let guard = HandleExit::builder().ending(Ending::Code(3)).install(|| {})?;
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Ending {

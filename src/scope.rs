@@ -118,15 +118,21 @@ impl Scope {
                 io::ErrorKind::WouldBlock.into(),
             ));
         }
-        if self.machine.cause().is_some() {
+        if self.machine.has_begun() {
             return Err(Error::Ended);
         }
         // Handles of threads that exist in the parent only: joining or detaching them here is
         // undefined.
         std::mem::forget(std::mem::take(&mut *self.active()));
+        self.machine.reopen();
         self.installed.store(false, SeqCst);
         self.pid.store(std::process::id(), SeqCst);
         Ok(())
+    }
+
+    /// Undoes `move_here`: the scope is no process's of which anybody here is a thread.
+    pub(crate) fn move_away(&self) {
+        self.pid.store(0, SeqCst);
     }
 
     pub(crate) fn take_arrived(&self, into: &mut Vec<Arrival>) {
@@ -211,7 +217,7 @@ impl Scope {
         };
         // The watcher has old handlers to run; where it has none it is leaving meanwhile.
         if *claimed == Close::Wait || self.policy.old_handler == OldHandler::Always {
-            self.join(me, watcher.take());
+            self.join_watcher(me, watcher.take());
         }
         if *claimed == Close::Disarmed {
             self.deferred.clear();
@@ -219,8 +225,8 @@ impl Scope {
             self.deferred.drain(me);
         }
         let late = guarded::restore_all(&guarded);
-        self.join(me, watcher);
-        self.join(me, timer);
+        self.join_watcher(me, watcher);
+        timer.into_iter().for_each(join);
         *living() = None;
         self.machine.end();
         self.waiters.release();
@@ -228,12 +234,12 @@ impl Scope {
         self.hand_over(late);
     }
 
-    fn join(&self, me: Thread, thread: Option<JoinHandle<()>>) {
-        let Some(thread) = thread else { return };
+    /// Stops the watcher and joins it, except on itself.
+    fn join_watcher(&self, me: Thread, watcher: Option<JoinHandle<()>>) {
+        let Some(watcher) = watcher else { return };
         wake::post();
         if self.active().watcher_thread != Some(me) {
-            // The threads of a guard contain every panic of a user's.
-            let _ = thread.join();
+            join(watcher);
         }
     }
 
@@ -263,8 +269,8 @@ impl Scope {
             (active.watcher.take(), active.timer.take())
         };
         let me = Thread::current();
-        self.join(me, watcher);
-        self.join(me, timer);
+        self.join_watcher(me, watcher);
+        timer.into_iter().for_each(join);
     }
 
     /// Ends the process from outside the scope, after the deferred functions. Returns only if the
@@ -287,6 +293,11 @@ pub(crate) struct Closed {
     pub(crate) disarmed: bool,
     /// Whether this call closed it, and not an earlier one, nor one that has still to come.
     pub(crate) here: bool,
+}
+
+/// The threads of a guard contain every panic of a user's, so there is none to look at.
+fn join(thread: JoinHandle<()>) {
+    let _ = thread.join();
 }
 
 /// Another thread is ending the process.

@@ -11,9 +11,12 @@ use crate::policy::Status;
 use crate::scope::Scope;
 use crate::sys::forward;
 
+/// At most 15 bytes, which is what Linux keeps.
+const NAME: &str = "exit-timer";
+
 /// Starts it with the guard, not with the callback: by then a thread might no longer be had.
 pub(crate) fn spawn(scope: Arc<Scope>, timeout: Duration) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("handle-exit-timer".into()).spawn(move || watch(&scope, timeout))
+    thread::Builder::new().name(NAME.into()).spawn(move || watch(&scope, timeout))
 }
 
 fn watch(scope: &Scope, timeout: Duration) {

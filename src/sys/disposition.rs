@@ -62,11 +62,10 @@ impl Disposition {
         Ok(Disposition(unsafe { displaced.assume_init() }))
     }
 
-    /// `SIG_DFL` without flags.
-    pub(crate) fn default_action() -> Disposition {
-        // SAFETY: all zeroes is a valid sigaction: SIG_DFL is 0, no flags, an empty mask.
-        Disposition(unsafe { MaybeUninit::<libc::sigaction>::zeroed().assume_init() })
-    }
+    /// `SIG_DFL` without flags: what a process starts with.
+    // SAFETY: all zeroes is a valid sigaction: SIG_DFL is 0, no flags, an empty mask.
+    pub(crate) const DEFAULT: Disposition =
+        Disposition(unsafe { MaybeUninit::<libc::sigaction>::zeroed().assume_init() });
 
     /// A handler that takes siginfo, is run on the alternate stack, lets interrupted calls go on,
     /// and blocks `mask` while it runs.
@@ -74,7 +73,7 @@ impl Disposition {
         function: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void),
         mask: libc::sigset_t,
     ) -> Disposition {
-        let mut action = Disposition::default_action();
+        let mut action = Disposition::DEFAULT;
         action.0.sa_sigaction = function as usize;
         action.0.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
         action.0.sa_mask = mask;

@@ -158,7 +158,7 @@ pub(crate) fn raise(signal: Signal) {
 /// Dies by the signal: default disposition, unblocked, raised, so that the parent sees WIFSIGNALED.
 /// Async-signal-safe.
 pub(crate) fn die_by(raw: c_int) -> ! {
-    let _ = Disposition::default_action().put(raw);
+    let _ = Disposition::DEFAULT.put(raw);
     let mask = set_of(Signal::from_raw(raw));
     // SAFETY: the set is initialised.
     unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const mask, ptr::null_mut()) };

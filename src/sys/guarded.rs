@@ -17,7 +17,13 @@ use crate::signal::Signal;
 /// its way when a guard was dropped comes when nobody can know any more.
 static INTERNED: PerProcess<Mutex<Vec<&'static Disposition>>> = PerProcess::new();
 
+/// What nearly every signal has.
+static DEFAULT: Disposition = Disposition::DEFAULT;
+
 fn intern(disposition: Disposition) -> &'static Disposition {
+    if disposition == DEFAULT {
+        return &DEFAULT;
+    }
     let mut known = INTERNED.get().lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(same) = known.iter().find(|known| ***known == disposition) {
         return same;
