@@ -49,6 +49,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let [first, name, contestant] = args.as_slice() {
         if first == victim::PLAY {
             let known = MEASUREMENTS.iter().find(|one| one.name == name);
+            // The first look at the clock is a page fault: the measuring's, and no contestant's.
+            victim::monotonic_ns();
             (known.expect("the name of a measurement").play)(contestant);
             return Ok(());
         }
