@@ -291,8 +291,9 @@ impl Builder {
     fn install_boxed(self, callback: Callback) -> Result<HandleExit, Error> {
         let Builder { claims, policy, observer } = self;
         let claims = claims.validate()?;
-        let scope =
-            install::install(&claims, || Ok(Arc::new(Scope::new(policy, observer, callback))))?;
+        let scope = install::install(&claims, |pid| {
+            Ok(Arc::new(Scope::new(policy, observer, callback, pid)))
+        })?;
         Ok(HandleExit::over(scope, claims))
     }
 }

@@ -286,7 +286,7 @@ impl HandleExit {
         if scope.is_here() {
             return Ok(());
         }
-        let moved = install::install(&self.claims, || {
+        let moved = install::install(&self.claims, |_| {
             scope.move_here()?;
             Ok(Arc::clone(scope))
         });

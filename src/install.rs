@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::policy::Ignored;
-use crate::scope::{Scope, living};
+use crate::scope::{Scope, living_in};
 use crate::signal::Signal;
 use crate::sys::exit_hook;
 use crate::sys::guarded::{self, Found, Guarded, Mask, Refused};
@@ -58,19 +58,20 @@ impl Claims {
     }
 }
 
-/// Makes `make()` the living guard's scope of this process.
+/// Makes `make(process id)` the living guard's scope of this process.
 pub(crate) fn install(
     claims: &Claims,
-    make: impl FnOnce() -> Result<Arc<Scope>, Error>,
+    make: impl FnOnce(u32) -> Result<Arc<Scope>, Error>,
 ) -> Result<Arc<Scope>, Error> {
     // Held to the end, so that two threads cannot both find nobody there.
-    let mut living = living();
+    let pid = std::process::id();
+    let mut living = living_in(pid);
     if living.is_some() {
         return Err(Error::Nested);
     }
     let found = claims.look()?;
-    let scope = make()?;
-    guarded::prepare(&scope.policy)
+    let scope = make(pid)?;
+    guarded::prepare(&scope.policy, pid)
         .map_err(|source| Error::system("making the watcher's wake-up", source))?;
     exit_hook::register()
         .map_err(|source| Error::system("registering the exit function (atexit)", source))?;

@@ -354,14 +354,14 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
     /// The callback has overrun its time: this thread is going to end the process, whoever waits
     /// for the callback. `None` if it has finished after all, or another thread ends the process;
     /// else whether a thread is inside `process::exit`.
-    pub(crate) fn force_overrun(&self, me: Thread) -> Option<bool> {
+    pub(crate) fn force_overrun(&self, me: Thread, status: Status) -> Option<bool> {
         let mut inner = self.lock();
         let exiting = match (inner.callback, inner.scope) {
             (Callback::Running(_), Scope::Open) => false,
             (Callback::Running(_), Scope::Closing(by)) => by == Closer::ProcessExit,
             _ => return None,
         };
-        inner.scope = Scope::Forced(me, Status::Failed);
+        inner.scope = Scope::Forced(me, status);
         self.notify(&inner);
         Some(exiting)
     }

@@ -11,6 +11,9 @@ use crate::sys;
 /// both deliver one `^C`, npm does so twice.
 pub(crate) const SAME_EVENT: Duration = Duration::from_millis(500);
 
+/// How much later than the timer an aborting thread gives up.
+const ABORT_MARGIN: Duration = Duration::from_secs(1);
+
 /// How long an aborting thread waits for the callback where no `callback_timeout` is set.
 pub(crate) const ABORT_WAIT: Duration = Duration::from_secs(5);
 
@@ -184,9 +187,10 @@ impl Policy {
         }
     }
 
-    /// Longest time an aborting thread waits for the callback.
+    /// Longest time an aborting thread waits in the handler. With a `callback_timeout` the timer
+    /// ends the process before that, after the deferred functions.
     pub(crate) fn abort_wait(&self) -> Duration {
-        self.callback_timeout.unwrap_or(ABORT_WAIT)
+        self.callback_timeout.map_or(ABORT_WAIT, |timeout| timeout.saturating_add(ABORT_MARGIN))
     }
 }
 

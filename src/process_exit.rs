@@ -22,6 +22,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// The exit hook: runs on the thread that exits, inside `exit(3)`.
 pub(crate) fn at_process_exit() {
     let Some(scope) = living().clone() else { return };
+    scope.leave_alternate_stack();
     let me = Thread::current();
     let failed = match run_or_wait(&scope, me) {
         Callback::Returned => false,

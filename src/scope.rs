@@ -28,9 +28,16 @@ pub(crate) type Payload = Box<dyn Any + Send>;
 /// The living guard's scope: one a process. Held locked while a guard is being made.
 static LIVING: PerProcess<Mutex<Option<Arc<Scope>>>> = PerProcess::new();
 
-pub(crate) fn living() -> MutexGuard<'static, Option<Arc<Scope>>> {
-    LIVING.get().lock().unwrap_or_else(PoisonError::into_inner)
+pub(crate) fn living() -> Living {
+    living_in(std::process::id())
 }
+
+/// As `living`, for a caller that knows the process id already.
+pub(crate) fn living_in(pid: u32) -> Living {
+    LIVING.get_in(pid).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+type Living = MutexGuard<'static, Option<Arc<Scope>>>;
 
 pub(crate) struct Scope {
     pub(crate) machine: Machine<Cause, Arrival>,
@@ -65,7 +72,8 @@ pub(crate) struct Active {
 }
 
 impl Scope {
-    pub(crate) fn new(policy: Policy, observer: Observer, callback: Callback) -> Scope {
+    /// A scope of the process with this id, with nothing installed yet.
+    pub(crate) fn new(policy: Policy, observer: Observer, callback: Callback, pid: u32) -> Scope {
         Scope {
             machine: Machine::new(),
             waiters: Waiters::default(),
@@ -75,7 +83,7 @@ impl Scope {
             callback: Mutex::new(Some(callback)),
             active: Mutex::new(Active::default()),
             installed: AtomicBool::new(false),
-            pid: AtomicU32::new(std::process::id()),
+            pid: AtomicU32::new(pid),
             callback_thread: AtomicI32::new(0),
         }
     }
@@ -227,7 +235,7 @@ impl Scope {
         let late = guarded::restore_all(&guarded);
         self.join_watcher(me, watcher);
         timer.into_iter().for_each(join);
-        *living() = None;
+        *living_in(self.pid.load(SeqCst)) = None;
         self.machine.end();
         self.waiters.release();
         handler::release_abort();
@@ -273,13 +281,25 @@ impl Scope {
         timer.into_iter().for_each(join);
     }
 
+    /// Ends the process from a thread of the guard's own.
+    pub(crate) fn end_process(&self, status: Status) -> ! {
+        self.observer.tell(|| Event::ending(status));
+        self.leave_alternate_stack();
+        status.end()
+    }
+
+    /// See `guarded::leave_alternate_stack`.
+    pub(crate) fn leave_alternate_stack(&self) {
+        let guarded = self.active().guarded.clone();
+        guarded::leave_alternate_stack(&guarded);
+    }
+
     /// Ends the process from outside the scope, after the deferred functions. Returns only if the
     /// scope has begun to end by itself.
     pub(crate) fn force(&self, me: Thread, status: Status) {
         if self.machine.force(me, status) {
             self.deferred.drain(me);
-            self.observer.tell(|| Event::ending(status));
-            status.end();
+            self.end_process(status);
         }
     }
 }

@@ -5,8 +5,15 @@ use std::str::FromStr;
 
 use nix::libc;
 
-/// One more than the highest signal number of any Unix this crate builds for.
-pub(crate) const COUNT: usize = 129;
+/// One more than the highest signal number.
+pub(crate) const COUNT: usize = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
+    129
+} else if cfg!(any(target_os = "linux", target_os = "android")) {
+    65
+} else {
+    // Real-time signals are not offered there: see `highest`.
+    32
+};
 
 /// A signal number of this platform.
 ///

@@ -9,7 +9,8 @@ use crate::event::Event;
 use crate::phase::{Thread, Waited};
 use crate::policy::Status;
 use crate::scope::Scope;
-use crate::sys::forward;
+use crate::signal::Signal;
+use crate::sys::{forward, handler};
 
 /// At most 15 bytes, which is what Linux keeps.
 const NAME: &str = "exit-timer";
@@ -28,12 +29,17 @@ fn watch(scope: &Scope, timeout: Duration) {
     if scope.machine.wait_finished(me, Some(deadline)) != Waited::TimedOut {
         return;
     }
-    let Some(exiting) = scope.machine.force_overrun(me) else { return };
+    // A thread that called `abort` waits as long as the callback may run: that is what it dies of.
+    let status = match handler::a_thread_aborts() {
+        true => Status::Signal(Signal::ABRT),
+        false => Status::Failed,
+    };
+    let Some(exiting) = scope.machine.force_overrun(me, status) else { return };
     scope.observer.tell(|| Event::CallbackTimedOut { timeout });
     scope.deferred.drain(me);
-    scope.observer.tell(|| Event::ending(Status::Failed));
-    if exiting {
-        forward::exit_inside_exit(Status::Failed.code());
+    if exiting && status == Status::Failed {
+        scope.observer.tell(|| Event::ending(status));
+        forward::exit_inside_exit(status.code());
     }
-    Status::Failed.end()
+    scope.end_process(status)
 }

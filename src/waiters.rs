@@ -1,9 +1,10 @@
 //! Who waits for the exit to begin without blocking: futures, and descriptors for poll.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -14,6 +15,9 @@ use std::task::Waker;
 #[derive(Default)]
 pub(crate) struct Waiters {
     inner: Mutex<Inner>,
+    /// Whether there may be any. Set before a waiter looks whether the exit has begun, and read
+    /// after it has: so that the usual exit, with none, does not pay for them.
+    any: AtomicBool,
 }
 
 #[derive(Default)]
@@ -42,6 +46,7 @@ impl Waiters {
         cause: impl FnOnce() -> Option<C>,
     ) -> Option<C> {
         let mut inner = self.lock();
+        self.any.store(true, SeqCst);
         if let Some(cause) = cause() {
             return Some(cause);
         }
@@ -70,6 +75,9 @@ impl Waiters {
         near.set_nonblocking(true)?;
         far.set_nonblocking(true)?;
         let mut inner = self.lock();
+        self.any.store(true, SeqCst);
+        // Those whose other end was closed: nobody waits there any more.
+        inner.descriptors.retain_mut(is_open);
         if has_begun() {
             drop(inner);
             make_readable(far);
@@ -81,6 +89,13 @@ impl Waiters {
 
     /// The exit has begun: everybody goes on.
     pub(crate) fn release(&self) {
+        if self.any.load(SeqCst) {
+            self.release_all();
+        }
+    }
+
+    #[cold]
+    fn release_all(&self) {
         let Inner { wakers, descriptors, .. } = std::mem::take(&mut *self.lock());
         for waker in wakers.into_values() {
             // A waker is the executor's code; its panic must not stop the exit.
@@ -88,6 +103,11 @@ impl Waiters {
         }
         descriptors.into_iter().for_each(make_readable);
     }
+}
+
+/// Nobody ever writes to the far end: there is the end of the stream to read, or nothing yet.
+fn is_open(far: &mut UnixStream) -> bool {
+    far.read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// One byte and the end of the stream: readable to every kind of poll. The byte cannot fail to fit,

@@ -19,7 +19,6 @@ pub(crate) fn spawn(scope: Arc<Scope>, guarded: Vec<Guarded>) -> io::Result<Join
     thread::Builder::new().name("handle-exit".into()).spawn(move || {
         let me = Thread::current();
         scope.active().watcher_thread = Some(me);
-        scope.callback_is_mine();
         handler::busy(Busy::Watching);
         Watcher { scope: &scope, guarded: &guarded, me }.run();
     })
@@ -52,14 +51,15 @@ impl Watcher<'_> {
             }
             wake::wait(None);
         }
-        // Not earlier: a signal that is pending because everybody blocks it would meet the old
-        // disposition.
-        mask::unblock(self.guarded.iter().map(|one| one.signal));
+        let mut is_set_up = false;
         loop {
             match self.scope.machine.watch(self.me, |into| self.take(into)) {
-                Watch::Idle => wake::wait(None),
+                Watch::Idle if is_set_up => wake::wait(None),
+                // Then look again: that took a moment.
+                Watch::Idle => self.set_up(&mut is_set_up),
                 Watch::Elsewhere => return self.leave(),
                 Watch::Run(cause) => {
+                    self.set_up(&mut is_set_up);
                     self.tell_of_arrived();
                     let payload = self.scope.run_callback(&cause);
                     let returned = Instant::now();
@@ -69,6 +69,16 @@ impl Watcher<'_> {
                     return self.see_to_the_end(failed, returned);
                 }
             }
+        }
+    }
+
+    /// What the first wait, or the callback, needs. Not before the handlers are in place: a signal
+    /// that is pending because everybody blocks it would meet the old disposition.
+    fn set_up(&self, is_set_up: &mut bool) {
+        if !std::mem::replace(is_set_up, true) {
+            mask::unblock(self.guarded.iter().map(|one| one.signal));
+            self.scope.callback_is_mine();
+            handler::warm_up();
         }
     }
 
@@ -167,17 +177,21 @@ impl Watcher<'_> {
             if !repeated {
                 guarded.run_old_handler(Some(&arrival.info));
                 observer.tell(|| Event::OldHandlerRun(signal));
+            } else {
+                observer.tell(|| Event::RepeatAbsorbed(signal));
             }
-        } else if !repeated {
-            if verdict.ends_by.is_none() {
-                verdict.ends_by = Some(signal);
-                verdict.deadline = self.scope.policy.deadline(grace_begins);
-                self.scope.active().ended_by = Some(signal);
-            }
-        } else if Policy::repeat_forces(arrival.after_first) {
+            return;
+        }
+        if verdict.ends_by.is_none() {
+            verdict.ends_by = Some(signal);
+            verdict.deadline = self.scope.policy.deadline(grace_begins);
+            self.scope.active().ended_by = Some(signal);
+        }
+        // The first of a signal is no repeat of itself, but a repeat may be merged into it.
+        if Policy::repeat_forces(arrival.after_first) {
             verdict.forced = true;
             observer.tell(|| Event::RepeatForces(signal));
-        } else {
+        } else if repeated {
             observer.tell(|| Event::RepeatAbsorbed(signal));
         }
     }

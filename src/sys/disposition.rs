@@ -80,6 +80,12 @@ impl Disposition {
         action
     }
 
+    /// The same, to be run on the interrupted thread's own stack.
+    pub(crate) fn on_ordinary_stack(mut self) -> Disposition {
+        self.0.sa_flags &= !libc::SA_ONSTACK;
+        self
+    }
+
     pub(crate) fn action(&self) -> Action {
         match self.0.sa_sigaction {
             libc::SIG_DFL => Action::Default,

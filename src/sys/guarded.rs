@@ -8,7 +8,7 @@ use nix::libc;
 use super::disposition::{Action, Disposition};
 use super::handler::{self, Arrival, FUNCTIONS, LEVELS, SigInfo, Slot, slot_of};
 use super::per_process::PerProcess;
-use super::{forward, wake};
+use super::{alternate_stack, forward, wake};
 use crate::error::Holder;
 use crate::policy::{Policy, Status};
 use crate::signal::Signal;
@@ -61,7 +61,9 @@ impl Found {
         let (level, below) = match (ours, top.action()) {
             (Some((level, below)), _) => (level, below),
             // A foreign handler may pass signals on to a level that it buried earlier.
-            (None, Action::Handler(_)) => (slot.free_level(), intern(top)),
+            (None, Action::Handler(_)) => {
+                (slot.level_over(&top).unwrap_or(slot.free_level()), intern(top))
+            }
             (None, Action::Default | Action::Ignore) => (0, intern(top)),
         };
         Ok(Found { signal, top, below, level })
@@ -104,10 +106,8 @@ impl Found {
             slot.disarm();
             return Err(Refused::Changed(holder(&displaced)));
         }
-        if !self.top.is_handler() || level_of(&self.top).is_some() {
-            // Nothing foreign is below, so nothing can be calling the levels above this one.
-            slot.bury(self.level);
-        }
+        // Whatever is below this level can lead to none from here up.
+        slot.bury(self.level);
         Ok(())
     }
 }
@@ -197,6 +197,24 @@ pub(crate) fn restore_in_child(signals: &[Signal]) {
     }
 }
 
+/// Before a process exits, or first thing when it does: from here on the guard's handler runs on the
+/// ordinary stack.
+///
+/// `process::exit` of Rust up to 1.95 unmaps the alternate stack of the main thread, whichever thread
+/// calls it (rust-lang/rust#161018); a signal that the main thread then takes with `SA_ONSTACK` has
+/// nowhere to go, and the kernel ends the process with SIGSEGV.
+pub(crate) fn leave_alternate_stack(guarded: &[Guarded]) {
+    for one in guarded {
+        let raw = one.signal.as_raw();
+        match Disposition::query(raw) {
+            Ok(top) if level_of(&top) == Some(one.level) => {
+                let _ = top.on_ordinary_stack().put(raw);
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Query, then put, then compare: a foreign handler that comes in between gets its place back.
 fn restore(signal: Signal, level: usize, below: &Disposition) -> bool {
     let raw = signal.as_raw();
@@ -228,9 +246,10 @@ fn level_of(disposition: &Disposition) -> Option<usize> {
     FUNCTIONS.iter().position(|function| *function as usize == address)
 }
 
-/// Makes handler and wake-up ready for a guard of this process. Call before the first `install`.
-pub(crate) fn prepare(policy: &Policy) -> io::Result<()> {
-    wake::prepare()?;
-    handler::own(policy);
+/// Makes handler and wake-up ready for a guard of this process, whose id is `pid`. Call before the first `install`.
+pub(crate) fn prepare(policy: &Policy, pid: u32) -> io::Result<()> {
+    wake::prepare(pid)?;
+    alternate_stack::note();
+    handler::own(policy, pid);
     Ok(())
 }

@@ -6,7 +6,7 @@
 //!
 //! | call | why it may be made |
 //! |---|---|
-//! | `getpid`, `clock_gettime`, `sem_post` (Apple: `write`) | signal-safety(7) |
+//! | `getpid` (as `std::process::id`), `clock_gettime`, `sem_post` (Apple: `write`) | signal-safety(7) |
 //! | `sigaction`, `pthread_sigmask`, `pthread_kill`, `poll`, `_exit` | signal-safety(7); only where the signal is not the guard's to keep |
 //! | `pthread_self` | signal-safety(7), POSIX.1-2008 TC1 |
 //! | `rt_tgsigqueueinfo` | a plain system call (Linux) |
@@ -34,7 +34,7 @@
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ pub(super) static FUNCTIONS: [Function; LEVELS] = [
 
 /// The process whose guard is armed. Written when one is installed, read by the handler: a forked
 /// child has the handler but no watcher, and must not act for its parent.
-static OWNER: AtomicI32 = AtomicI32::new(0);
+static OWNER: AtomicU32 = AtomicU32::new(0);
 
 /// Handlers that may be about to fill a mailbox. Written by the handler, awaited by `quiesce`.
 static IN_HANDLER: AtomicU32 = AtomicU32::new(0);
@@ -77,7 +77,12 @@ static IN_HANDLER: AtomicU32 = AtomicU32::new(0);
 static ORDER: AtomicU64 = AtomicU64::new(0);
 
 /// One slot a signal number, static so that a handler that comes late never meets freed memory.
-static SLOTS: [Slot; COUNT] = [const { Slot::new() }; COUNT];
+static SLOTS: Slots = Slots([const { Slot::new() }; COUNT]);
+
+/// Aligned to a page so that the usual signals share the first one: making a guard touches it, and
+/// the handler meets no page fault of its own.
+#[repr(align(4096))]
+struct Slots([Slot; COUNT]);
 
 /// Threads in which an `abort` cannot wait for the callback, because the callback, or what comes
 /// after it, runs in them. Written by those threads, read by the handler.
@@ -90,6 +95,9 @@ static CALLBACK_RUNS: AtomicBool = AtomicBool::new(false);
 /// Set when everything an aborting thread waits for is done. Written by the watcher, or by whoever
 /// closes the scope.
 static ABORT_RELEASED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a thread waits in `abort`. Written by the handler, read by the timer.
+static ABORTS: AtomicBool = AtomicBool::new(false);
 
 /// Longest wait of an aborting thread, in milliseconds. Written when a guard is installed.
 static ABORT_WAIT: AtomicU64 = AtomicU64::new(0);
@@ -162,7 +170,7 @@ extern "C" fn handle<const LEVEL: usize>(
 }
 
 fn slot(raw: c_int) -> Option<&'static Slot> {
-    SLOTS.get(usize::try_from(raw).ok()?)
+    SLOTS.0.get(usize::try_from(raw).ok()?)
 }
 
 /// `Slot` of a signal that exists.
@@ -187,10 +195,11 @@ impl Slot {
 
     /// Keeps the signal if it is the guard's.
     fn arrive(&self, level: usize, raw: c_int, info: *const libc::siginfo_t) -> Then {
-        if self.is_armed(level) {
+        let pid = std::process::id();
+        if self.is_armed(level, pid) {
             // Count first, look again: `quiesce` disarms first and then waits for the count.
             IN_HANDLER.fetch_add(1, SeqCst);
-            let then = self.is_armed(level).then(|| self.record(raw, info));
+            let then = self.is_armed(level, pid).then(|| self.record(raw, info, pid));
             IN_HANDLER.fetch_sub(1, SeqCst);
             if let Some(then) = then {
                 return then;
@@ -199,11 +208,11 @@ impl Slot {
         Then::Forward(self.below[level].load(SeqCst))
     }
 
-    fn is_armed(&self, level: usize) -> bool {
-        usize::from(self.armed.load(SeqCst)) == level.wrapping_add(1) && OWNER.load(SeqCst) == pid()
+    fn is_armed(&self, level: usize, pid: u32) -> bool {
+        usize::from(self.armed.load(SeqCst)) == level.wrapping_add(1) && OWNER.load(SeqCst) == pid
     }
 
-    fn record(&self, raw: c_int, info: *const libc::siginfo_t) -> Then {
+    fn record(&self, raw: c_int, info: *const libc::siginfo_t, pid: u32) -> Then {
         let now = monotonic_ns();
         let first = self.first.compare_exchange(0, now, SeqCst, SeqCst).err().unwrap_or(now);
         self.last.store(now, SeqCst);
@@ -225,9 +234,12 @@ impl Slot {
             self.state.store(FULL, SeqCst);
             wake::post();
         }
-        // SAFETY: non-null siginfo is the kernel's, valid for the handler's time.
-        if raw == libc::SIGABRT && unsafe { info.as_ref() }.is_some_and(is_own_abort) {
-            return Then::Abort;
+        if raw == libc::SIGABRT {
+            // SAFETY: non-null siginfo is the kernel's, valid for the handler's time.
+            let info = unsafe { info.as_ref() };
+            if info.is_some_and(|info| is_own_abort(info, pid)) {
+                return Then::Abort;
+            }
         }
         Then::Return
     }
@@ -250,7 +262,7 @@ impl Slot {
             signal,
             order,
             after_first: Duration::from_nanos(last.saturating_sub(first)),
-            aborting: signal == Signal::ABRT && is_own_abort(&info.0),
+            aborting: signal == Signal::ABRT && is_own_abort(&info.0, std::process::id()),
             info,
             told: false,
         })
@@ -265,6 +277,12 @@ impl Slot {
     /// The lowest level that no foreign handler can still be calling.
     pub(super) fn free_level(&self) -> usize {
         usize::from(self.buried.load(SeqCst))
+    }
+
+    /// The level that was installed over exactly this disposition, if a foreign handler buried it:
+    /// what was below it then can lead to no level from here up.
+    pub(super) fn level_over(&self, disposition: &Disposition) -> Option<usize> {
+        (0..self.free_level()).find(|level| self.below(*level) == Some(disposition))
     }
 
     /// Remembers which levels are buried.
@@ -314,24 +332,25 @@ fn decode(cut: u64) -> Option<Status> {
 }
 
 /// Takes guards of this process into the handler's care. Call before arming any slot.
-pub(super) fn own(policy: &Policy) {
-    if OWNER.load(SeqCst) != pid() {
+pub(super) fn own(policy: &Policy, pid: u32) {
+    if OWNER.load(SeqCst) != pid {
         // In a forked child the count is the parent's. Nothing counts here before OWNER is set.
         IN_HANDLER.store(0, SeqCst);
     }
     let wait = u64::try_from(policy.abort_wait().as_millis()).unwrap_or(u64::MAX);
     ABORT_WAIT.store(wait, SeqCst);
     ABORT_RELEASED.store(false, SeqCst);
+    ABORTS.store(false, SeqCst);
     CALLBACK_RUNS.store(false, SeqCst);
     for busy in &BUSY {
         busy.store(0, SeqCst);
     }
-    OWNER.store(pid(), SeqCst);
+    OWNER.store(pid, SeqCst);
 }
 
 /// Whether this process, and not one it was forked from, was the last to arm a guard.
 pub(super) fn is_own() -> bool {
-    OWNER.load(SeqCst) == pid()
+    OWNER.load(SeqCst) == std::process::id()
 }
 
 /// Waits until no handler can still be filling a mailbox that was disarmed before. A handler is
@@ -346,7 +365,9 @@ pub(super) fn quiesce() {
 pub(crate) fn take(signals: impl IntoIterator<Item = Signal>, into: &mut Vec<Arrival>) {
     let before = into.len();
     into.extend(signals.into_iter().filter_map(|signal| slot_of(signal).take(signal)));
-    into[before..].sort_by_key(|arrival| arrival.order);
+    if into.len() > before + 1 {
+        into[before..].sort_by_key(|arrival| arrival.order);
+    }
 }
 
 /// Marks this thread as busy with a part of the exit.
@@ -366,11 +387,24 @@ pub(crate) fn release_abort() {
     ABORT_RELEASED.store(true, SeqCst);
 }
 
+/// Whether a thread waits in `abort` for the callback.
+pub(crate) fn a_thread_aborts() -> bool {
+    ABORTS.load(SeqCst)
+}
+
+/// Touches what the handler will, so that the first signal does not pay for page faults. Once a
+/// process, on the watcher, where nobody waits for it.
+pub(crate) fn warm_up() {
+    monotonic_ns();
+    super::alternate_stack::populate();
+}
+
 /// In the handler of a thread that called `abort(3)`: wait for the callback, at most for the time
 /// set, then die of SIGABRT.
 fn wait_and_abort() -> ! {
     let me = thread_id();
     if BUSY.iter().all(|busy| busy.load(SeqCst) != me) {
+        ABORTS.store(true, SeqCst);
         let begun = monotonic_ns();
         let wait = ABORT_WAIT.load(SeqCst).saturating_mul(1_000_000);
         while !ABORT_RELEASED.load(SeqCst) && monotonic_ns().saturating_sub(begun) < wait {
@@ -424,39 +458,41 @@ fn sender(info: &libc::siginfo_t) -> Option<Sender> {
 }
 
 fn is_sent_by_a_process(info: &libc::siginfo_t) -> bool {
-    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-    let by_thread = info.si_code == TKILL;
-    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-    let by_thread = false;
-    info.si_code == libc::SI_USER || info.si_code == libc::SI_QUEUE || by_thread
+    [code::KILL, code::QUEUE, code::THREAD].contains(&info.si_code)
 }
-
-/// `SI_TKILL` (Linux) and `SI_LWP` (FreeBSD): sent to one thread, as `raise` and `abort` do.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const TKILL: c_int = libc::SI_TKILL;
-#[cfg(target_os = "freebsd")]
-const TKILL: c_int = 0x10007;
 
 /// Whether this is a thread of this process signalling itself, which is what `abort` does.
-fn is_own_abort(info: &libc::siginfo_t) -> bool {
+fn is_own_abort(info: &libc::siginfo_t, pid: u32) -> bool {
     // SAFETY: read only where a process sent it, as in `sender`.
-    is_sent_to_a_thread(info) && unsafe { info.si_pid() } == pid()
+    info.si_code == code::THREAD && u32::try_from(unsafe { info.si_pid() }) == Ok(pid)
 }
 
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn is_sent_to_a_thread(info: &libc::siginfo_t) -> bool {
-    info.si_code == TKILL
-}
+/// `si_code` of signals that a process sent: with `kill` (`SI_USER`), `sigqueue` (`SI_QUEUE`), or to
+/// one thread, as `raise` and `abort` do (`SI_TKILL`, `SI_LWP`). The libc crate names them for Linux
+/// only; the others are from their <sys/signal.h>.
+mod code {
+    use nix::libc::c_int;
 
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-fn is_sent_to_a_thread(info: &libc::siginfo_t) -> bool {
-    // No code of its own here: any signal of a process to itself.
-    info.si_code == libc::SI_USER
-}
+    const CODES: [c_int; 3] = if cfg!(target_os = "freebsd") {
+        [0x10001, 0x10002, 0x10007]
+    } else if cfg!(target_vendor = "apple") {
+        // `raise` and `abort` look like `kill` there.
+        [0x10001, 0x10002, 0x10001]
+    } else if cfg!(any(target_os = "linux", target_os = "android")) {
+        [0, -1, -6]
+    } else {
+        [0, -1, 0]
+    };
+    pub(super) const KILL: c_int = CODES[0];
+    pub(super) const QUEUE: c_int = CODES[1];
+    pub(super) const THREAD: c_int = CODES[2];
 
-fn pid() -> libc::pid_t {
-    // SAFETY: no arguments, cannot fail.
-    unsafe { libc::getpid() }
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const _: () = assert!(
+        KILL == super::libc::SI_USER
+            && QUEUE == super::libc::SI_QUEUE
+            && THREAD == super::libc::SI_TKILL
+    );
 }
 
 fn thread_id() -> usize {

@@ -5,6 +5,7 @@
 //! * `disposition`: query, replace and compare what a signal does; who holds it
 //! * `guarded`: one signal under guard: found, installed, restored
 //! * `forward`: act as an old disposition would have; die by a signal
+//! * `alternate_stack`: what the handler runs on
 //! * `mask`: the watcher's signal mask
 //! * `exit_hook`: the C library's exit functions
 //! * `per_process`: a static that a forked child does not share
@@ -12,6 +13,7 @@
 
 #![allow(unsafe_code, reason = "the one place of the crate where it is allowed")]
 
+mod alternate_stack;
 pub(crate) mod borrowed;
 pub(crate) mod disposition;
 pub(crate) mod exit_hook;

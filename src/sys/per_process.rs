@@ -25,7 +25,11 @@ impl<T: Default + Sync> PerProcess<T> {
     }
 
     pub(crate) fn get(&'static self) -> &'static T {
-        let pid = std::process::id();
+        self.get_in(std::process::id())
+    }
+
+    /// As `get`, for a caller that knows the process id already: asking is a system call.
+    pub(crate) fn get_in(&'static self, pid: u32) -> &'static T {
         let mut current = self.current.load(Ordering::Acquire);
         loop {
             // SAFETY: the pointer is null or came from Box::into_raw below and is never freed.

@@ -31,17 +31,17 @@ mod platform {
         SEMAPHORE.0.get().cast()
     }
 
-    /// Makes the semaphore ready in this process. Called by one thread at a time, before any
+    /// Makes the semaphore ready in this process, whose id is `pid`. Called by one thread at a time, before any
     /// handler of this process's guards is in place.
-    pub(crate) fn prepare() -> io::Result<()> {
-        if PREPARED.load(SeqCst) == std::process::id() {
+    pub(crate) fn prepare(pid: u32) -> io::Result<()> {
+        if PREPARED.load(SeqCst) == pid {
             return Ok(());
         }
         // SAFETY: the memory is static, and nobody of this process uses it yet.
         if unsafe { libc::sem_init(semaphore(), 0, 0) } == -1 {
             return Err(io::Error::last_os_error());
         }
-        PREPARED.store(std::process::id(), SeqCst);
+        PREPARED.store(pid, SeqCst);
         Ok(())
     }
 
@@ -83,7 +83,7 @@ mod platform {
                 .saturating_add(nanos / 1_000_000_000)
                 // No clock gets further than this, and the sum fits every time_t of 64 bits.
                 .min(1 << 40);
-            at.tv_sec = at.tv_sec.saturating_add(seconds.try_into().unwrap_or(libc::time_t::MAX));
+            at.tv_sec = at.tv_sec.saturating_add(seconds.try_into().unwrap_or(i32::MAX.into()));
             at.tv_nsec = (nanos % 1_000_000_000).try_into().unwrap_or(0);
             at
         }
@@ -137,8 +137,8 @@ mod platform {
     static PREPARED: AtomicU32 = AtomicU32::new(0);
 
     /// As for the semaphore of other platforms.
-    pub(crate) fn prepare() -> io::Result<()> {
-        if PREPARED.load(SeqCst) == std::process::id() {
+    pub(crate) fn prepare(pid: u32) -> io::Result<()> {
+        if PREPARED.load(SeqCst) == pid {
             return Ok(());
         }
         let (read, write) = UnixStream::pair()?;
@@ -147,7 +147,7 @@ mod platform {
         READ.store(read.as_raw_fd(), SeqCst);
         WRITE.store(write.into_raw_fd(), SeqCst);
         let _ = read.into_raw_fd();
-        PREPARED.store(std::process::id(), SeqCst);
+        PREPARED.store(pid, SeqCst);
         Ok(())
     }
 
