@@ -8,10 +8,10 @@ use nix::libc;
 use nix::sys::signal::Signal;
 use signal_hook::iterator::Signals;
 
+use crate::floor;
 use crate::report::Row;
 use crate::sampling::{round_robin, rounds};
 use crate::victim::{Victim, print};
-use crate::floor;
 
 pub(crate) fn measure() -> Vec<Row> {
     let sample = |contestant: &str| Victim::start("construct", contestant).numbers();

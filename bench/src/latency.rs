@@ -8,14 +8,14 @@ use nix::sys::signal::Signal;
 use signal_hook::iterator::Signals;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::floor;
 use crate::report::Row;
 use crate::sampling::{round_robin, rounds};
 use crate::victim::{Victim, monotonic_ns, park};
-use crate::floor;
 
 /// One signal a process: the clock of the parent just before `kill`, against that of the callback.
-fn sample(contestant: &str) -> Vec<f64> {
-    let mut victim = Victim::start_parked("latency", contestant);
+pub(crate) fn sample(measurement: &str, contestant: &str) -> Vec<f64> {
+    let mut victim = Victim::start_parked(measurement, contestant);
     let sent = victim.terminate();
     let begun: u64 = victim.line().parse().expect("the time of the callback");
     victim.reap();
@@ -24,6 +24,7 @@ fn sample(contestant: &str) -> Vec<f64> {
 
 pub(crate) fn measure() -> Vec<Row> {
     let contestants = ["ours", "floor", "ctrlc", "signal-hook", "tokio"];
+    let sample = |contestant: &str| sample("latency", contestant);
     let [ours, floor, ctrlc, hook, tokio] = round_robin(contestants, rounds(1000), sample);
     let what = "`kill` to the first line of the callback";
     vec![
@@ -70,7 +71,8 @@ pub(crate) fn play(contestant: &str) {
     park()
 }
 
-fn callback() {
+/// The first line notes the time; the rest tells the parent.
+pub(crate) fn callback() {
     let now = monotonic_ns();
     println!("{now}");
     // SAFETY: the process ends here, and nothing of it is needed any more.

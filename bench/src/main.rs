@@ -6,7 +6,8 @@
 //! turn, so that whatever else the machine does hits all of them alike.
 //!
 //! Arguments: the measurements to make (default: all). `HANDLE_EXIT_BENCH=quick` takes fewer
-//! samples. A complete run writes `docs/bench.md` and `docs/bench.svg`.
+//! samples. A complete run writes `docs/bench.md` and `docs/bench.svg`, any other the same files
+//! into `target/bench`.
 
 mod construct;
 mod death;
@@ -70,8 +71,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     println!("{}", report::table(&rows));
-    if wanted.is_empty() && !sampling::is_quick() {
-        report::write(&rows)?;
-    }
-    Ok(())
+    let is_complete = wanted.is_empty() && !sampling::is_quick();
+    report::write(&rows, if is_complete { "docs" } else { "target/bench" })
 }

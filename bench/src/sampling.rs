@@ -39,17 +39,13 @@ impl Samples {
         median(&self.rounds)
     }
 
-    /// The ratio of the medians.
-    pub(crate) fn ratio_to(&self, other: &Samples) -> f64 {
-        self.median() / other.median()
-    }
-
     /// The least and the greatest ratio that a part of the run alone would have given.
     pub(crate) fn spread_to(&self, other: &Samples) -> (f64, f64) {
         let length = self.rounds.len().div_ceil(PARTS);
         let parts = self.rounds.chunks(length).zip(other.rounds.chunks(length));
         let ratios = parts.map(|(ours, theirs)| median(ours) / median(theirs));
-        ratios.fold((f64::INFINITY, 0.0), |(least, most), ratio| (least.min(ratio), most.max(ratio)))
+        ratios
+            .fold((f64::INFINITY, 0.0), |(least, most), ratio| (least.min(ratio), most.max(ratio)))
     }
 }
 

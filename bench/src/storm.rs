@@ -8,15 +8,21 @@ use handle_exit::HandleExit;
 use nix::libc;
 use nix::sys::signal::Signal;
 
+use crate::floor;
 use crate::report::Row;
 use crate::sampling::{round_robin, rounds};
 use crate::victim::{Victim, print};
-use crate::floor;
 
 pub(crate) fn measure() -> Vec<Row> {
     let sample = |contestant: &str| Victim::start("storm", contestant).numbers();
     let [ours, floor] = round_robin(["ours", "floor"], rounds(100), sample);
-    vec![Row::times("handler, per signal in a storm", &ours, "a handler that only counts", &floor, 1.5)]
+    vec![Row::times(
+        "handler, per signal in a storm",
+        &ours,
+        "a handler that only counts",
+        &floor,
+        1.5,
+    )]
 }
 
 pub(crate) fn play(contestant: &str) {

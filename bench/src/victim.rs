@@ -84,9 +84,9 @@ impl Victim {
     /// All that it prints, one number a line.
     pub(crate) fn numbers(mut self) -> Vec<f64> {
         let lines = self.out.by_ref().lines();
-        let numbers = lines.map(|line| line.expect("the child's output")).map(|line| {
-            line.parse().expect("a number")
-        });
+        let numbers = lines
+            .map(|line| line.expect("the child's output"))
+            .map(|line| line.parse().expect("a number"));
         let numbers = numbers.collect();
         self.reap();
         numbers
