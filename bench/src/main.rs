@@ -47,14 +47,14 @@ const MEASUREMENTS: [Measurement; 8] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [first, name, contestant] = args.as_slice() {
-        if first == victim::PLAY {
-            let known = MEASUREMENTS.iter().find(|one| one.name == name);
-            // The first look at the clock is a page fault: the measuring's, and no contestant's.
-            victim::monotonic_ns();
-            (known.expect("the name of a measurement").play)(contestant);
-            return Ok(());
-        }
+    if let [first, name, contestant] = args.as_slice()
+        && first == victim::PLAY
+    {
+        let known = MEASUREMENTS.iter().find(|one| one.name == name);
+        // The first look at the clock is a page fault: the measuring's, and no contestant's.
+        victim::monotonic_ns();
+        (known.expect("the name of a measurement").play)(contestant);
+        return Ok(());
     }
     // What cargo passes to every benchmark.
     let wanted: Vec<&String> = args.iter().filter(|arg| *arg != "--bench").collect();

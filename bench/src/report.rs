@@ -186,11 +186,15 @@ fn chart(rows: &[Row], path: &Path) -> Result<(), Box<dyn Error>> {
     const DOES_NOT: RGBColor = RGBColor(200, 80, 60);
     const BAR: i32 = 26;
 
-    let bounded = rows.iter().filter_map(|row| {
+    // The chart counts upwards, the table downwards.
+    let bounded = rows.iter().rev().filter_map(|row| {
         let ratio = row.ratio.as_ref()?;
         Some((row, ratio.value, ratio.bound?))
     });
     let bars: Vec<(&Row, f64, f64)> = bounded.collect();
+    if bars.is_empty() {
+        return Ok(());
+    }
     let count = i32::try_from(bars.len())?;
     let most = bars.iter().fold(1.0, |most: f64, (_, value, bound)| most.max(*value).max(*bound));
 
@@ -202,7 +206,7 @@ fn chart(rows: &[Row], path: &Path) -> Result<(), Box<dyn Error>> {
         .margin(10)
         .set_label_area_size(LabelAreaPosition::Left, 560)
         .set_label_area_size(LabelAreaPosition::Bottom, 25)
-        .build_cartesian_2d(0.0..most * 1.1, (0..count).into_segmented())?;
+        .build_cartesian_2d(0.0..most * 1.1, (0..count - 1).into_segmented())?;
     let label = |place: &SegmentValue<i32>| match place {
         SegmentValue::CenterOf(index) => {
             let bar = usize::try_from(*index).ok().and_then(|index| bars.get(index));
