@@ -2,9 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+#[cfg(not(loom))]
+use std::sync::{Condvar, Mutex, MutexGuard};
+
+#[cfg(loom)]
+use loom::sync::{Condvar, Mutex, MutexGuard};
+
+use std::sync::PoisonError;
+use std::time::Duration;
 
 use crate::phase::Thread;
+use crate::sys::exit_hook;
 
 type Function = Box<dyn FnOnce() + Send>;
 
@@ -20,8 +28,15 @@ struct Inner {
     functions: BTreeMap<u64, Function>,
     next: u64,
     /// The thread that runs one of them now.
-    running: Option<Thread>,
+    running: Option<Running>,
     closed: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Running {
+    thread: Thread,
+    /// The same thread, as `is_parked_in_pause` takes it.
+    tid: i32,
 }
 
 impl Stack {
@@ -58,16 +73,40 @@ impl Stack {
     /// Runs all of them, the last one first, and takes no more. One that another thread has begun is
     /// waited for, except in that very function.
     pub(crate) fn drain(&self, me: Thread) {
+        self.drain_while(me, |inner| {
+            self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner)
+        });
+    }
+
+    /// As `drain`, for the thread that is inside `exit(3)`: one that calls `process::exit` in its
+    /// function meanwhile is parked there for ever, and not waited for.
+    pub(crate) fn drain_at_exit(&self, me: Thread, look: Duration) {
+        self.drain_while(me, |inner| {
+            let waited = self.changed.wait_timeout(inner, look);
+            let (mut inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if inner.running.is_some_and(|running| exit_hook::is_parked_in_pause(running.tid)) {
+                inner.running = None;
+            }
+            inner
+        });
+    }
+
+    fn drain_while<'a>(
+        &'a self,
+        me: Thread,
+        wait: impl Fn(MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner>,
+    ) {
+        let tid = exit_hook::thread();
         let mut inner = self.lock();
         loop {
-            while inner.running.is_some_and(|thread| thread != me) {
-                inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            while inner.running.is_some_and(|running| running.thread != me) {
+                inner = wait(inner);
             }
             let Some((_, function)) = inner.functions.pop_last() else {
                 inner.closed = true;
                 return;
             };
-            inner.running = Some(me);
+            inner.running = Some(Running { thread: me, tid });
             drop(inner);
             contain(function);
             inner = self.lock();
@@ -83,7 +122,10 @@ impl Stack {
             inner.closed = true;
             std::mem::take(&mut inner.functions)
         };
-        drop(functions);
+        for function in functions.into_values() {
+            // What it captured is user code when it is dropped, each on its own.
+            contain(|| drop(function));
+        }
     }
 }
 
@@ -92,8 +134,9 @@ pub(crate) fn contain(function: impl FnOnce()) -> bool {
     match catch_unwind(AssertUnwindSafe(function)) {
         Ok(()) => true,
         Err(payload) => {
-            // A payload whose own destructor panics must not get out either.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+            // A payload whose own destructor panics must not get out either, nor what that panics with.
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+            std::mem::forget(dropped);
             false
         }
     }

@@ -25,7 +25,7 @@ use crate::signal::Signal;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// This process has a living guard.
@@ -62,8 +62,11 @@ pub enum Error {
     #[error("no signal to guard: name at least one in Builder::signals")]
     NoSignals,
 
-    /// The exit has ended, so nothing can be added to it any more.
-    #[error("the exit has already ended: nothing more can be deferred to it")]
+    /// The exit is over, so nothing can be added to it any more; or it is another process's.
+    #[error(
+        "this guard's exit is over, or belongs to the process this one was forked from: \
+         do the clean-up directly, or make a new guard"
+    )]
     Ended,
 
     /// The operating system refused a step.
@@ -77,6 +80,13 @@ pub enum Error {
         /// What the operating system said.
         source: io::Error,
     },
+}
+
+impl fmt::Debug for Error {
+    /// As `Display`: it is what `unwrap` and `fn main() -> Result<_, Error>` show people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Error {

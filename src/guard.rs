@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::handle::ExitHandle;
 use crate::install::{self, Claims};
-use crate::phase::Closer;
+use crate::phase::{Closer, Thread};
 use crate::policy::Status;
 use crate::scope::{Closed, Scope};
 use crate::signal::Signal;
@@ -34,11 +34,14 @@ use crate::sys::{forward, guarded};
 pub struct HandleExit {
     handle: ExitHandle,
     claims: Claims,
+    /// Whether the guard was made by a destructor that a panic runs: then its own end is no panic's.
+    made_in_panic: bool,
 }
 
 impl HandleExit {
     pub(crate) fn over(scope: Arc<Scope>, claims: Claims) -> HandleExit {
-        HandleExit { handle: ExitHandle { scope }, claims }
+        let made_in_panic = std::thread::panicking();
+        HandleExit { handle: ExitHandle { scope }, claims, made_in_panic }
     }
 
     /// For code that can be told to stop, such as a serve loop: on TERM or INT `callback` tells it,
@@ -204,21 +207,23 @@ impl HandleExit {
     /// ```
     pub fn finish(self) -> Outcome {
         let closed = self.close(Closer::Finish);
+        let scope = &self.handle.scope;
+        if !scope.is_here() {
+            // A forked child: the exit, and the locks, are the parent's.
+            return Outcome { cause: Cause::ScopeEnd, signal: None, panicked: false, status: None };
+        }
         let own_panic = closed.payload.is_some();
         contain(|| drop(closed.payload));
-        let scope = &self.handle.scope;
-        let panicked = own_panic || (scope.is_here() && scope.machine.panicked());
-        let (signal, ended_by) = self.signals();
+        let panicked = own_panic || scope.machine.panicked();
+        let cause = scope.machine.cause().unwrap_or(Cause::ScopeEnd);
+        let (signal, ended_by) = self.signals(&cause);
         if closed.here {
             self.end_after_scope(panicked, ended_by);
         }
-        let by_signal = signal.map(|signal| scope.policy.status(signal));
-        Outcome {
-            cause: self.handle.cause().unwrap_or(Cause::ScopeEnd),
-            signal,
-            panicked,
-            status: if panicked { Some(Status::Failed) } else { by_signal },
-        }
+        // A signal with a handler of its own is that handler's affair.
+        let by_signal = ended_by.map(|signal| scope.policy.status(signal));
+        let status = if panicked { Some(Status::Failed) } else { by_signal };
+        Outcome { cause, signal, panicked, status }
     }
 
     /// Ends the scope without the callback: every disposition is put back, and the callback and the
@@ -251,6 +256,10 @@ impl HandleExit {
 
     /// Lets the guard live until the process ends: return from `main`, `process::exit`, or a signal.
     ///
+    /// On the first two the callback runs inside `exit(3)`, on the exiting thread. There it must not
+    /// call `process::exit` itself (the standard library aborts), and thread-locals of that thread are
+    /// gone already.
+    ///
     /// ```
     /// use handle_exit::HandleExit;
     ///
@@ -278,6 +287,8 @@ impl HandleExit {
     /// # }
     /// ```
     ///
+    /// Futures and descriptors that were made before the fork wait for the parent's exit: make new ones.
+    ///
     /// # Errors
     /// [`Error::Nested`] if the child has made a new guard, [`Error::Ended`] if the exit had begun when
     /// the process forked, else as [`new`](HandleExit::new).
@@ -286,11 +297,13 @@ impl HandleExit {
         if scope.is_here() {
             return Ok(());
         }
+        let mut moved_here = false;
         let moved = install::install(&self.claims, |_| {
             scope.move_here()?;
+            moved_here = true;
             Ok(Arc::clone(scope))
         });
-        if moved.is_err() {
+        if moved.is_err() && moved_here {
             scope.move_away();
         }
         moved.map(drop)
@@ -298,7 +311,9 @@ impl HandleExit {
 
     fn close(&self, by: Closer) -> Closed {
         if self.handle.scope.is_here() {
-            self.handle.scope.close(by)
+            let panics = std::thread::panicking() && !self.made_in_panic;
+            let cause = if panics { Cause::Panic } else { Cause::ScopeEnd };
+            self.handle.scope.close(by, cause)
         } else {
             // A forked child. Locks may be held by threads that are not here, and the callback is
             // the parent's.
@@ -308,12 +323,19 @@ impl HandleExit {
     }
 
     /// The signal that asked for the end, and the one without a handler of its own that did.
-    fn signals(&self) -> (Option<Signal>, Option<Signal>) {
-        if !self.handle.scope.is_here() {
-            return (None, None);
-        }
+    fn signals(&self, cause: &Cause) -> (Option<Signal>, Option<Signal>) {
         let active = self.handle.scope.active();
-        (active.seen.first().copied(), active.ended_by)
+        match (active.seen.first(), cause) {
+            (Some(first), _) => (Some(*first), active.ended_by),
+            // Inside the callback: the watcher has not come to the signals yet.
+            (None, Cause::Signal(received)) => {
+                let signal = received.signal();
+                let mut guarded = active.guarded.iter().filter(|one| one.signal == signal);
+                let is_own = guarded.any(|one| one.has_old_handler());
+                (Some(signal), (!is_own).then_some(signal))
+            }
+            (None, _) => (None, None),
+        }
     }
 
     /// What a silent end does when all is done.
@@ -324,7 +346,8 @@ impl HandleExit {
             }
             contain(|| drop(payload));
         } else if closed.here {
-            self.end_after_scope(false, self.signals().1);
+            let ended_by = self.handle.scope.active().ended_by;
+            self.end_after_scope(false, ended_by);
         }
     }
 
@@ -362,10 +385,10 @@ impl fmt::Debug for HandleExit {
 /// Runs `body`, and then ends the process by `signal`, also if `body` panics: for workers whose way
 /// out bypasses the exit hooks of the C library (`_exit`), such as a pre-forked pool's.
 ///
-/// A living guard that guards `signal` is run first, as if the signal had come from outside and the
-/// scope had ended: the callback, then the old handler if there is one, then the deferred functions.
-/// Without one, a handler that stands there is run. In the end the process dies of the signal (or
-/// ends as the guard's [`Ending`](crate::Ending) says).
+/// A living guard is ended first: its callback, then the old handler if the guard has the signal and
+/// stands over one, then the deferred functions. Where no guard lives, a handler that stands there is
+/// run. In the end the process dies of the signal (or ends as the guard's [`Ending`](crate::Ending)
+/// says).
 ///
 /// ```no_run
 /// use handle_exit::{Signal, exit_with_signal};
@@ -383,7 +406,9 @@ pub fn exit_with_signal(signal: Signal, body: impl FnOnce()) -> ! {
     if is_guarded {
         forward::raise(signal);
     }
-    let closed = scope.close(Closer::Drop);
+    let closed = scope.close(Closer::Drop, Cause::ScopeEnd);
+    // Where another thread closes the scope, or this one is inside its callback.
+    scope.deferred.drain(Thread::current());
     let status = match closed.payload {
         None => scope.policy.status(signal),
         Some(_) => Status::Failed,

@@ -84,7 +84,10 @@
 //!         if staged.cancel() { remove() }
 //!         return Ok(());
 //!     }
-//!     let _guard = HandleExit::append(remove)?;
+//!     let _guard = HandleExit::builder()
+//!         .append(true)
+//!         .grace(std::time::Duration::ZERO) // `work` cannot be told to stop
+//!         .install(remove)?;
 //!     work();
 //!     Ok(())
 //! }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::cause::Cause;
 use crate::error::Error;
-use crate::scope::{Scope, living};
+use crate::scope::{Scope, living, park_for_ever};
 use crate::sys::wake;
 
 /// A view of a guard that any thread may hold: ask it, wait for it, add to it.
@@ -65,7 +65,8 @@ impl ExitHandle {
         self.scope.machine.has_begun()
     }
 
-    /// What began the exit, if it has begun.
+    /// What began the exit, if it has begun. `None` in a forked child that did not
+    /// [`rearm`](crate::HandleExit::rearm).
     ///
     /// ```
     /// use handle_exit::{Cause, HandleExit};
@@ -80,13 +81,14 @@ impl ExitHandle {
     /// ```
     #[must_use]
     pub fn cause(&self) -> Option<Cause> {
-        self.scope.machine.cause()
+        self.scope.cause()
     }
 
     /// Blocks the calling thread until the exit begins, and says what began it. The callback may
     /// still be running then.
     ///
-    /// Every end of the guard releases the wait: a disarmed guard's with [`Cause::ScopeEnd`].
+    /// Every end of the guard releases the wait: a disarmed guard's with [`Cause::ScopeEnd`]. In a
+    /// forked child that did not [`rearm`](crate::HandleExit::rearm) there is none to wait for.
     ///
     /// ```
     /// use handle_exit::{Cause, HandleExit, Signal};
@@ -103,11 +105,12 @@ impl ExitHandle {
     /// ```
     #[must_use = "the cause says why the exit began; `let _ = ` if it does not matter"]
     pub fn wait(&self) -> Cause {
-        loop {
+        while self.scope.is_here() {
             if let Some(cause) = self.scope.machine.wait_begun(None) {
                 return cause;
             }
         }
+        park_for_ever()
     }
 
     /// As [`wait`](ExitHandle::wait), at most for `timeout`; `None` if the exit has not begun by
@@ -125,7 +128,11 @@ impl ExitHandle {
     #[must_use = "`None` means that the exit has not begun"]
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Cause> {
         match Instant::now().checked_add(timeout) {
-            Some(deadline) => self.scope.machine.wait_begun(Some(deadline)),
+            Some(deadline) if self.scope.is_here() => self.scope.machine.wait_begun(Some(deadline)),
+            Some(_) => {
+                std::thread::sleep(timeout);
+                None
+            }
             None => Some(self.wait()),
         }
     }
@@ -183,8 +190,9 @@ impl ExitHandle {
     /// ```
     pub fn request(&self) {
         if self.scope.is_here() && self.scope.machine.request(Cause::Requested) {
-            self.scope.waiters.release();
+            // The watcher first: a waker is an executor's code, which may wait for the callback.
             wake::post();
+            self.scope.waiters.release();
         }
     }
 
@@ -234,7 +242,10 @@ impl Future for ExitBegun {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Cause> {
         let this = &mut *self;
         let scope = &this.scope;
-        match scope.waiters.poll(&mut this.key, context.waker(), || scope.machine.cause()) {
+        if !scope.is_here() {
+            return Poll::Pending;
+        }
+        match scope.waiters.poll(&mut this.key, context.waker(), || scope.cause()) {
             Some(cause) => Poll::Ready(cause),
             None => Poll::Pending,
         }
@@ -243,7 +254,8 @@ impl Future for ExitBegun {
 
 impl Drop for ExitBegun {
     fn drop(&mut self) {
-        if let Some(key) = self.key {
+        // In a forked child the lock may be held for ever, and the waker is the parent's.
+        if let Some(key) = self.key.filter(|_| self.scope.is_here()) {
             self.scope.waiters.forget(key);
         }
     }

@@ -1,5 +1,6 @@
 //! Puts a scope to work in this process: all of it, or nothing changed.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::error::Error;
@@ -7,7 +8,9 @@ use crate::policy::Ignored;
 use crate::scope::{Scope, living_in};
 use crate::signal::Signal;
 use crate::sys::exit_hook;
-use crate::sys::guarded::{self, Found, Guarded, Mask, Refused};
+use crate::sys::guarded::{self, Found, Guarded, Mask};
+use crate::sys::handler::Arrival;
+use crate::sys::process::{self, Process};
 use crate::{timer, watcher};
 
 /// Which signals, and what may stand there already.
@@ -48,8 +51,16 @@ impl Claims {
                 continue;
             }
             match one.holder() {
-                Some(holder) if !self.append || one.is_out_of_levels() => {
+                Some(holder) if !self.append => {
                     return Err(Error::HandlerExists { signal, holder });
+                }
+                Some(_) if one.is_out_of_levels() => {
+                    let buried = "other handlers were installed over the guard's too often";
+                    return Err(Error::system_for(
+                        signal,
+                        "installing over the handler that is there",
+                        io::Error::other(buried),
+                    ));
                 }
                 _ => found.push(one),
             }
@@ -58,28 +69,48 @@ impl Claims {
     }
 }
 
-/// Makes `make(process id)` the living guard's scope of this process.
+/// Makes `make(this process)` the living guard's scope of this process.
 pub(crate) fn install(
     claims: &Claims,
-    make: impl FnOnce(u32) -> Result<Arc<Scope>, Error>,
+    make: impl FnOnce(Process) -> Result<Arc<Scope>, Error>,
 ) -> Result<Arc<Scope>, Error> {
+    let mut made = None;
+    let mut late = Vec::new();
+    let result = install_locked(claims, make, &mut made, &mut late);
+    // After a failure, with no lock held: what the callback captured is dropped, and signals that came
+    // meanwhile are handed to whoever has them. Both are other people's code.
+    if let (Err(_), Some(scope)) = (&result, made) {
+        scope.hand_over(late);
+    }
+    result
+}
+
+fn install_locked(
+    claims: &Claims,
+    make: impl FnOnce(Process) -> Result<Arc<Scope>, Error>,
+    made: &mut Option<Arc<Scope>>,
+    late: &mut Vec<Arrival>,
+) -> Result<Arc<Scope>, Error> {
+    process::count_forks()
+        .map_err(|source| Error::system("counting forks (pthread_atfork)", source))?;
+    let process = process::this();
     // Held to the end, so that two threads cannot both find nobody there.
-    let pid = std::process::id();
-    let mut living = living_in(pid);
+    let mut living = living_in(process);
     if living.is_some() {
         return Err(Error::Nested);
     }
     let found = claims.look()?;
-    let scope = make(pid)?;
-    guarded::prepare(&scope.policy, pid)
+    let scope = Arc::clone(made.insert(make(process)?));
+    guarded::prepare(&scope.policy, process)
         .map_err(|source| Error::system("making the watcher's wake-up", source))?;
     exit_hook::register()
         .map_err(|source| Error::system("registering the exit function (atexit)", source))?;
 
     let undo = scopeguard::guard(Vec::with_capacity(found.len()), |installed: Vec<Guarded>| {
-        let late = guarded::restore_all(&installed);
+        *late = guarded::restore_all(&installed);
+        // What came to one that was refused, before it was: it is in place no more.
+        late.extend(guarded::disarm(&scope.active().guarded));
         scope.abandon();
-        scope.hand_over(late);
     });
     start_threads(&scope, &found)?;
     let undo = put_in_place(&scope, &found, undo)?;
@@ -112,23 +143,12 @@ where
     let mask = Mask::of(found.iter().map(Found::signal));
     for one in found {
         let signal = one.signal();
-        match one.install(&mask, scope.policy.cut(signal)) {
-            Ok(()) => undo.push(one.guarded()),
-            Err(Refused::System(source)) => {
-                return Err(Error::system_for(signal, "installing the handler", source));
-            }
-            Err(Refused::Changed(Some(holder))) => {
-                return Err(Error::HandlerExists { signal, holder });
-            }
-            Err(Refused::Changed(None)) => {
-                let changed = "its disposition was changed by another thread at that moment";
-                return Err(Error::system_for(
-                    signal,
-                    "installing the handler",
-                    std::io::Error::other(changed),
-                ));
-            }
-        }
+        let guarded = one.guarded();
+        // A repeat cuts nothing for the sake of a signal that its old handler decides about.
+        let cut = if guarded.has_old_handler() { None } else { scope.policy.cut(signal) };
+        one.install(&mask, cut)
+            .map_err(|source| Error::system_for(signal, "installing the handler", source))?;
+        undo.push(guarded);
     }
     Ok(undo)
 }

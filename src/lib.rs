@@ -46,7 +46,7 @@
 //! | [`request`](ExitHandle::request) | the watcher thread | the scope ends when it likes |
 //! | [`disarm`](HandleExit::disarm) | – (dropped uncalled) | the program goes on |
 //! | a second TERM after a first one, 0.5 s or more later | – (it has run) | the process dies of the signal |
-//! | the callback panics on a signal, or overruns `callback_timeout` | – | the process ends with code 101 |
+//! | the callback panics on a signal or in `process::exit`, or overruns `callback_timeout` | – | the process ends with code 101 |
 //!
 //! # On a signal
 //! The handler records the signal and wakes the *watcher*, an ordinary thread, which runs the
@@ -63,6 +63,12 @@
 //! over the guard's: then theirs stays, and the guard's handler behind it passes signals straight
 //! through. The watcher is joined. A signal that arrived meanwhile is handed to the restored
 //! disposition.
+//!
+//! # In `process::exit` and return from `main`
+//! A guard that is alive then (kept, leaked, or in a frame that does not unwind) runs its callback and
+//! the deferred functions in an exit function of the C library, on the exiting thread. Its
+//! thread-locals are gone by then, and calling `process::exit` in there aborts (both are the standard
+//! library's rules). Old handlers that the watcher is running at that time have one second.
 //!
 //! # What the choices mean together
 //! After the callback has returned, for a signal of default disposition:
@@ -106,6 +112,9 @@
 //! Runs and is tested on Linux. Type-checked for macOS, FreeBSD, musl and aarch64 Linux. Outside
 //! Linux an old handler is run with the siginfo of a signal the process sent to itself.
 
+// RealtimeSanitizer: see .ci/sanitizers.
+#![cfg_attr(rtsan, feature(sanitize))]
+
 #[cfg(not(unix))]
 compile_error!("handle-exit is about Unix signals and builds for Unix only");
 
@@ -137,3 +146,8 @@ pub use guard::{HandleExit, exit_with_signal};
 pub use handle::{Deferred, ExitBegun, ExitHandle};
 pub use policy::{AfterScope, Ending, Ignored, OldHandler, Repeat};
 pub use signal::{ParseSignalError, Signal};
+
+/// The snippets of the README are compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

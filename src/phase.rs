@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! callback   Armed ──claim──> Running(thread) ──> Finished
-//!              │ └──begin──> Begun ──watcher──┘
+//!              │ └──begin──> Begun ──watcher──┘ └──exit──> Exiting
 //!              └────disarm──> Disarmed
 //!
 //! scope      Open ──> Closing(by) ──> Ended
@@ -65,7 +65,11 @@ enum Callback {
     Armed,
     Begun,
     Running(Thread),
-    Finished { panicked: bool },
+    Finished {
+        panicked: bool,
+    },
+    /// It called `process::exit`, and never returns.
+    Exiting(Thread),
     Disarmed,
 }
 
@@ -161,7 +165,8 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
                 callback: Callback::Armed,
                 scope: Scope::Open,
                 cause: None,
-                arrived: Vec::new(),
+                // Now, and not when the first signal comes.
+                arrived: Vec::with_capacity(4),
                 waiting: 0,
             }),
             changed: Condvar::new(),
@@ -214,7 +219,7 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
     /// Call after every change, with the lock held.
     fn notify(&self, inner: &Inner<C, A>) {
         if inner.cause.is_some() {
-            self.begun.store(true, Ordering::Release);
+            self.begun.store(true, Ordering::SeqCst);
         }
         if inner.waiting > 0 {
             self.changed.notify_all();
@@ -244,7 +249,10 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
                 inner.cause = inner.arrived.first().map(Arrives::cause);
             }
             Callback::Begun => {}
-            Callback::Running(_) | Callback::Finished { .. } | Callback::Disarmed => {
+            Callback::Running(_)
+            | Callback::Exiting(_)
+            | Callback::Finished { .. }
+            | Callback::Disarmed => {
                 return Watch::Elsewhere;
             }
         }
@@ -265,6 +273,9 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
         take: impl FnOnce(&mut Vec<A>),
     ) -> Close {
         let mut inner = self.lock();
+        if by == Closer::ProcessExit && inner.callback == Callback::Running(me) {
+            inner.callback = Callback::Exiting(me);
+        }
         match inner.scope {
             Scope::Open => {}
             Scope::Forced(thread, _) if thread == me => return Close::Ending,
@@ -294,15 +305,14 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
                     Close::Run
                 }
             },
+            Callback::Exiting(thread) if thread == me => Close::Inside,
             Callback::Running(thread) if thread == me => {
-                // `process::exit` does not come back; a guard dropped in its callback does.
-                if by != Closer::ProcessExit {
-                    inner.scope = Scope::Closing(Closer::Inside);
-                }
+                inner.scope = Scope::Closing(Closer::Inside);
                 Close::Inside
             }
             Callback::Begun
             | Callback::Running(_)
+            | Callback::Exiting(_)
             | Callback::Finished { .. }
             | Callback::Disarmed => Close::Wait,
         };
@@ -387,10 +397,15 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
                 (Callback::Disarmed, _) | (_, Scope::Ended) => {
                     return Waited::Finished { panicked: false };
                 }
-                (Callback::Running(thread), _) if thread == me => return Waited::Inside,
+                (Callback::Running(thread) | Callback::Exiting(thread), _) if thread == me => {
+                    return Waited::Inside;
+                }
                 (_, Scope::Forced(thread, _)) if thread == me => return Waited::Inside,
                 (_, Scope::Forced(_, status)) => return Waited::Doomed(status),
-                (Callback::Armed | Callback::Begun | Callback::Running(_), _) => {}
+                (
+                    Callback::Armed | Callback::Begun | Callback::Running(_) | Callback::Exiting(_),
+                    _,
+                ) => {}
             }
             let (next, in_time) = self.wait_until(inner, deadline);
             inner = next;
@@ -407,7 +422,7 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
         let inner = self.lock();
         matches!(waited, Waited::Finished { .. })
             && inner.callback != Callback::Disarmed
-            && matches!(inner.scope, Scope::Closing(Closer::Drop | Closer::Finish))
+            && matches!(inner.scope, Scope::Closing(Closer::Drop | Closer::Finish | Closer::Inside))
     }
 
     /// Waits until the callback runs; false if it never will.
@@ -415,7 +430,7 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
         let mut inner = self.lock();
         loop {
             match inner.callback {
-                Callback::Running(_) => return true,
+                Callback::Running(_) | Callback::Exiting(_) => return true,
                 Callback::Finished { .. } | Callback::Disarmed => return false,
                 Callback::Armed | Callback::Begun if inner.scope == Scope::Ended => return false,
                 Callback::Armed | Callback::Begun => inner = self.wait(inner),
@@ -445,7 +460,7 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
 
     /// Whether the exit has begun.
     pub(crate) fn has_begun(&self) -> bool {
-        self.begun.load(Ordering::Acquire)
+        self.begun.load(Ordering::SeqCst)
     }
 
     /// Whether the callback panicked.

@@ -77,7 +77,7 @@ pub enum Repeat {
     /// Nothing but the wait for the scope: the callback runs to its end.
     #[default]
     Finish,
-    /// The callback too. The process then ends at once and nothing else runs.
+    /// The callback too. The process then ends at once, as [`Ending`] says, and nothing else runs.
     Force,
 }
 

@@ -7,7 +7,7 @@ use crate::cause::Cause;
 use crate::event::Event;
 use crate::phase::{Close, Closer, Thread, Waited};
 use crate::policy::Status;
-use crate::scope::{Scope, living, park_for_ever};
+use crate::scope::{Scope, living_at_exit};
 use crate::sys::guarded;
 use crate::sys::handler::{self, Busy};
 use crate::sys::{exit_hook, forward, wake};
@@ -16,12 +16,15 @@ use crate::sys::{exit_hook, forward, wake};
 /// for any that returns; one that calls `exit` itself may never do so in an exiting process.
 const OLD_HANDLERS: Duration = Duration::from_secs(1);
 
-/// How often it looks whether the callback it waits for is stuck.
+/// How long it waits for a lock that an `exit` in a signal handler may hold up for ever.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often it looks whether the code it waits for is stuck.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The exit hook: runs on the thread that exits, inside `exit(3)`.
 pub(crate) fn at_process_exit() {
-    let Some(scope) = living().clone() else { return };
+    let Some(scope) = living_at_exit(PATIENCE).as_deref().and_then(Option::clone) else { return };
     scope.leave_alternate_stack();
     let me = Thread::current();
     let failed = match run_or_wait(&scope, me) {
@@ -29,18 +32,20 @@ pub(crate) fn at_process_exit() {
         Callback::Panicked => true,
         // The deferred functions still run: this thread is on its way out, whoever closes the scope.
         Callback::Elsewhere => {
-            scope.deferred.drain(me);
+            scope.deferred.drain_at_exit(me, LOOK);
             return;
         }
     };
-    scope.deferred.drain(me);
+    scope.deferred.drain_at_exit(me, LOOK);
     if failed {
         scope.observer.tell(|| Event::ending(Status::Failed));
         forward::exit_inside_exit(Status::Failed.code());
     }
     let guarded = scope.active().guarded.clone();
-    let late = guarded::restore_all(&guarded);
-    *living() = None;
+    let late = guarded::restore_all_at_exit(&guarded, PATIENCE);
+    if let Some(mut living) = living_at_exit(PATIENCE) {
+        *living = None;
+    }
     scope.machine.end();
     scope.waiters.release();
     handler::release_abort();
@@ -81,6 +86,8 @@ fn run_or_wait(scope: &Scope, me: Thread) -> Callback {
             wake::post();
             match wait(scope, me) {
                 Callback::Returned => {
+                    // First: a handler that calls `exit` itself does not find this hook again.
+                    scope.deferred.drain_at_exit(me, LOOK);
                     wait_for_old_handlers(scope, me);
                     Callback::Returned
                 }
@@ -131,12 +138,12 @@ fn wait_for_old_handlers(scope: &Scope, me: Thread) {
 
 /// Another thread is ending the process, but this one holds the exit.
 fn doomed(scope: &Scope, me: Thread, status: Status) -> Callback {
-    scope.deferred.drain(me);
+    scope.deferred.drain_at_exit(me, LOOK);
     match status {
-        // A signal needs nobody's leave.
-        Status::Signal(_) => park_for_ever(),
+        // That needs nobody's leave, and that thread may itself be parked in `process::exit`.
+        Status::Signal(_) => status.end(),
         // That thread was parked by the standard library: end the process in its place.
-        Status::Failed => forward::exit_inside_exit(Status::Failed.code()),
+        Status::Failed => forward::exit_now(status.code()),
         // Two exit codes, and ours was there first.
         Status::Code(_) => Callback::Elsewhere,
     }

@@ -4,10 +4,10 @@
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cause::Cause;
 use crate::deferred::Stack;
@@ -19,6 +19,7 @@ use crate::signal::Signal;
 use crate::sys::guarded::{self, Guarded};
 use crate::sys::handler::{self, Arrival, Busy};
 use crate::sys::per_process::PerProcess;
+use crate::sys::process::{self, Process};
 use crate::sys::{exit_hook, forward, wake};
 use crate::waiters::Waiters;
 
@@ -29,12 +30,26 @@ pub(crate) type Payload = Box<dyn Any + Send>;
 static LIVING: PerProcess<Mutex<Option<Arc<Scope>>>> = PerProcess::new();
 
 pub(crate) fn living() -> Living {
-    living_in(std::process::id())
+    living_in(process::this())
 }
 
-/// As `living`, for a caller that knows the process id already.
-pub(crate) fn living_in(pid: u32) -> Living {
-    LIVING.get_in(pid).lock().unwrap_or_else(PoisonError::into_inner)
+/// As `living`, for the exit hook. `exit` may be called where it must not be, in a handler that
+/// interrupted a thread with the lock in its hands: then it is given up after a while.
+pub(crate) fn living_at_exit(patience: Duration) -> Option<Living> {
+    let begun = Instant::now();
+    loop {
+        match LIVING.get().try_lock() {
+            Ok(living) => return Some(living),
+            Err(TryLockError::Poisoned(living)) => return Some(living.into_inner()),
+            Err(TryLockError::WouldBlock) if begun.elapsed() > patience => return None,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// As `living`, for a caller that knows the process already.
+pub(crate) fn living_in(process: Process) -> Living {
+    LIVING.get_in(process).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 type Living = MutexGuard<'static, Option<Arc<Scope>>>;
@@ -50,7 +65,7 @@ pub(crate) struct Scope {
     /// Whether every handler is in place: until then the watcher waits.
     installed: AtomicBool,
     /// The process whose guard this is.
-    pid: AtomicU32,
+    process: AtomicU64,
     /// The thread that runs the callback, as `exit_hook` knows threads.
     pub(crate) callback_thread: AtomicI32,
 }
@@ -72,8 +87,13 @@ pub(crate) struct Active {
 }
 
 impl Scope {
-    /// A scope of the process with this id, with nothing installed yet.
-    pub(crate) fn new(policy: Policy, observer: Observer, callback: Callback, pid: u32) -> Scope {
+    /// A scope of this process, with nothing installed yet.
+    pub(crate) fn new(
+        policy: Policy,
+        observer: Observer,
+        callback: Callback,
+        process: Process,
+    ) -> Scope {
         Scope {
             machine: Machine::new(),
             waiters: Waiters::default(),
@@ -83,9 +103,14 @@ impl Scope {
             callback: Mutex::new(Some(callback)),
             active: Mutex::new(Active::default()),
             installed: AtomicBool::new(false),
-            pid: AtomicU32::new(pid),
+            process: AtomicU64::new(process),
             callback_thread: AtomicI32::new(0),
         }
+    }
+
+    /// What began the exit, as far as this process is concerned.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        if self.is_here() { self.machine.cause() } else { None }
     }
 
     pub(crate) fn active(&self) -> MutexGuard<'_, Active> {
@@ -94,7 +119,7 @@ impl Scope {
 
     /// Whether this process is the one the guard was made, or made its own, in.
     pub(crate) fn is_here(&self) -> bool {
-        self.pid.load(SeqCst) == std::process::id()
+        self.process.load(SeqCst) == process::this()
     }
 
     pub(crate) fn is_installed(&self) -> bool {
@@ -132,15 +157,16 @@ impl Scope {
         // Handles of threads that exist in the parent only: joining or detaching them here is
         // undefined.
         std::mem::forget(std::mem::take(&mut *self.active()));
+        self.waiters.abandon();
         self.machine.reopen();
         self.installed.store(false, SeqCst);
-        self.pid.store(std::process::id(), SeqCst);
+        self.process.store(process::this(), SeqCst);
         Ok(())
     }
 
     /// Undoes `move_here`: the scope is no process's of which anybody here is a thread.
     pub(crate) fn move_away(&self) {
-        self.pid.store(0, SeqCst);
+        self.process.store(0, SeqCst);
     }
 
     pub(crate) fn take_arrived(&self, into: &mut Vec<Arrival>) {
@@ -174,17 +200,21 @@ impl Scope {
         result.err()
     }
 
-    /// Ends the scope. Returns once the callback has run, what was deferred has run, and everything
+    /// Ends the scope, with `cause` if nothing has begun the exit before. Returns once the callback has run, what was deferred has run, and everything
     /// is as it was before the guard; or earlier, on a thread that all this is waiting for.
-    pub(crate) fn close(&self, by: Closer) -> Closed {
+    pub(crate) fn close(&self, by: Closer, cause: Cause) -> Closed {
         let me = Thread::current();
         let on_watcher = self.active().watcher_thread == Some(me);
         let by = if on_watcher { Closer::Inside } else { by };
-        let cause = if std::thread::panicking() { Cause::Panic } else { Cause::ScopeEnd };
         let mut closed = Closed::default();
         let claimed = self.machine.close(me, by, cause.clone(), |into| self.take_arrived(into));
         match claimed {
-            Close::Inside | Close::Ending => return closed,
+            Close::Inside => {
+                // The watcher, which is to complete this, may be about to sleep.
+                wake::post();
+                return closed;
+            }
+            Close::Ending => return closed,
             Close::Doomed(_) => park_for_ever(),
             Close::Late => {
                 self.wait_finished(me);
@@ -192,6 +222,7 @@ impl Scope {
             }
             Close::Wait => {
                 handler::busy(Busy::Closing);
+                wake::post();
                 self.wait_finished(me);
             }
             Close::Disarmed => closed.disarmed = true,
@@ -235,7 +266,7 @@ impl Scope {
         let late = guarded::restore_all(&guarded);
         self.join_watcher(me, watcher);
         timer.into_iter().for_each(join);
-        *living_in(self.pid.load(SeqCst)) = None;
+        *living_in(self.process.load(SeqCst)) = None;
         self.machine.end();
         self.waiters.release();
         handler::release_abort();

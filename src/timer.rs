@@ -39,7 +39,8 @@ fn watch(scope: &Scope, timeout: Duration) {
     scope.deferred.drain(me);
     if exiting && status == Status::Failed {
         scope.observer.tell(|| Event::ending(status));
-        forward::exit_inside_exit(status.code());
+        // Without a flush: what hangs may hang in a stream, with its lock.
+        forward::exit_now(status.code());
     }
     scope.end_process(status)
 }

@@ -87,6 +87,14 @@ impl Waiters {
         Ok(near.into())
     }
 
+    /// In a forked child: those who wait here wait for the parent's exit. Their descriptors are
+    /// closed without a word; their wakers are the parent's, and may not even be dropped.
+    pub(crate) fn abandon(&self) {
+        let mut inner = self.lock();
+        inner.descriptors.clear();
+        std::mem::forget(std::mem::take(&mut inner.wakers));
+    }
+
     /// The exit has begun: everybody goes on.
     pub(crate) fn release(&self) {
         if self.any.load(SeqCst) {
@@ -96,7 +104,10 @@ impl Waiters {
 
     #[cold]
     fn release_all(&self) {
-        let Inner { wakers, descriptors, .. } = std::mem::take(&mut *self.lock());
+        let (wakers, descriptors) = {
+            let mut inner = self.lock();
+            (std::mem::take(&mut inner.wakers), std::mem::take(&mut inner.descriptors))
+        };
         for waker in wakers.into_values() {
             // A waker is the executor's code; its panic must not stop the exit.
             crate::deferred::contain(|| waker.wake());

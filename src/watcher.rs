@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::event::Event;
 use crate::phase::{After, Close, Closer, Thread, Watch};
@@ -23,6 +23,10 @@ pub(crate) fn spawn(scope: Arc<Scope>, guarded: Vec<Guarded>) -> io::Result<Join
         Watcher { scope: &scope, guarded: &guarded, me }.run();
     })
 }
+
+/// How long code of a user's, which may call `process::exit`, waits for a handler that is just being
+/// left: the standard library unmaps the stack that it runs on (see `leave_alternate_stack`).
+const LET_HANDLERS_LEAVE: Duration = Duration::from_millis(1);
 
 struct Watcher<'a> {
     scope: &'a Scope,
@@ -60,7 +64,9 @@ impl Watcher<'_> {
                 Watch::Elsewhere => return self.leave(),
                 Watch::Run(cause) => {
                     self.set_up(&mut is_set_up);
+                    self.scope.callback_is_mine();
                     self.tell_of_arrived();
+                    handler::quiesce_at_most(LET_HANDLERS_LEAVE);
                     let payload = self.scope.run_callback(&cause);
                     let returned = Instant::now();
                     let failed = payload.is_some();
@@ -77,7 +83,6 @@ impl Watcher<'_> {
     fn set_up(&self, is_set_up: &mut bool) {
         if !std::mem::replace(is_set_up, true) {
             mask::unblock(self.guarded.iter().map(|one| one.signal));
-            self.scope.callback_is_mine();
             handler::warm_up();
         }
     }
@@ -111,16 +116,17 @@ impl Watcher<'_> {
         loop {
             let mut arrived = Vec::new();
             let after = self.scope.machine.after(&mut arrived, |into| self.take(into));
+            if after == After::Closing(Closer::ProcessExit) {
+                // An old handler that calls `exit` does not find the hook again that is running.
+                self.scope.deferred.drain(self.me);
+            }
             for arrival in arrived {
                 self.deal_with(arrival, grace_begins, &mut verdict);
             }
             let status = match after {
                 After::Over => return,
-                After::Closing(Closer::Inside) => {
-                    self.scope.complete(self.me, &Close::Wait);
-                    return;
-                }
                 After::Closing(_) if failed => Some(Status::Failed),
+                After::Closing(Closer::Inside) => return self.close_from_inside(),
                 After::Closing(_) => return self.leave(),
                 After::Open if failed => Some(Status::Failed),
                 After::Open => self.due(&verdict),
@@ -163,7 +169,7 @@ impl Watcher<'_> {
         if !arrival.told {
             observer.tell(|| Event::SignalReceived(arrival.received()));
         }
-        verdict.aborting |= arrival.aborting;
+        verdict.aborting |= signal == Signal::ABRT && handler::a_thread_aborts();
         let repeated = {
             let mut active = self.scope.active();
             let repeated = active.seen.contains(&signal);
@@ -175,6 +181,7 @@ impl Watcher<'_> {
         let Some(guarded) = self.guarded.iter().find(|one| one.signal == signal) else { return };
         if guarded.has_old_handler() {
             if !repeated {
+                handler::quiesce_at_most(LET_HANDLERS_LEAVE);
                 guarded.run_old_handler(Some(&arrival.info));
                 observer.tell(|| Event::OldHandlerRun(signal));
             } else {
@@ -204,6 +211,16 @@ impl Watcher<'_> {
             self.scope.observer.tell(|| Event::ending(status));
             handler::release_abort();
             park_for_ever();
+        }
+    }
+
+    /// The guard was dropped on this thread, inside the callback or an observer: do what a drop does.
+    fn close_from_inside(&self) {
+        self.leave();
+        self.scope.complete(self.me, &Close::Wait);
+        let ended_by = self.scope.active().ended_by;
+        if let Some(status) = self.scope.policy.status_after_scope(ended_by) {
+            self.scope.end_process(status);
         }
     }
 

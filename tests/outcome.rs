@@ -1,7 +1,198 @@
-//! To be written.
+//! What `finish` says, and what becomes of a process whose `main` returns it.
 
 mod support;
 
+use std::process::{ExitCode, Termination};
+use std::time::Duration;
+
+use handle_exit::{Cause, Ending, HandleExit, Outcome, Signal};
+use support::*;
+
+// ------------------------------------------------------------------------- examples/outcome.rs
+
+fn running(arguments: &[&str]) -> Victim {
+    let mut command = example("outcome");
+    command.args(arguments);
+    let mut victim = Victim::spawn("examples/outcome", command);
+    victim.expect("running: press Enter or ^C");
+    victim
+}
+
+/// The lines after the first two; the order of the second and the callback's is open.
+fn last_lines(end: &End) -> &[String] {
+    assert!(end.lines.iter().any(|line| line.starts_with("stopped: ")), "{end:#?}");
+    assert_eq!(end.count("cleaning up"), 1, "{end:#?}");
+    &end.lines[3..]
+}
+
+fn main_that_returns_an_outcome_dies_by_the_signal_after_its_destructors() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let victim = running(&[]);
+        victim.send(signal);
+        let end = victim.end();
+        // The last line has no end: it was in Rust's buffer and has been flushed.
+        assert_eq!(last_lines(&end), ["session closed", "goodbye"], "{end:#?}");
+        end.died_by(signal);
+    }
+}
+
+fn main_that_returns_an_outcome_without_a_signal_ends_with_0() {
+    let mut victim = running(&[]);
+    victim.tell("");
+    let end = victim.end();
+    assert_eq!(last_lines(&end), ["session closed", "goodbye"], "{end:#?}");
+    end.exited(0);
+}
+
+fn main_that_returns_an_outcome_after_a_panicked_callback_ends_with_101() {
+    let mut victim = running(&["--fail"]);
+    victim.tell("");
+    let end = victim.end();
+    end.exited(101);
+    assert!(end.stderr.contains("as --fail asked"), "{end:#?}");
+
+    let victim = running(&["--fail"]);
+    victim.send(Signal::TERM);
+    victim.end().exited(101);
+}
+
+// ----------------------------------------------------------------------------------- what it says
+
+fn finished(builder: handle_exit::Builder, signal: Option<Signal>) -> Outcome {
+    let guard = builder.grace(Duration::MAX).install(|| {}).unwrap();
+    if let Some(signal) = signal {
+        raise(signal);
+        let _ = guard.wait();
+    }
+    guard.finish()
+}
+
+/// `ExitCode` can be compared by what it shows only.
+fn assert_code(outcome: &Outcome, code: u8) {
+    let (shown, expected) = (outcome.exit_code(), ExitCode::from(code));
+    assert_eq!(format!("{shown:?}"), format!("{expected:?}"));
+}
+
+fn an_outcome_says_what_happened() {
+    let outcome = finished(HandleExit::builder(), None);
+    assert_eq!(*outcome.cause(), Cause::ScopeEnd);
+    assert_eq!(outcome.signal(), None);
+    assert!(!outcome.callback_panicked());
+    assert_code(&outcome, 0);
+
+    for (ending, code) in [
+        (Ending::Signal, 128 + 15),
+        (Ending::Code(0), 0),
+        (Ending::Code(9), 9),
+        (Ending::ShellCode, 143),
+    ] {
+        let outcome = finished(HandleExit::builder().ending(ending), Some(Signal::TERM));
+        let Cause::Signal(received) = outcome.cause() else { panic!("{outcome:?}") };
+        assert_eq!(received.signal(), Signal::TERM);
+        assert_eq!(outcome.signal(), Some(Signal::TERM));
+        assert_code(&outcome, code);
+    }
+}
+
+fn an_outcome_after_a_request_names_the_signal_that_came_later() {
+    let guard = HandleExit::builder().grace(Duration::MAX).install(|| {}).unwrap();
+    guard.request();
+    let outcome = guard.finish();
+    assert_eq!((outcome.cause(), outcome.signal()), (&Cause::Requested, None));
+    assert_code(&outcome, 0);
+
+    let guard = HandleExit::builder().grace(Duration::MAX).install(|| {}).unwrap();
+    guard.request();
+    raise(Signal::INT);
+    let outcome = guard.finish();
+    assert_eq!((outcome.cause(), outcome.signal()), (&Cause::Requested, Some(Signal::INT)));
+    assert_code(&outcome, 130);
+}
+
+fn an_outcome_contains_the_panic_of_the_callback() {
+    let guard = HandleExit::new(|| panic!("on purpose")).unwrap();
+    let outcome = guard.finish();
+    assert!(outcome.callback_panicked());
+    assert_eq!((outcome.cause(), outcome.signal()), (&Cause::ScopeEnd, None));
+    assert_code(&outcome, 101);
+}
+
+// --------------------------------------------------------------------------------- end_process
+
+struct SaysNothing;
+
+impl Drop for SaysNothing {
+    fn drop(&mut self) {
+        say("a destructor that end_process does not run");
+    }
+}
+
+/// Ends as the row says, through `end_process` and through `report`, which is what returning from
+/// `main` calls.
+fn ends() {
+    let (ending, signal, panics) = ROWS[told::<usize>() / 2].0;
+    let guard = HandleExit::builder()
+        .ending(ending)
+        .grace(Duration::MAX)
+        .install(move || assert!(!panics, "on purpose"))
+        .unwrap();
+    if let Some(signal) = signal {
+        raise(signal);
+    }
+    let outcome = guard.finish();
+    let _not_dropped = SaysNothing;
+    print!("a line without an end");
+    if told::<usize>() % 2 == 0 {
+        outcome.end_process();
+    }
+    // Only an outcome without a signal comes back, to go on with main's return.
+    let code = outcome.report();
+    assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
+    std::process::exit(0);
+}
+
+type Row = (Ending, Option<Signal>, bool);
+
+/// What the guard was told and met, and how the process ends: by a signal, or with a code.
+const ROWS: [(Row, Result<Signal, i32>); 9] = [
+    ((Ending::Signal, None, false), Err(0)),
+    ((Ending::Code(9), None, false), Err(0)),
+    ((Ending::Signal, Some(Signal::TERM), false), Ok(Signal::TERM)),
+    ((Ending::Signal, Some(Signal::INT), false), Ok(Signal::INT)),
+    ((Ending::Code(0), Some(Signal::TERM), false), Err(0)),
+    ((Ending::Code(9), Some(Signal::TERM), false), Err(9)),
+    ((Ending::ShellCode, Some(Signal::INT), false), Err(130)),
+    ((Ending::Signal, None, true), Err(101)),
+    ((Ending::Code(0), Some(Signal::TERM), true), Err(101)),
+];
+
+fn end_process_and_return_from_main_end_as_the_outcome_says() {
+    for (index, (row, ends)) in ROWS.iter().enumerate() {
+        for way in [0, 1] {
+            let name = format!("{row:?}, way {way}");
+            let end = Victim::spawn(&name, victim_told("ends", 2 * index + way)).end();
+            end.said(&["a line without an end"]);
+            match *ends {
+                Ok(signal) => end.died_by(signal),
+                Err(code) => end.exited(code),
+            };
+        }
+    }
+}
+
 fn main() {
-    support::main(all![], all![]);
+    support::main_with_judges(
+        all![ends],
+        all![
+            main_that_returns_an_outcome_dies_by_the_signal_after_its_destructors,
+            main_that_returns_an_outcome_without_a_signal_ends_with_0,
+            main_that_returns_an_outcome_after_a_panicked_callback_ends_with_101,
+            end_process_and_return_from_main_end_as_the_outcome_says,
+        ],
+        all![
+            an_outcome_says_what_happened,
+            an_outcome_after_a_request_names_the_signal_that_came_later,
+            an_outcome_contains_the_panic_of_the_callback,
+        ],
+    );
 }

@@ -1,22 +1,47 @@
-//! The table *exit route × what happens*: the callback runs once, whole, and the status is true.
+//! The table *exit route × what happens*: however the scope or the process ends, the callback runs
+//! once and to its end, on the thread and with the cause that belong to the route, and the status is
+//! true. What signals do is in `signals.rs`.
 
 mod support;
 
-use handle_exit::{Error, HandleExit, Signal};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+
+use handle_exit::{Cause, Error, ExitHandle, HandleExit, Signal};
+use nix::libc;
 use support::*;
 
-fn callback() {
-    say("callback begins");
+/// Says what began the exit, and on which thread it runs.
+fn callback(cause: &Cause) {
+    let cause = match cause {
+        Cause::Signal(received) => received.signal().to_string(),
+        other => other.to_string(),
+    };
+    say(format!("callback on {}: {cause}", thread_name()));
     say("callback ends");
 }
 
-const CALLBACK: [&str; 2] = ["callback begins", "callback ends"];
+fn guard() -> HandleExit {
+    HandleExit::builder().install_with(callback).unwrap()
+}
 
-// ------------------------------------------------------------------------------------ scenarios
+fn failing_guard() -> HandleExit {
+    HandleExit::new(|| {
+        say("callback begins");
+        panic!("in the callback");
+    })
+    .unwrap()
+}
+
+fn is_default(signal: Signal) -> bool {
+    disposition(signal).0 == libc::SIG_DFL
+}
+
+// -------------------------------------------------------------------- scenarios: the scope ends
 
 fn scope_end() {
     {
-        let _guard = HandleExit::new(callback).unwrap();
+        let _guard = guard();
         say("body");
     }
     say("behind");
@@ -24,7 +49,7 @@ fn scope_end() {
 
 fn question_mark() {
     fn fails() -> Result<(), Box<dyn std::error::Error>> {
-        let _guard = HandleExit::new(callback)?;
+        let _guard = guard();
         "no number".parse::<u32>()?;
         unreachable!()
     }
@@ -32,88 +57,364 @@ fn question_mark() {
 }
 
 fn panics() {
-    let _guard = HandleExit::new(callback).unwrap();
+    let _guard = guard();
     panic!("on purpose");
 }
 
-fn process_exit() {
-    let _guard = HandleExit::new(callback).unwrap();
-    std::process::exit(3);
+fn finish() {
+    let outcome = guard().finish();
+    say(format!("behind {}", outcome.cause()));
 }
 
-fn parked_new() {
-    let _guard = HandleExit::new(callback).unwrap();
-    ready_for_ever();
+fn callback_panics_on_drop() {
+    let guard = failing_guard();
+    let payload = catch_unwind(AssertUnwindSafe(|| drop(guard))).unwrap_err();
+    say(format!("unwinds with: {}", payload.downcast_ref::<&str>().unwrap()));
+    assert!(is_default(Signal::TERM) && is_default(Signal::INT));
+    assert!(ExitHandle::current().is_none());
+    std::panic::resume_unwind(payload);
 }
 
-fn parked_cleanup() {
-    let _guard = HandleExit::cleanup(callback).unwrap();
-    ready_for_ever();
-}
-
-fn told_to_stop() {
-    let (stop, stopped) = std::sync::mpsc::channel();
-    {
-        let _guard = HandleExit::new(move || {
-            callback();
-            stop.send(()).unwrap();
-        })
-        .unwrap();
-        say("ready");
-        stopped.recv().unwrap();
-    }
-    say("behind");
+fn callback_panics_while_unwinding() {
+    let unwinding = catch_unwind(|| {
+        let _guard = failing_guard();
+        panic!("in the body");
+    });
+    let payload = unwinding.unwrap_err();
+    say(format!("unwinds with: {}", payload.downcast_ref::<&str>().unwrap()));
+    assert!(is_default(Signal::TERM) && is_default(Signal::INT));
+    std::panic::resume_unwind(payload);
 }
 
 fn nested() {
-    let _guard = HandleExit::new(callback).unwrap();
+    let _guard = guard();
     assert!(matches!(HandleExit::new(|| {}), Err(Error::Nested)));
     assert!(matches!(HandleExit::append(|| {}), Err(Error::Nested)));
 }
 
+// ------------------------------------------------------------------ scenarios: the process ends
+
+fn process_exit() {
+    let _guard = guard();
+    std::process::exit(3);
+}
+
+fn process_exit_on_another_thread() {
+    let _guard = guard();
+    let exits = std::thread::Builder::new().name("exiter".into());
+    exits.spawn(|| std::process::exit(3)).unwrap().join().unwrap();
+}
+
+fn kept_and_returned() {
+    guard().keep();
+    say("body");
+}
+
+fn forgotten_and_returned() {
+    std::mem::forget(guard());
+    say("body");
+}
+
+fn kept_and_exited() {
+    guard().keep();
+    say("body");
+    std::process::exit(3);
+}
+
+fn forgotten_and_exited() {
+    std::mem::forget(guard());
+    say("body");
+    std::process::exit(3);
+}
+
+fn cleanup_guard() -> HandleExit {
+    HandleExit::builder().grace(std::time::Duration::ZERO).install_with(callback).unwrap()
+}
+
+fn kept_and_signalled() {
+    cleanup_guard().keep();
+    ready_for_ever();
+}
+
+fn forgotten_and_signalled() {
+    std::mem::forget(cleanup_guard());
+    ready_for_ever();
+}
+
+fn callback_panics_on_process_exit() {
+    let _guard = failing_guard();
+    std::process::exit(0);
+}
+
+fn callback_panics_on_return_from_main() {
+    failing_guard().keep();
+}
+
+fn callback_panics_on_a_signal() {
+    let _guard = failing_guard();
+    ready_for_ever();
+}
+
+// --------------------------------------------------------- scenarios: `exit` inside the callback
+
+fn exiting_guard(code: i32) -> HandleExit {
+    let guard = HandleExit::new(move || {
+        say("callback begins");
+        std::process::exit(code);
+    });
+    let guard = guard.unwrap();
+    guard.defer(|| say("deferred")).unwrap();
+    guard
+}
+
+fn callback_exits_on_drop() {
+    drop(exiting_guard(7));
+    say("behind");
+}
+
+fn callback_exits_on_the_watcher() {
+    let _guard = exiting_guard(7);
+    ready_for_ever();
+}
+
+/// The callback, on the watcher, calls `exit` when `end` has begun to end the process.
+fn callback_exits_while(end: fn()) {
+    let guard = HandleExit::new(|| {
+        held_callback();
+        std::process::exit(7);
+    });
+    let guard = guard.unwrap();
+    guard.defer(|| say("deferred")).unwrap();
+    guard.keep();
+    say("ready");
+    until_held();
+    say("main ends");
+    end();
+}
+
+fn callback_exits_while_main_returns() {
+    callback_exits_while(|| {});
+}
+
+fn callback_exits_while_main_exits() {
+    callback_exits_while(|| std::process::exit(3));
+}
+
+// ------------------------------- scenarios: something else ends while the watcher runs the callback
+
+/// `end` meets a callback that a signal has begun, and that waits for the test. The guard leaves the
+/// scope no time: that the scope has begun to end while the callback runs is in time all the same.
+fn while_the_callback_runs(end: fn(HandleExit)) {
+    let guard = HandleExit::cleanup(held_callback).unwrap();
+    say("ready");
+    until_held();
+    say("main ends");
+    end(guard);
+}
+
+fn drop_while_the_callback_runs() {
+    while_the_callback_runs(|guard| {
+        drop(guard);
+        say("behind");
+    });
+}
+
+fn finish_while_the_callback_runs() {
+    while_the_callback_runs(|guard| {
+        say(format!("behind {}", guard.finish().signal().unwrap()));
+    });
+}
+
+fn disarm_while_the_callback_runs() {
+    while_the_callback_runs(|guard| {
+        assert!(!guard.disarm(), "the exit had begun");
+        say("behind");
+    });
+}
+
+fn panic_while_the_callback_runs() {
+    while_the_callback_runs(|_guard| panic!("in the body"));
+}
+
+fn return_while_the_callback_runs() {
+    while_the_callback_runs(HandleExit::keep);
+}
+
+fn process_exit_while_the_callback_runs() {
+    while_the_callback_runs(|_guard| std::process::exit(3));
+}
+
+fn another_thread_exits_while_the_callback_runs() {
+    while_the_callback_runs(|_guard| {
+        let exits = std::thread::spawn(|| std::process::exit(3));
+        exits.join().unwrap();
+    });
+}
+
+// ------------------------------------------------- scenarios: the callback drops its own guard
+
+static GUARD: Mutex<Option<HandleExit>> = Mutex::new(None);
+
+/// Puts a guard where its own callback drops it.
+fn guard_that_drops_itself() {
+    let callback = || {
+        say("callback begins");
+        let guard = GUARD.lock().unwrap().take();
+        drop(guard.expect("only the callback takes it"));
+        say("callback ends");
+    };
+    *GUARD.lock().unwrap() = Some(HandleExit::new(callback).unwrap());
+}
+
+fn dropped_in_its_callback_on_a_signal() {
+    guard_that_drops_itself();
+    say("ready");
+    until("everything is put back", || {
+        ExitHandle::current().is_none() && is_default(Signal::TERM) && is_default(Signal::INT)
+    });
+    say("put back");
+    drop(guard());
+}
+
+fn dropped_in_its_callback_on_process_exit() {
+    guard_that_drops_itself();
+    std::process::exit(3);
+}
+
 // ---------------------------------------------------------------------------------------- tests
 
+fn on_main(cause: &str) -> [String; 2] {
+    [format!("callback on main: {cause}"), "callback ends".into()]
+}
+
 fn scope_end_runs_the_callback() {
-    Victim::start("scope_end").end().said(&["body", CALLBACK[0], CALLBACK[1], "behind"]).exited(0);
+    let [begins, ends] = &on_main("the scope ended");
+    Victim::start("scope_end").end().said(&["body", begins, ends, "behind"]).exited(0);
 }
 
 fn question_mark_runs_the_callback() {
-    let end = Victim::start("question_mark").end();
-    end.said(&[CALLBACK[0], CALLBACK[1], "error: invalid digit found in string"]).exited(0);
+    let [begins, ends] = &on_main("the scope ended");
+    let error = "error: invalid digit found in string";
+    Victim::start("question_mark").end().said(&[begins, ends, error]).exited(0);
 }
 
 fn a_panic_runs_the_callback() {
-    Victim::start("panics").end().said(&CALLBACK).exited(101);
+    let [begins, ends] = &on_main("a panic");
+    Victim::start("panics").end().said(&[begins, ends]).exited(101);
 }
 
-fn process_exit_runs_the_callback() {
-    Victim::start("process_exit").end().said(&CALLBACK).exited(3);
+fn finish_runs_the_callback() {
+    let [begins, ends] = &on_main("the scope ended");
+    Victim::start("finish").end().said(&[begins, ends, "behind the scope ended"]).exited(0);
 }
 
-fn cleanup_dies_by_the_signal() {
-    for signal in [Signal::TERM, Signal::INT] {
-        let victim = Victim::ready("parked_cleanup");
-        victim.send(signal);
-        victim.end().said(&["ready", CALLBACK[0], CALLBACK[1]]).died_by(signal);
+fn a_panic_of_the_callback_goes_on_from_drop_with_everything_put_back() {
+    let end = Victim::start("callback_panics_on_drop").end();
+    end.said(&["callback begins", "unwinds with: in the callback"]).exited(101);
+}
+
+fn a_panic_of_the_callback_while_unwinding_is_contained() {
+    let end = Victim::start("callback_panics_while_unwinding").end();
+    end.said(&["callback begins", "unwinds with: in the body"]).exited(101);
+}
+
+fn a_panic_of_the_callback_ends_the_process_with_101() {
+    for scenario in ["callback_panics_on_process_exit", "callback_panics_on_return_from_main"] {
+        Victim::start(scenario).end().said(&["callback begins"]).exited(101);
     }
-}
-
-fn new_dies_by_the_signal_after_the_grace() {
-    let victim = Victim::ready("parked_new");
+    // Without waiting for the scope: the grace of this guard is 5 s, and the scope never ends.
+    let victim = Victim::ready("callback_panics_on_a_signal");
     victim.send(Signal::TERM);
-    victim.end().said(&["ready", CALLBACK[0], CALLBACK[1]]).died_by(Signal::TERM);
-}
-
-fn a_scope_that_ends_in_time_goes_on() {
-    for signal in [Signal::TERM, Signal::INT] {
-        let victim = Victim::ready("told_to_stop");
-        victim.send(signal);
-        victim.end().said(&["ready", CALLBACK[0], CALLBACK[1], "behind"]).exited(0);
-    }
+    victim.end().said(&["ready", "callback begins"]).exited(101);
 }
 
 fn nesting_is_refused() {
-    Victim::start("nested").end().said(&CALLBACK).exited(0);
+    let [begins, ends] = &on_main("the scope ended");
+    Victim::start("nested").end().said(&[begins, ends]).exited(0);
+}
+
+fn process_exit_runs_the_callback() {
+    let [begins, ends] = &on_main("the process exits");
+    Victim::start("process_exit").end().said(&[begins, ends]).exited(3);
+}
+
+fn process_exit_on_another_thread_runs_the_callback_there() {
+    let end = Victim::start("process_exit_on_another_thread").end();
+    end.said(&["callback on exiter: the process exits", "callback ends"]).exited(3);
+}
+
+fn a_kept_or_forgotten_guard_lives_until_the_process_ends() {
+    let [begins, ends] = &on_main("the process exits");
+    for scenario in ["kept_and_returned", "forgotten_and_returned"] {
+        Victim::start(scenario).end().said(&["body", begins, ends]).exited(0);
+    }
+    for scenario in ["kept_and_exited", "forgotten_and_exited"] {
+        Victim::start(scenario).end().said(&["body", begins, ends]).exited(3);
+    }
+    for scenario in ["kept_and_signalled", "forgotten_and_signalled"] {
+        let victim = Victim::ready(scenario);
+        victim.send(Signal::TERM);
+        let end = victim.end();
+        end.said(&["ready", "callback on handle-exit: SIGTERM", ends]).died_by(Signal::TERM);
+    }
+}
+
+fn exit_in_the_callback_ends_the_process_with_that_code() {
+    let lines = ["callback begins", "deferred"];
+    Victim::start("callback_exits_on_drop").end().said(&lines).exited(7);
+    let victim = Victim::ready("callback_exits_on_the_watcher");
+    victim.send(Signal::TERM);
+    victim.end().said(&["ready", lines[0], lines[1]]).exited(7);
+}
+
+/// Has TERM begin the callback, and the rest of the process meet it.
+fn meet_the_callback(scenario: &str) -> End {
+    let mut victim = Victim::ready(scenario);
+    victim.send(Signal::TERM);
+    victim.expect("callback begins");
+    victim.expect("main ends");
+    victim.at_rest();
+    victim.tell("go on");
+    victim.end()
+}
+
+const MET: [&str; 4] = ["ready", "callback begins", "main ends", "callback ends"];
+
+fn exit_in_the_callback_does_not_hang_a_process_that_exits() {
+    for (scenario, code) in
+        [("callback_exits_while_main_returns", 0), ("callback_exits_while_main_exits", 3)]
+    {
+        let end = meet_the_callback(scenario);
+        end.said(&[&MET[..], &["deferred"]].concat()).exited(code);
+    }
+}
+
+fn the_end_of_the_scope_waits_for_the_callback() {
+    for (scenario, behind) in [
+        ("drop_while_the_callback_runs", "behind"),
+        ("finish_while_the_callback_runs", "behind SIGTERM"),
+        ("disarm_while_the_callback_runs", "behind"),
+    ] {
+        meet_the_callback(scenario).said(&[&MET[..], &[behind]].concat()).exited(0);
+    }
+    meet_the_callback("panic_while_the_callback_runs").said(&MET).exited(101);
+}
+
+fn the_end_of_the_process_waits_for_the_callback() {
+    meet_the_callback("return_while_the_callback_runs").said(&MET).exited(0);
+    meet_the_callback("process_exit_while_the_callback_runs").said(&MET).exited(3);
+    meet_the_callback("another_thread_exits_while_the_callback_runs").said(&MET).exited(3);
+}
+
+fn a_guard_may_be_dropped_in_its_own_callback() {
+    let victim = Victim::ready("dropped_in_its_callback_on_a_signal");
+    victim.send(Signal::TERM);
+    let [begins, ends] = &on_main("the scope ended");
+    let first = ["ready", "callback begins", "callback ends", "put back"];
+    victim.end().said(&[&first[..], &[begins, ends]].concat()).exited(0);
+
+    let end = Victim::start("dropped_in_its_callback_on_process_exit").end();
+    end.said(&["callback begins", "callback ends"]).exited(3);
 }
 
 fn main() {
@@ -122,21 +423,52 @@ fn main() {
             scope_end,
             question_mark,
             panics,
+            finish,
+            callback_panics_on_drop,
+            callback_panics_while_unwinding,
+            callback_panics_on_process_exit,
+            callback_panics_on_return_from_main,
+            callback_panics_on_a_signal,
+            nested,
             process_exit,
-            parked_new,
-            parked_cleanup,
-            told_to_stop,
-            nested
+            process_exit_on_another_thread,
+            kept_and_returned,
+            forgotten_and_returned,
+            kept_and_exited,
+            forgotten_and_exited,
+            kept_and_signalled,
+            forgotten_and_signalled,
+            callback_exits_on_drop,
+            callback_exits_on_the_watcher,
+            callback_exits_while_main_returns,
+            callback_exits_while_main_exits,
+            drop_while_the_callback_runs,
+            finish_while_the_callback_runs,
+            disarm_while_the_callback_runs,
+            panic_while_the_callback_runs,
+            return_while_the_callback_runs,
+            process_exit_while_the_callback_runs,
+            another_thread_exits_while_the_callback_runs,
+            dropped_in_its_callback_on_a_signal,
+            dropped_in_its_callback_on_process_exit,
         ],
         all![
             scope_end_runs_the_callback,
             question_mark_runs_the_callback,
             a_panic_runs_the_callback,
-            process_exit_runs_the_callback,
-            cleanup_dies_by_the_signal,
-            new_dies_by_the_signal_after_the_grace,
-            a_scope_that_ends_in_time_goes_on,
+            finish_runs_the_callback,
+            a_panic_of_the_callback_goes_on_from_drop_with_everything_put_back,
+            a_panic_of_the_callback_while_unwinding_is_contained,
+            a_panic_of_the_callback_ends_the_process_with_101,
             nesting_is_refused,
+            process_exit_runs_the_callback,
+            process_exit_on_another_thread_runs_the_callback_there,
+            a_kept_or_forgotten_guard_lives_until_the_process_ends,
+            exit_in_the_callback_ends_the_process_with_that_code,
+            exit_in_the_callback_does_not_hang_a_process_that_exits,
+            the_end_of_the_scope_waits_for_the_callback,
+            the_end_of_the_process_waits_for_the_callback,
+            a_guard_may_be_dropped_in_its_own_callback,
         ],
     );
 }

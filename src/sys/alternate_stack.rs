@@ -11,10 +11,12 @@ use nix::libc;
 static STACK: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 static NOTED: AtomicBool = AtomicBool::new(false);
 
-/// Notes the alternate stack of the thread that makes the first guard, which is nearly always the
-/// main thread: the one that the kernel prefers for a signal to the process.
+/// Notes the alternate stack of the main thread, if that is what makes the guard: it is the one that
+/// the kernel prefers for a signal to the process.
 pub(super) fn note() {
-    if NOTED.swap(true, SeqCst) {
+    // Of no other: it may be gone, and its place another's, when the watcher comes to it.
+    let is_main = u32::try_from(super::exit_hook::thread()) == Ok(std::process::id());
+    if !is_main || NOTED.swap(true, SeqCst) {
         return;
     }
     // SAFETY: all zeroes is a valid stack_t.

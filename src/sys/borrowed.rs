@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::process::{self, Process};
 use crate::cause::Cause;
 
 type Callback<'env> = Box<dyn FnOnce(&Cause) + Send + 'env>;
@@ -12,7 +13,7 @@ type Callback<'env> = Box<dyn FnOnce(&Cause) + Send + 'env>;
 /// its end takes the callback back, or waits until it has run.
 pub(crate) struct Loan {
     slot: Arc<Slot>,
-    pid: u32,
+    process: Process,
 }
 
 struct Slot {
@@ -24,7 +25,7 @@ enum State {
     /// Really `Callback<'env>`, with the lifetime taken away.
     Lent(Callback<'static>),
     /// In this process; a forked child's copy may name the parent.
-    Running(u32),
+    Running(Process),
     Done,
 }
 
@@ -47,14 +48,14 @@ pub(crate) fn lend<'env, R>(
     // because the thread that could is not there.
     let callback = unsafe { std::mem::transmute::<Callback<'env>, Callback<'static>>(callback) };
     let slot = Arc::new(Slot { state: Mutex::new(State::Lent(callback)), changed: Condvar::new() });
-    let _loan = Loan { slot: Arc::clone(&slot), pid: std::process::id() };
+    let _loan = Loan { slot: Arc::clone(&slot), process: process::this() };
     body(Box::new(move |cause| call(&slot, cause)))
 }
 
 fn call(slot: &Slot, cause: &Cause) {
     let mut state = slot.lock();
     let State::Lent(callback) = std::mem::replace(&mut *state, State::Done) else { return };
-    *state = State::Running(std::process::id());
+    *state = State::Running(process::this());
     drop(state);
     // Also when the callback unwinds.
     let _done = scopeguard::guard((), |()| {
@@ -66,19 +67,19 @@ fn call(slot: &Slot, cause: &Cause) {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        let pid = std::process::id();
-        if self.pid != pid && self.slot.state.try_lock().is_err() {
+        let this = process::this();
+        if self.process != this && self.slot.state.try_lock().is_err() {
             // A forked child, whose parent held the lock at that moment: nobody gives it back here.
             std::mem::forget(Arc::clone(&self.slot));
             return;
         }
         let mut state = self.slot.lock();
-        while matches!(*state, State::Running(process) if process == pid) {
+        while matches!(*state, State::Running(process) if process == this) {
             state = self.slot.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let taken_back = std::mem::replace(&mut *state, State::Done);
         drop(state);
-        if self.pid == pid {
+        if self.process == this {
             drop(taken_back);
         } else {
             // What the callback captured is the parent's to drop.

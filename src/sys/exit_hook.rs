@@ -1,5 +1,7 @@
 //! The C library's exit functions: `process::exit`, and return from `main`.
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -48,12 +50,22 @@ pub(crate) fn is_parked_in_pause(_tid: i32) -> bool {
     false
 }
 
-/// The calling thread, as `is_parked_in_pause` takes it.
+/// The calling thread, as `is_parked_in_pause` takes it. Asks the kernel once a thread.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn thread() -> i32 {
-    // SAFETY: no arguments, cannot fail.
-    let tid = unsafe { libc::syscall(libc::SYS_gettid) };
-    i32::try_from(tid).unwrap_or(0)
+    // The forks that had happened when the kernel was asked: the child's thread is another.
+    thread_local!(static KNOWN: Cell<(u32, i32)> = const { Cell::new((0, 0)) });
+    let forks = super::process::forks();
+    match KNOWN.get() {
+        (asked, tid) if tid != 0 && asked == forks => tid,
+        _ => {
+            // SAFETY: no arguments, cannot fail.
+            let tid = unsafe { libc::syscall(libc::SYS_gettid) };
+            let tid = i32::try_from(tid).unwrap_or(0);
+            KNOWN.set((forks, tid));
+            tid
+        }
+    }
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

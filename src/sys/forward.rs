@@ -58,11 +58,12 @@ pub(super) unsafe fn as_before(
     }
 }
 
-/// On the watcher, after the guard's part for this signal is done and with the signal unblocked:
-/// runs the old handler. `restored` says whether it is the disposition again; `info` is what the
+/// On the watcher, after the guard's part for this signal is done: runs the old handler. `restored` says whether it is the disposition again; `info` is what the
 /// signal came with, if one came.
 pub(crate) fn run_old(signal: Signal, below: &Disposition, restored: bool, info: Option<&SigInfo>) {
     let raw = signal.as_raw();
+    // The callback may have blocked it, or the watcher may not have come to unblock it yet.
+    super::mask::unblock([signal]);
     let mut copy = info.map(|info| info.0);
     let info = copy.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
     // A signal that a thread sends to itself is delivered before the call returns (POSIX, kill()).

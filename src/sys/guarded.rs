@@ -2,12 +2,14 @@
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use nix::libc;
 
 use super::disposition::{Action, Disposition};
 use super::handler::{self, Arrival, FUNCTIONS, LEVELS, SigInfo, Slot, slot_of};
 use super::per_process::PerProcess;
+use super::process::Process;
 use super::{alternate_stack, forward, wake};
 use crate::error::Holder;
 use crate::policy::{Policy, Status};
@@ -43,13 +45,6 @@ pub(crate) struct Found {
     /// child or a foreign handler left that on top.
     below: &'static Disposition,
     level: usize,
-}
-
-/// Why a handler could not be put in place.
-pub(crate) enum Refused {
-    /// Somebody else changed the disposition in the meantime; theirs is back in place.
-    Changed(Option<Holder>),
-    System(io::Error),
 }
 
 impl Found {
@@ -93,18 +88,16 @@ impl Found {
     }
 
     /// Puts the guard's handler in place, then compares: all is as it was if that is refused.
-    pub(crate) fn install(&self, mask: &Mask, cut: Option<Status>) -> Result<(), Refused> {
+    pub(crate) fn install(&self, mask: &Mask, cut: Option<Status>) -> io::Result<()> {
         let slot = slot_of(self.signal);
         slot.arm(self.level, self.below, cut);
         let ours = Disposition::handler(FUNCTIONS[self.level], mask.0);
-        let displaced = ours.put(self.signal.as_raw()).map_err(|error| {
-            slot.disarm();
-            Refused::System(error)
-        })?;
+        let displaced = ours.put(self.signal.as_raw()).inspect_err(|_| slot.disarm())?;
         if displaced != self.top {
             let _ = displaced.put(self.signal.as_raw());
             slot.disarm();
-            return Err(Refused::Changed(holder(&displaced)));
+            let changed = "another thread changed the disposition at that moment: try again";
+            return Err(io::Error::other(changed));
         }
         // Whatever is below this level can lead to none from here up.
         slot.bury(self.level);
@@ -173,6 +166,11 @@ pub(crate) fn restore_all(guarded: &[Guarded]) -> Vec<Arrival> {
     for one in guarded {
         one.restore();
     }
+    disarm(guarded)
+}
+
+/// From now on the handler passes these signals through. Returns those that came too late.
+pub(crate) fn disarm(guarded: &[Guarded]) -> Vec<Arrival> {
     for one in guarded {
         one.slot().disarm();
     }
@@ -182,13 +180,26 @@ pub(crate) fn restore_all(guarded: &[Guarded]) -> Vec<Arrival> {
     late
 }
 
+/// As `restore_all`, in the exit hook: see `quiesce_at_most`.
+pub(crate) fn restore_all_at_exit(guarded: &[Guarded], patience: Duration) -> Vec<Arrival> {
+    for one in guarded {
+        one.restore();
+        one.slot().disarm();
+    }
+    handler::quiesce_at_most(patience);
+    let mut late = Vec::new();
+    handler::take(guarded.iter().map(|one| one.signal), &mut late);
+    late
+}
+
 /// In a forked child: puts back what the parent's guard left in this process, unless a guard of the
 /// child's own has seen to it. Takes no lock.
 pub(crate) fn restore_in_child(signals: &[Signal]) {
-    if handler::is_own() {
-        return;
-    }
+    let is_own = handler::is_own();
     for &signal in signals {
+        if is_own && slot_of(signal).is_any_armed() {
+            continue;
+        }
         let Ok(top) = Disposition::query(signal.as_raw()) else { continue };
         let Some(level) = level_of(&top) else { continue };
         if let Some(below) = slot_of(signal).below(level) {
@@ -222,7 +233,8 @@ fn restore(signal: Signal, level: usize, below: &Disposition) -> bool {
     match Disposition::query(raw) {
         Ok(top) if on_top(&top) => {}
         Ok(top) => {
-            if top.is_handler() {
+            // It may be `below`, put back already when the old handler was run.
+            if top.is_handler() && top != *below {
                 slot_of(signal).bury(level + 1);
             }
             return false;
@@ -246,10 +258,10 @@ fn level_of(disposition: &Disposition) -> Option<usize> {
     FUNCTIONS.iter().position(|function| *function as usize == address)
 }
 
-/// Makes handler and wake-up ready for a guard of this process, whose id is `pid`. Call before the first `install`.
-pub(crate) fn prepare(policy: &Policy, pid: u32) -> io::Result<()> {
-    wake::prepare(pid)?;
+/// Makes handler and wake-up ready for a guard of `process`, which is this one. Call before the first `install`.
+pub(crate) fn prepare(policy: &Policy, process: Process) -> io::Result<()> {
+    wake::prepare(process)?;
     alternate_stack::note();
-    handler::own(policy, pid);
+    handler::own(policy, process);
     Ok(())
 }

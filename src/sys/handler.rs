@@ -36,13 +36,14 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_void};
 
 use super::disposition::Disposition;
 use super::forward;
+use super::process::{self, Process};
 use super::wake;
 use crate::cause::{Cause, Received, Sender};
 use crate::phase::Arrives;
@@ -68,7 +69,7 @@ pub(super) static FUNCTIONS: [Function; LEVELS] = [
 
 /// The process whose guard is armed. Written when one is installed, read by the handler: a forked
 /// child has the handler but no watcher, and must not act for its parent.
-static OWNER: AtomicU32 = AtomicU32::new(0);
+static OWNER: AtomicU64 = AtomicU64::new(0);
 
 /// Handlers that may be about to fill a mailbox. Written by the handler, awaited by `quiesce`.
 static IN_HANDLER: AtomicU32 = AtomicU32::new(0);
@@ -148,6 +149,7 @@ enum Then {
     Forward(*const Disposition),
 }
 
+#[cfg_attr(rtsan, sanitize(realtime = "nonblocking"))]
 extern "C" fn handle<const LEVEL: usize>(
     raw: c_int,
     info: *mut libc::siginfo_t,
@@ -195,11 +197,11 @@ impl Slot {
 
     /// Keeps the signal if it is the guard's.
     fn arrive(&self, level: usize, raw: c_int, info: *const libc::siginfo_t) -> Then {
-        let pid = std::process::id();
-        if self.is_armed(level, pid) {
+        let process = process::this();
+        if self.is_armed(level, process) {
             // Count first, look again: `quiesce` disarms first and then waits for the count.
             IN_HANDLER.fetch_add(1, SeqCst);
-            let then = self.is_armed(level, pid).then(|| self.record(raw, info, pid));
+            let then = self.is_armed(level, process).then(|| self.record(raw, info));
             IN_HANDLER.fetch_sub(1, SeqCst);
             if let Some(then) = then {
                 return then;
@@ -208,11 +210,12 @@ impl Slot {
         Then::Forward(self.below[level].load(SeqCst))
     }
 
-    fn is_armed(&self, level: usize, pid: u32) -> bool {
-        usize::from(self.armed.load(SeqCst)) == level.wrapping_add(1) && OWNER.load(SeqCst) == pid
+    fn is_armed(&self, level: usize, process: Process) -> bool {
+        usize::from(self.armed.load(SeqCst)) == level.wrapping_add(1)
+            && OWNER.load(SeqCst) == process
     }
 
-    fn record(&self, raw: c_int, info: *const libc::siginfo_t, pid: u32) -> Then {
+    fn record(&self, raw: c_int, info: *const libc::siginfo_t) -> Then {
         let now = monotonic_ns();
         let first = self.first.compare_exchange(0, now, SeqCst, SeqCst).err().unwrap_or(now);
         self.last.store(now, SeqCst);
@@ -223,9 +226,22 @@ impl Slot {
                 return Then::End(status);
             }
         }
+        // Before the mailbox: the siginfo in there may be that of an earlier SIGABRT.
+        // SAFETY: non-null siginfo is the kernel's, valid for the handler's time.
+        let aborts = raw == libc::SIGABRT && unsafe { info.as_ref() }.is_some_and(is_own_abort);
+        if aborts {
+            ABORTS.store(true, SeqCst);
+        }
         if self.state.compare_exchange(EMPTY, WRITING, SeqCst, SeqCst).is_ok() {
-            if !info.is_null() {
-                let mailbox = self.info.get().cast::<libc::siginfo_t>();
+            let mailbox = self.info.get().cast::<libc::siginfo_t>();
+            if info.is_null() {
+                // Called by a handler that has none to pass on.
+                // SAFETY: this handler alone has the mailbox in WRITING; zeroes are a valid siginfo.
+                unsafe {
+                    mailbox.write_bytes(0, 1);
+                    (*mailbox).si_code = code::NONE;
+                }
+            } else {
                 // SAFETY: the kernel's siginfo is valid for the handler's time; this handler alone
                 // has the mailbox in WRITING, so nobody else touches it.
                 unsafe { ptr::copy_nonoverlapping(info, mailbox, 1) };
@@ -234,14 +250,7 @@ impl Slot {
             self.state.store(FULL, SeqCst);
             wake::post();
         }
-        if raw == libc::SIGABRT {
-            // SAFETY: non-null siginfo is the kernel's, valid for the handler's time.
-            let info = unsafe { info.as_ref() };
-            if info.is_some_and(|info| is_own_abort(info, pid)) {
-                return Then::Abort;
-            }
-        }
-        Then::Return
+        if aborts { Then::Abort } else { Then::Return }
     }
 
     /// Takes what is in the mailbox.
@@ -262,7 +271,6 @@ impl Slot {
             signal,
             order,
             after_first: Duration::from_nanos(last.saturating_sub(first)),
-            aborting: signal == Signal::ABRT && is_own_abort(&info.0, std::process::id()),
             info,
             told: false,
         })
@@ -295,8 +303,12 @@ impl Slot {
         self.below[level].store(ptr::from_ref(below).cast_mut(), SeqCst);
         self.cut.store(encode(cut), SeqCst);
         self.first.store(0, SeqCst);
-        self.state.store(EMPTY, SeqCst);
+        self.empty();
         self.armed.store(u8::try_from(level + 1).unwrap_or(0), SeqCst);
+    }
+
+    pub(super) fn is_any_armed(&self) -> bool {
+        self.armed.load(SeqCst) != 0
     }
 
     /// From now on every level passes signals through. What is in the mailbox stays there.
@@ -332,8 +344,11 @@ fn decode(cut: u64) -> Option<Status> {
 }
 
 /// Takes guards of this process into the handler's care. Call before arming any slot.
-pub(super) fn own(policy: &Policy, pid: u32) {
-    if OWNER.load(SeqCst) != pid {
+pub(super) fn own(policy: &Policy, process: Process) {
+    let owner = OWNER.load(SeqCst);
+    if owner != 0 && owner != process {
+        // What is armed here was armed by the process that this one was forked from.
+        SLOTS.0.iter().for_each(Slot::disarm);
         // In a forked child the count is the parent's. Nothing counts here before OWNER is set.
         IN_HANDLER.store(0, SeqCst);
     }
@@ -345,19 +360,37 @@ pub(super) fn own(policy: &Policy, pid: u32) {
     for busy in &BUSY {
         busy.store(0, SeqCst);
     }
-    OWNER.store(pid, SeqCst);
+    OWNER.store(process, SeqCst);
 }
 
 /// Whether this process, and not one it was forked from, was the last to arm a guard.
 pub(super) fn is_own() -> bool {
-    OWNER.load(SeqCst) == std::process::id()
+    OWNER.load(SeqCst) == process::this()
 }
 
 /// Waits until no handler can still be filling a mailbox that was disarmed before. A handler is
 /// counted for less than a microsecond, unless its thread loses the processor meanwhile.
 pub(super) fn quiesce() {
-    while IN_HANDLER.load(SeqCst) != 0 {
-        std::thread::yield_now();
+    quiesce_until(|| false);
+}
+
+/// As `quiesce`, for those who can do without. In the exit hook the wait could be for ever: where
+/// `exit` was called in a handler that interrupted the guard's.
+pub(crate) fn quiesce_at_most(time: Duration) {
+    let mut begun = None;
+    quiesce_until(|| begun.get_or_insert_with(Instant::now).elapsed() > time);
+}
+
+fn quiesce_until(mut gives_up: impl FnMut() -> bool) {
+    let mut tries = 0u32;
+    while IN_HANDLER.load(SeqCst) != 0 && !gives_up() {
+        // To yield helps only threads of the same priority.
+        if tries < 16 {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        tries += 1;
     }
 }
 
@@ -392,10 +425,11 @@ pub(crate) fn a_thread_aborts() -> bool {
     ABORTS.load(SeqCst)
 }
 
-/// Touches what the handler will, so that the first signal does not pay for page faults. Once a
-/// process, on the watcher, where nobody waits for it.
+/// Touches what the handler and the watcher will, so that the first signal does not pay for page
+/// faults. On the watcher before it sleeps, where nobody waits for it.
 pub(crate) fn warm_up() {
     monotonic_ns();
+    super::exit_hook::thread();
     super::alternate_stack::populate();
 }
 
@@ -404,7 +438,6 @@ pub(crate) fn warm_up() {
 fn wait_and_abort() -> ! {
     let me = thread_id();
     if BUSY.iter().all(|busy| busy.load(SeqCst) != me) {
-        ABORTS.store(true, SeqCst);
         let begun = monotonic_ns();
         let wait = ABORT_WAIT.load(SeqCst).saturating_mul(1_000_000);
         while !ABORT_RELEASED.load(SeqCst) && monotonic_ns().saturating_sub(begun) < wait {
@@ -429,8 +462,6 @@ pub(crate) struct Arrival {
     order: u64,
     /// From the first of this signal since the guard was installed to the last one merged here.
     pub(crate) after_first: Duration,
-    /// A thread of this process waits in `abort` for the callback.
-    pub(crate) aborting: bool,
     /// Whether the observer has heard of it.
     pub(crate) told: bool,
 }
@@ -462,9 +493,10 @@ fn is_sent_by_a_process(info: &libc::siginfo_t) -> bool {
 }
 
 /// Whether this is a thread of this process signalling itself, which is what `abort` does.
-fn is_own_abort(info: &libc::siginfo_t, pid: u32) -> bool {
+fn is_own_abort(info: &libc::siginfo_t) -> bool {
     // SAFETY: read only where a process sent it, as in `sender`.
-    info.si_code == code::THREAD && u32::try_from(unsafe { info.si_pid() }) == Ok(pid)
+    info.si_code == code::THREAD
+        && u32::try_from(unsafe { info.si_pid() }) == Ok(std::process::id())
 }
 
 /// `si_code` of signals that a process sent: with `kill` (`SI_USER`), `sigqueue` (`SI_QUEUE`), or to
@@ -483,6 +515,8 @@ mod code {
     } else {
         [0, -1, 0]
     };
+    /// Of no sender.
+    pub(super) const NONE: c_int = c_int::MAX;
     pub(super) const KILL: c_int = CODES[0];
     pub(super) const QUEUE: c_int = CODES[1];
     pub(super) const THREAD: c_int = CODES[2];

@@ -8,6 +8,7 @@
 //! * `alternate_stack`: what the handler runs on
 //! * `mask`: the watcher's signal mask
 //! * `exit_hook`: the C library's exit functions
+//! * `process`: which process this is
 //! * `per_process`: a static that a forked child does not share
 //! * `borrowed`: a callback that borrows from the caller of `run`
 
@@ -22,4 +23,5 @@ pub(crate) mod guarded;
 pub(crate) mod handler;
 pub(crate) mod mask;
 pub(crate) mod per_process;
+pub(crate) mod process;
 pub(crate) mod wake;

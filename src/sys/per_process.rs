@@ -3,6 +3,8 @@
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use super::process::{self, Process};
+
 /// One `T` a process, made at the first use.
 ///
 /// `fork(2)` copies memory but not threads, so a lock that another thread held stays locked in the
@@ -15,7 +17,7 @@ pub(crate) struct PerProcess<T> {
 }
 
 struct Owned<T> {
-    pid: u32,
+    process: Process,
     value: T,
 }
 
@@ -25,19 +27,19 @@ impl<T: Default + Sync> PerProcess<T> {
     }
 
     pub(crate) fn get(&'static self) -> &'static T {
-        self.get_in(std::process::id())
+        self.get_in(process::this())
     }
 
-    /// As `get`, for a caller that knows the process id already: asking is a system call.
-    pub(crate) fn get_in(&'static self, pid: u32) -> &'static T {
+    /// As `get`, for a caller that knows the process already: asking is a system call.
+    pub(crate) fn get_in(&'static self, process: Process) -> &'static T {
         let mut current = self.current.load(Ordering::Acquire);
         loop {
             // SAFETY: the pointer is null or came from Box::into_raw below and is never freed.
             match unsafe { current.as_ref() } {
-                Some(owned) if owned.pid == pid => return &owned.value,
+                Some(owned) if owned.process == process => return &owned.value,
                 _ => {}
             }
-            let new = Box::into_raw(Box::new(Owned { pid, value: T::default() }));
+            let new = Box::into_raw(Box::new(Owned { process, value: T::default() }));
             // Release publishes the new value to the Acquire loads of other threads.
             match self.current.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => current = new,

@@ -10,10 +10,12 @@ mod platform {
     use std::cell::UnsafeCell;
     use std::io;
     use std::mem::MaybeUninit;
-    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
     use std::time::Instant;
 
     use nix::libc;
+
+    use super::super::process::Process;
 
     /// Static and never destroyed, so that a handler that comes late may still post.
     struct Semaphore(UnsafeCell<MaybeUninit<libc::sem_t>>);
@@ -25,23 +27,23 @@ mod platform {
 
     /// The process that initialised the semaphore: in a forked child it may count a waiter of the
     /// parent's, and is made anew.
-    static PREPARED: AtomicU32 = AtomicU32::new(0);
+    static PREPARED: AtomicU64 = AtomicU64::new(0);
 
     fn semaphore() -> *mut libc::sem_t {
         SEMAPHORE.0.get().cast()
     }
 
-    /// Makes the semaphore ready in this process, whose id is `pid`. Called by one thread at a time, before any
+    /// Makes the semaphore ready in `process`, which is this one. Called by one thread at a time, before any
     /// handler of this process's guards is in place.
-    pub(crate) fn prepare(pid: u32) -> io::Result<()> {
-        if PREPARED.load(SeqCst) == pid {
+    pub(crate) fn prepare(process: Process) -> io::Result<()> {
+        if PREPARED.load(SeqCst) == process {
             return Ok(());
         }
         // SAFETY: the memory is static, and nobody of this process uses it yet.
         if unsafe { libc::sem_init(semaphore(), 0, 0) } == -1 {
             return Err(io::Error::last_os_error());
         }
-        PREPARED.store(pid, SeqCst);
+        PREPARED.store(process, SeqCst);
         Ok(())
     }
 
@@ -125,20 +127,22 @@ mod platform {
     use std::io;
     use std::os::fd::{AsRawFd, IntoRawFd};
     use std::os::unix::net::UnixStream;
-    use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
+    use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::SeqCst};
     use std::time::Instant;
 
     use nix::libc;
+
+    use super::super::process::Process;
 
     /// Both ends of a socket pair, made once a process and kept. Non-blocking and close-on-exec.
     static READ: AtomicI32 = AtomicI32::new(-1);
     static WRITE: AtomicI32 = AtomicI32::new(-1);
     /// The process that made them: a forked child must not share its parent's.
-    static PREPARED: AtomicU32 = AtomicU32::new(0);
+    static PREPARED: AtomicU64 = AtomicU64::new(0);
 
     /// As for the semaphore of other platforms.
-    pub(crate) fn prepare(pid: u32) -> io::Result<()> {
-        if PREPARED.load(SeqCst) == pid {
+    pub(crate) fn prepare(process: Process) -> io::Result<()> {
+        if PREPARED.load(SeqCst) == process {
             return Ok(());
         }
         let (read, write) = UnixStream::pair()?;
@@ -147,7 +151,7 @@ mod platform {
         READ.store(read.as_raw_fd(), SeqCst);
         WRITE.store(write.into_raw_fd(), SeqCst);
         let _ = read.into_raw_fd();
-        PREPARED.store(pid, SeqCst);
+        PREPARED.store(process, SeqCst);
         Ok(())
     }
 

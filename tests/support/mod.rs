@@ -8,8 +8,10 @@
 #![allow(unreachable_pub, missing_docs, unsafe_code, reason = "a module of test binaries")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -20,6 +22,9 @@ use nix::libc;
 
 /// Which scenario this process is to run.
 const SCENARIO: &str = "HANDLE_EXIT_SCENARIO";
+
+/// What the scenario is told, for those that act out a row of a table.
+const ARGUMENT: &str = "HANDLE_EXIT_ARGUMENT";
 
 /// No healthy step takes this long, even with both cores busy.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -34,22 +39,53 @@ pub type Named = (&'static str, fn());
 
 /// The `main` of a test binary.
 pub fn main(scenarios: &[Named], tests: &[Named]) {
+    main_with_judges(scenarios, tests, &[]);
+}
+
+/// The `main` of a test binary with scenarios that judge themselves: each of those is run in a
+/// process of its own, and has to end with 0.
+pub fn main_with_judges(scenarios: &[Named], tests: &[Named], judges: &[Named]) {
     if let Ok(name) = std::env::var(SCENARIO) {
         let (_, scenario) = scenarios
             .iter()
+            .chain(judges)
             .find(|(known, _)| *known == name)
             .unwrap_or_else(|| panic!("no scenario {name}"));
         return scenario();
     }
-    let trials = tests.iter().map(|(name, test)| {
+    start_clean();
+    // A failed assertion is a panic, which libtest-mimic reports.
+    let passes = |test: &dyn Fn()| -> Result<(), Failed> {
+        test();
+        Ok(())
+    };
+    let tests = tests.iter().map(|(name, test)| {
         let test = *test;
-        // A failed assertion is a panic, which libtest-mimic reports.
-        Trial::test(*name, move || -> Result<(), Failed> {
-            test();
-            Ok(())
+        Trial::test(*name, move || passes(&test))
+    });
+    let judges = judges.iter().map(|(name, _)| {
+        let name = *name;
+        Trial::test(name, move || {
+            passes(&|| {
+                Victim::start(name).end().exited(0);
+            })
         })
     });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
+    libtest_mimic::run(&Arguments::from_args(), tests.chain(judges).collect()).exit();
+}
+
+/// Victims inherit what this process ignores and blocks: nothing, also where the tests themselves run
+/// under `nohup` or in the background of a shell.
+fn start_clean() {
+    // SAFETY: no handler is involved; the set is initialised before it is used.
+    unsafe {
+        for signal in Signal::TERMINATING {
+            libc::signal(signal.as_raw(), libc::SIG_DFL);
+        }
+        let mut none = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
 }
 
 // ---------------------------------------------------------------------------------- in the test
@@ -77,6 +113,29 @@ pub fn victim(scenario: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.env(SCENARIO, scenario);
     command
+}
+
+/// A program, such as a shell, that gets the command of a scenario as its last argument.
+pub fn wrapped(program: &str, arguments: &[&str], scenario: &str) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).arg(std::env::current_exe().unwrap()).env(SCENARIO, scenario);
+    command
+}
+
+/// As `victim`, for a scenario that asks what it is `told`.
+pub fn victim_told(scenario: &str, argument: impl std::fmt::Display) -> Command {
+    let mut command = victim(scenario);
+    command.env(ARGUMENT, argument.to_string());
+    command
+}
+
+/// The command that runs an example, which cargo builds beside the tests.
+pub fn example(name: &str) -> Command {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(std::path::Path::parent).unwrap();
+    let example = profile.join("examples").join(name);
+    assert!(example.exists(), "no {}: `cargo build --examples` makes it", example.display());
+    Command::new(example)
 }
 
 impl Victim {
@@ -155,15 +214,41 @@ impl Victim {
 
     /// Sends a signal, from this process.
     pub fn send(&self, signal: Signal) {
-        // SAFETY: kill(2) of a child that is not waited for yet.
-        let sent = unsafe { libc::kill(self.pid(), signal.as_raw()) };
-        assert_eq!(sent, 0, "kill {signal}: {}", std::io::Error::last_os_error());
+        kill(self.pid(), signal);
+    }
+
+    /// Whether a signal is pending for the process as a whole.
+    pub fn has_pending(&self, signal: Signal) -> bool {
+        let pending = u64::from_str_radix(&status_of(self.pid(), "ShdPnd"), 16).unwrap_or(0);
+        pending & signal_bit(signal) != 0
+    }
+
+    /// Waits until nothing is pending for the process and each of its threads sleeps: every signal
+    /// sent so far has been through its handler, and whoever has to wait does.
+    pub fn at_rest(&mut self) {
+        let begun = Instant::now();
+        loop {
+            let states = thread_states(self.pid());
+            let is_quiet = status_of(self.pid(), "ShdPnd").bytes().all(|digit| digit == b'0')
+                && states.iter().all(|state| *state == 'S');
+            if is_quiet && !states.is_empty() {
+                return;
+            }
+            if states.contains(&'Z') {
+                self.fail("has ended where it was to wait");
+            }
+            if begun.elapsed() > DEADLINE {
+                self.fail("has not come to rest in time");
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Writes a line to its standard input, for `hear`.
     pub fn tell(&mut self, line: &str) {
         let stdin = self.child.stdin.as_mut().unwrap();
-        writeln!(stdin, "{line}").unwrap();
+        // At once: its reader may end after the first part of it.
+        stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
         stdin.flush().unwrap();
     }
 
@@ -216,6 +301,92 @@ impl Drop for Victim {
     }
 }
 
+/// `kill(2)` of a process that belongs to this test.
+pub fn kill(pid: i32, signal: Signal) {
+    // SAFETY: no memory is involved.
+    let sent = unsafe { libc::kill(pid, signal.as_raw()) };
+    assert_eq!(sent, 0, "kill {pid} {signal}: {}", std::io::Error::last_os_error());
+}
+
+/// The bit of a signal in the masks of proc(5).
+pub fn signal_bit(signal: Signal) -> u64 {
+    1 << (signal.as_raw() - 1)
+}
+
+/// A field of `/proc/PID/status`, empty if there is none.
+fn status_of(pid: i32, field: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    value.unwrap_or_default().trim().to_owned()
+}
+
+/// The state of each thread, as proc(5) has it: S sleeps, R runs, T is stopped, Z has ended.
+fn thread_states(pid: i32) -> Vec<char> {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let state = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        // The name comes before it, in brackets, and may hold anything.
+        stat[stat.rfind(')')? + 1..].trim_start().chars().next()
+    };
+    tasks.flatten().filter_map(state).collect()
+}
+
+/// The only child of a process, once it has one.
+pub fn child_of(pid: i32) -> i32 {
+    let children = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        pids.filter(|child| status_of(*child, "PPid") == pid.to_string()).collect::<Vec<_>>()
+    };
+    until("the process has a child", || !children().is_empty());
+    children()[0]
+}
+
+/// A terminal of the test's own, whose keys it presses.
+pub struct Terminal {
+    keyboard: std::fs::File,
+    screen: OwnedFd,
+}
+
+impl Terminal {
+    pub fn open() -> Terminal {
+        let (mut keyboard, mut screen) = (0, 0);
+        let null = std::ptr::null_mut();
+        // SAFETY: both descriptors are valid for a write; null stands for the default settings.
+        let opened = unsafe {
+            libc::openpty(&raw mut keyboard, &raw mut screen, null, null.cast(), null.cast())
+        };
+        assert_eq!(opened, 0, "openpty: {}", std::io::Error::last_os_error());
+        // SAFETY: openpty has just opened them, for us alone.
+        unsafe {
+            libc::fcntl(keyboard, libc::F_SETFD, libc::FD_CLOEXEC);
+            libc::fcntl(screen, libc::F_SETFD, libc::FD_CLOEXEC);
+            let (keyboard, screen) = (OwnedFd::from_raw_fd(keyboard), OwnedFd::from_raw_fd(screen));
+            Terminal { keyboard: keyboard.into(), screen }
+        }
+    }
+
+    /// Makes this the controlling terminal of a command, in a session of its own and in the
+    /// foreground. Its input and output stay what they are.
+    pub fn control(&self, command: &mut Command) {
+        let screen = self.screen.as_raw_fd();
+        // SAFETY: the closure makes two system calls and nothing else; the descriptor is open in
+        // the child until exec.
+        unsafe {
+            command.pre_exec(move || {
+                if libc::setsid() == -1 || libc::ioctl(screen, libc::TIOCSCTTY as _, 0) == -1 {
+                    return Err(std::io::Error::last_os_error());
+                }
+                Ok(())
+            })
+        };
+    }
+
+    pub fn press_ctrl_c(&mut self) {
+        self.keyboard.write_all(&[3]).unwrap();
+    }
+}
+
 /// What the threads of a process are in, for a message about a hang.
 fn threads_of(pid: i32) -> String {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return String::new() };
@@ -248,6 +419,13 @@ impl End {
     #[track_caller]
     pub fn said(&self, lines: &[&str]) -> &End {
         assert_eq!(self.lines, lines, "{self:#?}");
+        self
+    }
+
+    /// This was the last line.
+    #[track_caller]
+    pub fn ended_with(&self, line: &str) -> &End {
+        assert_eq!(self.lines.last().map(String::as_str), Some(line), "{self:#?}");
         self
     }
 
@@ -324,4 +502,93 @@ pub fn install(signal: Signal, handler: extern "C" fn(libc::c_int)) {
 pub fn say_in_handler(line: &'static str) {
     // SAFETY: write(2) is async-signal-safe; the slice is valid.
     unsafe { libc::write(1, line.as_ptr().cast(), line.len()) };
+}
+
+/// How far `held_callback` has come.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+
+/// A callback that says when it begins and, once the test has told it to go on, when it ends.
+pub fn held_callback() {
+    say("callback begins");
+    HELD.store(1, Ordering::SeqCst);
+    hear();
+    say("callback ends");
+    HELD.store(2, Ordering::SeqCst);
+}
+
+/// Waits until `held_callback` has begun, on another thread.
+pub fn until_held() {
+    until("the callback has begun", || HELD.load(Ordering::SeqCst) >= 1);
+}
+
+/// Waits until `held_callback` has ended, on another thread.
+pub fn until_let_go() {
+    until("the callback has ended", || HELD.load(Ordering::SeqCst) >= 2);
+}
+
+/// The calling thread: `main`, or its name as the kernel knows it. Works in exit functions too, where
+/// `std::thread::current` does not.
+pub fn thread_name() -> String {
+    // SAFETY: neither call has arguments, and neither can fail.
+    let (pid, tid) = unsafe { (libc::getpid(), libc::syscall(libc::SYS_gettid)) };
+    if i64::from(pid) == tid {
+        return "main".into();
+    }
+    std::fs::read_to_string("/proc/thread-self/comm").unwrap().trim().to_owned()
+}
+
+/// Blocks a signal in the calling thread, and in those it starts.
+pub fn block(signal: Signal) {
+    // SAFETY: the set is initialised before it is used.
+    unsafe {
+        let mut set = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signal.as_raw());
+        let blocked = libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        assert_eq!(blocked, 0);
+    }
+}
+
+/// Installs any disposition that is to stay: handler (or `SIG_DFL`, `SIG_IGN`), flags, and mask.
+pub fn install_exactly(signal: Signal, handler: usize, flags: i32, mask: &[Signal]) {
+    // SAFETY: a zeroed sigaction is valid; a handler is one for its flags and async-signal-safe.
+    unsafe {
+        let mut action = std::mem::zeroed::<libc::sigaction>();
+        action.sa_sigaction = handler;
+        action.sa_flags = flags;
+        for blocked in mask {
+            libc::sigaddset(&raw mut action.sa_mask, blocked.as_raw());
+        }
+        assert_eq!(libc::sigaction(signal.as_raw(), &raw const action, std::ptr::null_mut()), 0);
+    }
+}
+
+/// The ids of this process's threads, in order.
+pub fn threads() -> Vec<i32> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let name = |task: std::io::Result<std::fs::DirEntry>| task.unwrap().file_name();
+    let mut threads: Vec<i32> =
+        tasks.map(|task| name(task).to_str().unwrap().parse().unwrap()).collect();
+    threads.sort_unstable();
+    threads
+}
+
+/// What `victim_told` told this scenario.
+pub fn told<T: std::str::FromStr<Err: std::fmt::Debug>>() -> T {
+    std::env::var(ARGUMENT).unwrap().parse().unwrap()
+}
+
+/// Says a line when it is dropped: proof that what a closure captured was freed.
+pub struct SaysWhenFreed(pub &'static str);
+
+impl Drop for SaysWhenFreed {
+    fn drop(&mut self) {
+        say(self.0);
+    }
+}
+
+/// Registers an exit function with the C library.
+pub fn at_exit(function: extern "C" fn()) {
+    // SAFETY: a function without arguments that does not unwind.
+    assert_eq!(unsafe { libc::atexit(function) }, 0);
 }

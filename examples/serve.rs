@@ -1,0 +1,142 @@
+//! A web server that answers every request it was given, also when it is told to stop.
+//!
+//! ```text
+//! cargo run --example serve                      # listens on http://127.0.0.1:8080
+//! curl 'http://127.0.0.1:8080/slow?ms=3000'      # in a second terminal; now press ^C in the first
+//! ```
+//!
+//! From the ^C on nobody can connect any more. `curl` gets its answer all the same; then the server
+//! says how many requests it served and exits with 0. `kill` does the same as ^C.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::net::Ipv4Addr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use handle_exit::HandleExit;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+/// A client that connects has this long to send its request, so that one which never does cannot
+/// hold up the end.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
+
+#[tokio::main]
+async fn serve(port: u16) -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .await
+        .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}"))?;
+
+    // From here on ^C and `kill` do not end the process. They run this callback, once, and the code
+    // below is told to stop by `guard.begun()`. It has 5 seconds for that: a request which takes
+    // longer is cut when the process then dies of the signal. Where yours may take longer, write
+    // `HandleExit::builder().grace(Duration::from_secs(30)).install(...)`.
+    let guard = HandleExit::new(|| eprintln!("stopping: answering what is in flight"))?;
+    println!("listening on http://{}", listener.local_addr()?);
+
+    let served = Arc::new(AtomicUsize::new(0));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = guard.begun() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(answer(stream, Arc::clone(&served)))),
+                // Such as: too many open files. Some will be closed soon.
+                Err(error) => {
+                    eprintln!("serve: cannot accept: {error}");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            },
+            // Forgets the connections that are done.
+            Some(_) = connections.join_next() => {}
+        }
+    }
+
+    // Some clients may be connected, and may have sent their request, without having been accepted
+    // yet: the kernel keeps them in the listener's queue. Closing the listener would lose them.
+    let listener = listener.into_std()?;
+    while let Ok((stream, _)) = listener.accept() {
+        stream.set_nonblocking(true)?;
+        connections.spawn(answer(TcpStream::from_std(stream)?, Arc::clone(&served)));
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+
+    println!("served {} requests", served.load(Ordering::Relaxed));
+    drop(guard); // The scope has ended in time: the process goes on, and exits with 0.
+    Ok(())
+}
+
+/// Answers the request of one connection. There is one only, so that a connection which is open
+/// when the signal comes is a request that waits for its answer, and not one that may come some day.
+async fn answer(stream: TcpStream, served: Arc<AtomicUsize>) {
+    let service = service_fn(async |request| {
+        let response = respond(request).await;
+        served.fetch_add(1, Ordering::Relaxed);
+        Ok::<_, Infallible>(response)
+    });
+    // An error means that the client has gone away, or has sent no request in time.
+    let _ = http1::Builder::new()
+        .keep_alive(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn respond(request: Request<Incoming>) -> Response<String> {
+    let ms = request.uri().query().and_then(|query| query.strip_prefix("ms=")?.parse().ok());
+    let (status, body) = match (request.uri().path(), ms) {
+        ("/", _) => (StatusCode::OK, "Hello. Try /slow?ms=3000 and ^C.\n".to_owned()),
+        ("/slow", Some(ms)) => {
+            sleep(Duration::from_millis(ms)).await;
+            (StatusCode::OK, format!("This took {ms} ms.\n"))
+        }
+        ("/slow", None) => (StatusCode::BAD_REQUEST, "Say how slow: /slow?ms=3000\n".to_owned()),
+        _ => (StatusCode::NOT_FOUND, "There is only / and /slow?ms=N\n".to_owned()),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+}
+
+fn main() -> ExitCode {
+    let port = match port() {
+        Ok(port) => port,
+        Err(error) => {
+            eprintln!("serve: {error}");
+            eprintln!("usage: serve [--port N]    (N is 8080 by default, 0 takes any free port)");
+            return ExitCode::from(2);
+        }
+    };
+    match serve(port) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("serve: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads the command line.
+fn port() -> Result<u16, lexopt::Error> {
+    use lexopt::prelude::*;
+    let mut port = 8080;
+    let mut arguments = lexopt::Parser::from_env();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("port") => port = arguments.value()?.parse()?,
+            _ => return Err(argument.unexpected()),
+        }
+    }
+    Ok(port)
+}
