@@ -6,7 +6,7 @@
 //!
 //! * Errors of futex(2): the C library takes the kernel's word that a wake has woken, and ends the
 //!   process on errors that the kernel does not return. Its calls are delayed instead.
-//! * getpid, gettid, clock_gettime, exit_group: they cannot fail (or are no system calls).
+//! * `getpid`, `gettid`, `clock_gettime`, `exit_group`: they cannot fail (or are no system calls).
 //! * rseq(2): where it fails in a new thread, the C library ends the process.
 //! * brk(2): the allocator falls back to mmap(2), and an allocation that fails ends any Rust program.
 
