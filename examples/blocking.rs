@@ -83,5 +83,8 @@ fn answer(stream: TcpStream) -> std::io::Result<()> {
     std::thread::sleep(Duration::from_millis(ms));
     let body = format!("This took {ms} ms.\n");
     let length = body.len();
-    write!(&stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+    write!(
+        &stream,
+        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
 }

@@ -30,7 +30,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Forks: this process leaves with `_exit`, which runs nothing of the guard's, and its child goes
     // on, in a session of its own, in `/`, with `/dev/null` for input and output.
     nix::unistd::daemon(false, false)?;
-    // A guard stays the parent's when a process forks. This makes it the child's.
+    // A guard stays the parent's when a process forks: until here a signal would have ended the child
+    // at once. This makes the guard the child's own.
     guard.rearm()?;
     writeln!(file, "{}", std::process::id())?;
 

@@ -6,9 +6,9 @@
 //!
 //! The program renders pages with the library, which keeps its scratch files in a directory of its
 //! own. Press ^C while it renders: the library removes the directory, then the program's own handler
-//! runs as if the library were not there, and the program ends as it always did. Without ^C it
-//! waits after some seconds of rendering; a ^C then is handled by the program alone: the library has left no
-//! trace. `cargo run --example library 3` renders 3 pages instead of 50.
+//! runs as if the library were not there, and the program ends as it always did. Wait until it has
+//! rendered, and ^C is handled by the program alone: the library has put everything back.
+//! `cargo run --example library 3` renders 3 pages instead of 50.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,26 +16,29 @@ use std::time::Duration;
 
 mod library {
     use std::io::{Error, Result};
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
+    use std::sync::{Arc, Mutex};
     use std::{env, fs, process};
 
     use handle_exit::{ExitHandle, HandleExit};
 
-    /// Renders pages, with scratch files that are gone afterwards, however this ends. Fails with
-    /// "interrupted" if a signal came meanwhile.
+    /// Renders pages, with scratch files that are gone afterwards, however this ends.
     ///
     /// # Errors
-    /// What the file system says, or that it was interrupted.
+    /// What the file system says, or that a signal interrupted it.
     pub(super) fn render(pages: usize) -> Result<()> {
-        let scratch = env::temp_dir().join(format!("scratch-{}", process::id()));
-        fs::create_dir(&scratch)?;
+        let scratch = Arc::new(Scratch::create()?);
+        let remove = {
+            let scratch = Arc::clone(&scratch);
+            move || scratch.remove()
+        };
 
-        // If the program has a guard, there is no second one: what has to be removed is deferred there.
+        // A process has one guard. If the program made it, the clean-up is added to that one.
         if let Some(exit) = ExitHandle::current() {
-            let staged = exit.defer(remove(&scratch)).map_err(Error::other)?;
+            let staged = exit.defer(remove).map_err(Error::other)?;
             let result = render_in(&scratch, pages, &exit);
             if staged.cancel() {
-                remove(&scratch)();
+                scratch.remove();
             }
             return result;
         }
@@ -43,29 +46,49 @@ mod library {
         // `append`: this is the program's process and these are the program's signals. On a signal the
         // directory goes first, then the program's handler runs and decides what comes next. Where
         // it has none, `render` returns within the 5 seconds that this guard gives it.
-        let guard = HandleExit::append(remove(&scratch)).map_err(Error::other)?;
+        let guard = HandleExit::append(remove).map_err(Error::other)?;
         render_in(&scratch, pages, &guard)
         // The guard is dropped here: the directory is removed, the program's handlers are back.
     }
 
-    fn remove(scratch: &Path) -> impl FnOnce() + Send + 'static {
-        let scratch = PathBuf::from(scratch);
-        move || {
-            let _ = fs::remove_dir_all(scratch);
-            println!("library: scratch files removed");
-        }
-    }
-
-    fn render_in(scratch: &Path, pages: usize, exit: &ExitHandle) -> Result<()> {
-        println!("library: rendering in {}", scratch.display());
+    fn render_in(scratch: &Scratch, pages: usize, exit: &ExitHandle) -> Result<()> {
+        println!("library: rendering in {}", scratch.path.display());
         for page in 0..pages {
-            if exit.is_exiting() {
-                return Err(Error::other("interrupted"));
-            }
-            fs::write(scratch.join(format!("page-{page}")), "…")?;
+            scratch.write(&format!("page-{page}"), exit)?;
             std::thread::sleep(super::PAGE);
         }
         Ok(())
+    }
+
+    struct Scratch {
+        path: PathBuf,
+        /// On a signal the directory is removed on another thread, which must not happen in the
+        /// middle of a write.
+        writing: Mutex<()>,
+    }
+
+    impl Scratch {
+        fn create() -> Result<Scratch> {
+            let path = env::temp_dir().join(format!("scratch-{}", process::id()));
+            fs::create_dir(&path)?;
+            Ok(Scratch { path, writing: Mutex::new(()) })
+        }
+
+        fn write(&self, name: &str, exit: &ExitHandle) -> Result<()> {
+            let _writing = self.writing.lock().unwrap();
+            if exit.is_exiting() {
+                return Err(Error::other("interrupted"));
+            }
+            fs::write(self.path.join(name), "…")
+        }
+
+        fn remove(&self) {
+            let _writing = self.writing.lock().unwrap();
+            match fs::remove_dir_all(&self.path) {
+                Ok(()) => println!("library: scratch files removed"),
+                Err(error) => eprintln!("library: {}: {error}", self.path.display()),
+            }
+        }
     }
 }
 

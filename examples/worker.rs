@@ -18,7 +18,7 @@ use handle_exit::{ExitHandle, HandleExit};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::wait;
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
 const WORKERS: usize = 3;
 
@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Err(error) => return Err(error.into()),
         }
     }
-    println!("master: all workers have finished");
+    println!("master: no worker is left");
     Ok(())
 }
 
@@ -68,6 +68,7 @@ fn tell(workers: &Workers, signal: Signal) {
 fn start(workers: &Workers, exit: &ExitHandle, job: Duration) -> Result<(), Box<dyn Error>> {
     // Locked until the worker is in the list: so `tell`, on another thread, reaches every worker.
     let mut workers = workers.lock().unwrap();
+    let master = getpid();
     if exit.is_exiting() {
         return Ok(());
     }
@@ -75,20 +76,22 @@ fn start(workers: &Workers, exit: &ExitHandle, job: Duration) -> Result<(), Box<
     // nothing until the exit begins, and then it waits for the lock held here.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => workers.push(child),
-        ForkResult::Child => work(job),
+        ForkResult::Child => work(job, master),
     }
     Ok(())
 }
 
 /// What a worker does. The master's guard is not the worker's: it makes one of its own.
-fn work(job: Duration) -> ! {
+fn work(job: Duration, master: Pid) -> ! {
     let worker = std::process::id();
-    let guard = match HandleExit::new(|| {}) {
+    // How long it may take to finish is for the master to say.
+    let guard = match HandleExit::builder().grace(Duration::MAX).install(|| {}) {
         Ok(guard) => guard,
         Err(error) => panic!("worker {worker}: {error}"),
     };
-    println!("worker {worker}: waiting for jobs");
-    while !guard.is_exiting() {
+    // A master that was killed outright has told nobody: its orphans see that it is gone.
+    while !guard.is_exiting() && getppid() == master {
+        println!("worker {worker}: at a job");
         std::thread::sleep(job);
         println!("worker {worker}: job done");
     }
