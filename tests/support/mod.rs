@@ -212,6 +212,12 @@ impl Victim {
         }
     }
 
+    /// Waits for two lines that may come in either order.
+    pub fn expect_both(&mut self, one: &str, other: &str) {
+        let first = self.expect_where(one, |line| line == one || line == other);
+        self.expect(if first == one { other } else { one });
+    }
+
     /// Sends a signal, from this process.
     pub fn send(&self, signal: Signal) {
         kill(self.pid(), signal);
