@@ -30,7 +30,7 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::policy::Status;
 
@@ -138,6 +138,9 @@ pub(crate) enum After {
 pub(crate) struct Machine<C, A> {
     inner: Mutex<Inner<C, A>>,
     changed: Condvar,
+    /// For threads that wait for the exit to begin. There may be many: each wakes the next, so that
+    /// they do not all compete with the callback.
+    has_cause: Condvar,
     /// Whether there is a cause: for a look without the lock, which a forked child may never get.
     begun: AtomicBool,
 }
@@ -151,11 +154,30 @@ struct Inner<C, A> {
     arrived: Vec<A>,
     /// Threads in `changed`, so that nobody is notified in vain: that would be a system call.
     waiting: usize,
+    /// Threads in `has_cause`.
+    waiting_for_cause: usize,
 }
 
 /// A signal that arrived can be the cause of an exit.
 pub(crate) trait Arrives<C> {
     fn cause(&self) -> C;
+}
+
+/// Waits on `condition`, at most until `deadline`; false once that has passed.
+fn wait_on<'a, T>(
+    condition: &Condvar,
+    inner: MutexGuard<'a, T>,
+    deadline: Option<Instant>,
+) -> (MutexGuard<'a, T>, bool) {
+    let Some(deadline) = deadline else {
+        return (condition.wait(inner).unwrap_or_else(PoisonError::into_inner), true);
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return (inner, false);
+    }
+    let (inner, _) = condition.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner);
+    (inner, true)
 }
 
 impl<C: Clone, A: Arrives<C>> Machine<C, A> {
@@ -166,10 +188,12 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
                 scope: Scope::Open,
                 cause: None,
                 // Now, and not when the first signal comes.
-                arrived: Vec::with_capacity(4),
+                arrived: Vec::with_capacity(2),
                 waiting: 0,
+                waiting_for_cause: 0,
             }),
             changed: Condvar::new(),
+            has_cause: Condvar::new(),
             begun: AtomicBool::new(false),
         }
     }
@@ -183,43 +207,25 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
         self.inner.try_lock().is_ok()
     }
 
-    fn wait<'a>(&self, mut inner: MutexGuard<'a, Inner<C, A>>) -> MutexGuard<'a, Inner<C, A>> {
-        inner.waiting += 1;
-        let mut inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
-        inner.waiting -= 1;
-        inner
-    }
-
-    fn wait_for<'a>(
-        &self,
-        mut inner: MutexGuard<'a, Inner<C, A>>,
-        time: Duration,
-    ) -> MutexGuard<'a, Inner<C, A>> {
-        inner.waiting += 1;
-        let (mut inner, _) =
-            self.changed.wait_timeout(inner, time).unwrap_or_else(PoisonError::into_inner);
-        inner.waiting -= 1;
-        inner
-    }
-
     /// Waits for the next change, at most until `deadline`; false once that has passed.
     fn wait_until<'a>(
         &self,
-        inner: MutexGuard<'a, Inner<C, A>>,
+        mut inner: MutexGuard<'a, Inner<C, A>>,
         deadline: Option<Instant>,
     ) -> (MutexGuard<'a, Inner<C, A>>, bool) {
-        let Some(deadline) = deadline else { return (self.wait(inner), true) };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return (inner, false);
-        }
-        (self.wait_for(inner, left), true)
+        inner.waiting += 1;
+        let (mut inner, in_time) = wait_on(&self.changed, inner, deadline);
+        inner.waiting -= 1;
+        (inner, in_time)
     }
 
     /// Call after every change, with the lock held.
     fn notify(&self, inner: &Inner<C, A>) {
         if inner.cause.is_some() {
             self.begun.store(true, Ordering::SeqCst);
+            if inner.waiting_for_cause > 0 {
+                self.has_cause.notify_one();
+            }
         }
         if inner.waiting > 0 {
             self.changed.notify_all();
@@ -433,7 +439,7 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
                 Callback::Running(_) | Callback::Exiting(_) => return true,
                 Callback::Finished { .. } | Callback::Disarmed => return false,
                 Callback::Armed | Callback::Begun if inner.scope == Scope::Ended => return false,
-                Callback::Armed | Callback::Begun => inner = self.wait(inner),
+                Callback::Armed | Callback::Begun => inner = self.wait_until(inner, None).0,
             }
         }
     }
@@ -441,16 +447,15 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
     /// Waits until the exit begins, at most until `deadline`.
     pub(crate) fn wait_begun(&self, deadline: Option<Instant>) -> Option<C> {
         let mut inner = self.lock();
-        loop {
-            if let Some(cause) = &inner.cause {
-                return Some(cause.clone());
-            }
-            let (next, in_time) = self.wait_until(inner, deadline);
-            inner = next;
-            if !in_time {
-                return None;
-            }
+        let mut in_time = true;
+        while inner.cause.is_none() && in_time {
+            inner.waiting_for_cause += 1;
+            (inner, in_time) = wait_on(&self.has_cause, inner, deadline);
+            inner.waiting_for_cause -= 1;
         }
+        // Also passes on a wake-up that came together with the deadline.
+        self.notify(&inner);
+        inner.cause.clone()
     }
 
     /// What began the exit, if it has begun.
@@ -476,5 +481,348 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
     /// Lets `look` see the signals that came and that the watcher has not dealt with yet.
     pub(crate) fn with_arrived(&self, look: impl FnOnce(&mut [A])) {
         look(&mut self.lock().arrived);
+    }
+}
+
+/// Every interleaving of the threads of a guard, in miniature: `.ci/loom` runs these.
+///
+/// What `scope` and `watcher` do with the machine is done here by a [`World`](models::World), with
+/// the operating system left out: a mailbox for the handler's, a flag for its wake-up. "The process
+/// ends" is a note, after which the threads of a real process would be gone.
+#[cfg(all(loom, test))]
+mod models {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+    use crate::signal::Signal;
+
+    const DIES: Status = Status::Signal(Signal::TERM);
+
+    /// What began an exit: a signal, by its name here, or what else.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Why {
+        Signal(u8),
+        ScopeEnd,
+        ProcessExit,
+    }
+
+    #[derive(Debug)]
+    struct Came(u8);
+
+    impl Arrives<Why> for Came {
+        fn cause(&self) -> Why {
+            Why::Signal(self.0)
+        }
+    }
+
+    const MAIN: Thread = Thread(1);
+    const WATCHER: Thread = Thread(2);
+    const OTHER: Thread = Thread(3);
+
+    /// What has happened in the world.
+    #[derive(Debug, Default)]
+    struct Notes {
+        begun: u32,
+        ended: u32,
+        /// Signals the watcher, or whoever closed the scope, has dealt with.
+        dealt_with: u32,
+        /// Whose end of the process, or of the scope, this is.
+        deaths: Vec<Status>,
+        closed: u32,
+    }
+
+    struct World {
+        machine: Machine<Why, Came>,
+        mailbox: Mutex<Vec<Came>>,
+        woken: Mutex<bool>,
+        wakes: Condvar,
+        notes: Mutex<Notes>,
+        panics: bool,
+        grace: Grace,
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Grace {
+        Zero,
+        ForEver,
+        /// A second signal ends it.
+        Repeat,
+    }
+
+    impl World {
+        fn new(grace: Grace, panics: bool) -> Arc<World> {
+            Arc::new(World {
+                machine: Machine::new(),
+                mailbox: Mutex::new(Vec::new()),
+                woken: Mutex::new(false),
+                wakes: Condvar::new(),
+                notes: Mutex::new(Notes::default()),
+                panics,
+                grace,
+            })
+        }
+
+        fn notes(&self) -> MutexGuard<'_, Notes> {
+            self.notes.lock().unwrap()
+        }
+
+        fn take(&self, into: &mut Vec<Came>) {
+            into.append(&mut self.mailbox.lock().unwrap());
+        }
+
+        fn post(&self) {
+            *self.woken.lock().unwrap() = true;
+            self.wakes.notify_one();
+        }
+
+        fn wait(&self) {
+            let mut woken = self.woken.lock().unwrap();
+            while !*woken {
+                woken = self.wakes.wait(woken).unwrap();
+            }
+            *woken = false;
+        }
+
+        fn signal(&self, name: u8) {
+            self.mailbox.lock().unwrap().push(Came(name));
+            self.post();
+        }
+
+        fn callback(&self) {
+            self.notes().begun += 1;
+            thread::yield_now();
+            self.notes().ended += 1;
+            self.machine.finish(self.panics);
+        }
+
+        /// The process ends, as far as this thread is concerned.
+        fn dies(&self, status: Status) {
+            self.notes().deaths.push(status);
+        }
+
+        /// `Watcher::run` and `Watcher::see_to_the_end`.
+        fn watch(&self) {
+            loop {
+                match self.machine.watch(WATCHER, |into| self.take(into)) {
+                    Watch::Idle => self.wait(),
+                    Watch::Elsewhere => return,
+                    Watch::Run(_) => break self.callback(),
+                }
+            }
+            let mut came = 0;
+            loop {
+                let mut arrived = Vec::new();
+                let after = self.machine.after(&mut arrived, |into| self.take(into));
+                came += arrived.len();
+                self.notes().dealt_with += u32::try_from(arrived.len()).unwrap();
+                let over = match self.grace {
+                    Grace::Zero => came > 0,
+                    Grace::ForEver => false,
+                    Grace::Repeat => came > 1,
+                };
+                let status = match after {
+                    After::Over => return,
+                    After::Closing(Closer::Inside) => return self.completes(),
+                    _ if self.panics => Status::Failed,
+                    After::Closing(_) => return,
+                    After::Open if over => DIES,
+                    After::Open => {
+                        self.wait();
+                        continue;
+                    }
+                };
+                if self.machine.force(WATCHER, status) {
+                    return self.dies(status);
+                }
+                if after != After::Open {
+                    return;
+                }
+            }
+        }
+
+        /// `Scope::close`, and `process_exit::at_process_exit`.
+        fn close(&self, me: Thread, by: Closer) {
+            let cause = match by {
+                Closer::ProcessExit => Why::ProcessExit,
+                _ => Why::ScopeEnd,
+            };
+            match self.machine.close(me, by, cause, |into| self.take(into)) {
+                Close::Inside | Close::Ending => return,
+                Close::Doomed(_) => return,
+                Close::Late => {
+                    self.machine.wait_finished(me, None);
+                    return;
+                }
+                Close::Wait => {
+                    self.post();
+                    if let Waited::Doomed(_) = self.machine.wait_finished(me, None) {
+                        return;
+                    }
+                }
+                Close::Disarmed => {}
+                Close::Run => {
+                    self.post();
+                    self.callback();
+                }
+            }
+            self.completes();
+        }
+
+        /// `Scope::complete`: from here on nobody else may be ending anything.
+        fn completes(&self) {
+            let mut late = Vec::new();
+            self.take(&mut late);
+            self.post();
+            self.machine.end();
+            let mut notes = self.notes();
+            notes.closed += 1;
+            notes.dealt_with += u32::try_from(late.len()).unwrap();
+        }
+    }
+
+    /// Runs `threads` beside a watcher and looks at the world when all of them are done.
+    fn every_interleaving(
+        grace: Grace,
+        panics: bool,
+        threads: &'static [fn(&World)],
+        judge: fn(&World, &Notes),
+    ) {
+        loom::model(move || {
+            let world = World::new(grace, panics);
+            let start = |run: fn(&World)| {
+                let world = Arc::clone(&world);
+                thread::spawn(move || run(&world))
+            };
+            let mut started = vec![start(World::watch)];
+            started.extend(threads[1..].iter().map(|run| start(*run)));
+            threads[0](&world);
+            for thread in started {
+                thread.join().unwrap();
+            }
+            let notes = world.notes();
+            assert_eq!(notes.begun, notes.ended, "{notes:?}");
+            assert!(notes.begun <= 1, "{notes:?}");
+            judge(&world, &notes);
+        });
+    }
+
+    fn once_and_one_end(_: &World, notes: &Notes) {
+        assert_eq!(notes.begun, 1, "{notes:?}");
+        assert_eq!(notes.closed + u32::try_from(notes.deaths.len()).unwrap(), 1, "{notes:?}");
+    }
+
+    fn drops(world: &World) {
+        world.close(MAIN, Closer::Drop);
+    }
+
+    fn exits(world: &World) {
+        world.close(OTHER, Closer::ProcessExit);
+    }
+
+    fn term(world: &World) {
+        world.signal(1);
+    }
+
+    fn int(world: &World) {
+        world.signal(2);
+    }
+
+    #[test]
+    fn drop_against_signal() {
+        every_interleaving(Grace::Zero, false, &[drops, term], once_and_one_end);
+        every_interleaving(Grace::ForEver, false, &[drops, term], |world, notes| {
+            once_and_one_end(world, notes);
+            assert_eq!(notes.closed, 1, "{notes:?}");
+        });
+    }
+
+    #[test]
+    fn drop_against_process_exit() {
+        every_interleaving(Grace::Zero, false, &[drops, exits], once_and_one_end);
+    }
+
+    #[test]
+    fn drop_against_signal_against_process_exit() {
+        every_interleaving(Grace::Zero, false, &[drops, exits, term], once_and_one_end);
+    }
+
+    #[test]
+    fn no_signal_is_lost() {
+        every_interleaving(Grace::ForEver, false, &[drops, term, int], |world, notes| {
+            // Those that came after the end are for the restored dispositions.
+            let late = u32::try_from(world.mailbox.lock().unwrap().len()).unwrap();
+            let held = u32::try_from(world.machine.lock().arrived.len()).unwrap();
+            assert_eq!(notes.dealt_with + held + late, 2, "{notes:?}");
+            assert_eq!(notes.begun, 1, "{notes:?}");
+        });
+    }
+
+    #[test]
+    fn a_repeat_against_the_end_of_the_grace() {
+        every_interleaving(Grace::Repeat, false, &[drops, term, term], once_and_one_end);
+    }
+
+    #[test]
+    fn disarm_against_signal() {
+        fn disarms(world: &World) {
+            world.close(MAIN, Closer::Disarm);
+        }
+        every_interleaving(Grace::Zero, false, &[disarms, term], |world, notes| {
+            if notes.begun == 1 {
+                return once_and_one_end(world, notes);
+            }
+            // Disarmed: the signal is for the restored disposition.
+            let late = u32::try_from(world.mailbox.lock().unwrap().len()).unwrap();
+            assert_eq!((notes.closed, notes.dealt_with + late), (1, 1), "{notes:?}");
+        });
+    }
+
+    #[test]
+    fn a_panicking_callback_with_waiters() {
+        fn waits(world: &World) {
+            match world.machine.wait_finished(OTHER, None) {
+                Waited::Finished { panicked } => assert!(panicked),
+                Waited::Doomed(status) => assert_eq!(status, Status::Failed),
+                other => panic!("{other:?}"),
+            }
+        }
+        every_interleaving(Grace::Zero, true, &[drops, waits, term], |world, notes| {
+            assert_eq!(notes.begun, 1, "{notes:?}");
+            // Nothing may go on after it, unless it was `drop` that ran it: there it unwinds.
+            let by_watcher = matches!(world.machine.cause(), Some(Why::Signal(_)));
+            let failed = notes.deaths == [Status::Failed];
+            assert!(notes.closed == 1 || failed, "{notes:?}");
+            assert!(!by_watcher || failed || notes.closed == 1, "{notes:?}");
+        });
+    }
+
+    #[test]
+    fn a_timer_that_overruns_against_the_callbacks_end() {
+        fn overruns(world: &World) {
+            if world.machine.wait_running()
+                && world.machine.force_overrun(OTHER, Status::Failed).is_some()
+            {
+                world.dies(Status::Failed);
+            }
+        }
+        every_interleaving(Grace::Zero, false, &[drops, overruns], |_, notes| {
+            assert_eq!(notes.begun, 1, "{notes:?}");
+            assert!(notes.deaths.len() <= 1, "{notes:?}");
+        });
+        every_interleaving(Grace::Zero, false, &[drops, overruns, term], |_, notes| {
+            assert_eq!(notes.begun, 1, "{notes:?}");
+            assert!(notes.deaths.len() <= 1, "{notes:?}");
+        });
+    }
+
+    #[test]
+    fn a_request_against_drop_against_a_signal() {
+        fn requests(world: &World) {
+            if world.machine.request(Why::Signal(0)) {
+                world.post();
+            }
+        }
+        every_interleaving(Grace::ForEver, false, &[drops, requests, term], once_and_one_end);
     }
 }

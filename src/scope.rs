@@ -200,8 +200,9 @@ impl Scope {
         result.err()
     }
 
-    /// Ends the scope, with `cause` if nothing has begun the exit before. Returns once the callback has run, what was deferred has run, and everything
-    /// is as it was before the guard; or earlier, on a thread that all this is waiting for.
+    /// Ends the scope, with `cause` if nothing has begun the exit before. Returns once the callback and
+    /// what was deferred have run, and everything is as it was before the guard; or earlier, on a thread
+    /// that all this is waiting for.
     pub(crate) fn close(&self, by: Closer, cause: Cause) -> Closed {
         let me = Thread::current();
         let on_watcher = self.active().watcher_thread == Some(me);
@@ -315,6 +316,10 @@ impl Scope {
     /// Ends the process from a thread of the guard's own.
     pub(crate) fn end_process(&self, status: Status) -> ! {
         self.observer.tell(|| Event::ending(status));
+        if !matches!(status, Status::Signal(_)) && handler::a_thread_aborts() {
+            // That thread waits on its alternate stack, which `process::exit` may unmap.
+            forward::exit_now(status.code());
+        }
         self.leave_alternate_stack();
         status.end()
     }

@@ -73,6 +73,11 @@ signals! {
     WINCH = SIGWINCH, "SIGWINCH", "Window size changed. Does not end a process: cannot be guarded.";
     IO = SIGIO, "SIGIO", "I/O possible.";
     SYS = SIGSYS, "SIGSYS", "Bad system call. Cannot be guarded.";
+    #[cfg(all(
+        any(target_os = "linux", target_os = "android"),
+        not(any(target_arch = "mips", target_arch = "mips64", target_arch = "sparc64"))
+    ))]
+    STKFLT = SIGSTKFLT, "SIGSTKFLT", "Stack fault of a coprocessor; unused.";
     #[cfg(any(target_os = "linux", target_os = "android"))]
     PWR = SIGPWR, "SIGPWR", "Power failure.";
 }

@@ -248,6 +248,18 @@ fn only_the_guarded_are_touched() {
     assert_eq!(all_dispositions(), before);
 }
 
+fn ignored_is_kept_or_guarded() {
+    install_exactly(Signal::INT, libc::SIG_IGN, libc::SA_RESTART, &[]);
+    let ignored = disposition(Signal::INT);
+    let guard = HandleExit::new(callback).unwrap();
+    assert_eq!(disposition(Signal::INT), ignored);
+    drop(guard);
+    let guard = HandleExit::builder().ignored(Ignored::Guard).install(callback).unwrap();
+    assert_ne!(disposition(Signal::INT), ignored);
+    drop(guard);
+    assert_eq!(disposition(Signal::INT), ignored);
+}
+
 const EIGHT: [Signal; 8] = [
     Signal::TERM,
     Signal::INT,
@@ -420,7 +432,7 @@ fn two_hundred_guards() {
         std::fs::read_dir("/proc/self/fd").unwrap().count()
     }
     fn guard(round: usize) {
-        let builder = HandleExit::builder().callback_timeout(DEADLINE);
+        let builder = HandleExit::builder().append(true).callback_timeout(DEADLINE);
         let guard = builder.install_with(|_| {}).unwrap();
         let handle = guard.handle();
         guard.defer(|| {}).unwrap();
@@ -438,6 +450,7 @@ fn two_hundred_guards() {
         assert!(handle.is_exiting());
         drop(readable);
     }
+    install_exactly(Signal::TERM, quiet as *const () as usize, 0, &[Signal::USR1]);
     let (all, tasks, open) = (all_dispositions(), threads(), descriptors());
     // What the process has only once is allocated by now.
     (0..4).for_each(guard);
@@ -536,7 +549,8 @@ fn buried_again_and_again() {
         raise(Signal::TERM);
     }
     let all = all_dispositions();
-    assert!(matches!(HandleExit::append(callback), Err(Error::System { .. })));
+    let refused = HandleExit::append(callback).unwrap_err();
+    assert!(matches!(refused, Error::System { signal: Some(Signal::TERM), .. }), "{refused}");
     assert_eq!(all_dispositions(), all);
     raise(Signal::TERM);
 }
@@ -702,6 +716,10 @@ fn a_disposition_is_put_back_exactly_after_a_signal() {
 
 fn only_guarded_signals_are_touched_with_the_flags_and_mask_of_the_contract() {
     ends_well("only_the_guarded_are_touched", &[]);
+}
+
+fn an_ignored_signal_is_kept_ignored_unless_it_is_to_be_guarded() {
+    ends_well("ignored_is_kept_or_guarded", &["callback", "callback"]);
 }
 
 fn a_refusal_changes_nothing_wherever_the_handler_stands() {
@@ -892,6 +910,7 @@ fn main() {
             every_end_restores,
             a_signal_and_then_drop_restores,
             only_the_guarded_are_touched,
+            ignored_is_kept_or_guarded,
             refused_at_each_place,
             refused_by_each_constructor,
             names_the_holder,
@@ -919,6 +938,7 @@ fn main() {
             a_disposition_is_put_back_exactly_by_every_end,
             a_disposition_is_put_back_exactly_after_a_signal,
             only_guarded_signals_are_touched_with_the_flags_and_mask_of_the_contract,
+            an_ignored_signal_is_kept_ignored_unless_it_is_to_be_guarded,
             a_refusal_changes_nothing_wherever_the_handler_stands,
             every_constructor_but_append_refuses,
             the_holder_is_named,

@@ -174,19 +174,20 @@ fn disarm_in_the_child() {
 
 /// The borrowing form: the child unwinds or returns through it.
 fn run_in_the_child() {
-    let mut borrowed = Captured;
-    let parent = getpid();
-    let child = HandleExit::run(
-        || {
-            let _borrows = &mut borrowed;
-            say("callback");
-        },
-        |_| fork_and_return(parent),
-    );
+    let mut borrowed = "nothing";
+    let (parent, captured, slot) = (getpid(), Captured, &mut borrowed);
+    let callback = move || {
+        *slot = "callback";
+        drop(captured);
+    };
+    let child = HandleExit::run(callback, |_| fork_and_return(parent));
     match child.unwrap() {
-        Some(child) => say(reap(child)),
+        Some(child) => {
+            say(borrowed);
+            say(reap(child));
+        }
         // SAFETY: ends the child at once.
-        None => unsafe { libc::_exit(9) },
+        None => unsafe { libc::_exit(if borrowed == "nothing" { 9 } else { 8 }) },
     }
 }
 
@@ -519,7 +520,7 @@ fn the_guards_end_in_the_child_only_restores() {
 }
 
 fn run_that_returns_in_the_child_as_well_calls_back_in_the_parent_alone() {
-    ends_well("run_in_the_child", &["callback", "exited with 9", "captured dropped"]);
+    ends_well("run_in_the_child", &["captured dropped", "callback", "exited with 9"]);
 }
 
 fn process_exit_in_the_child_runs_nothing_of_the_parents() {

@@ -353,7 +353,7 @@ fn two_late_signals_while_the_callback_runs_for_another_cause_force_after_it() {
 /// handler takes to run after the kernel has delivered the signal is unknown: hence twice the time.
 fn send_unseen(victim: &Victim, signal: Signal) {
     victim.send(signal);
-    until("the signal is delivered", || !is_pending(victim.pid(), signal));
+    until("the signal is delivered", || !victim.has_pending(signal));
     sleep(2 * SECOND_WISH);
 }
 
@@ -430,20 +430,12 @@ fn a_different_signal_does_not_cut_even_with_force() {
     let mut victim = held_in_callback("force_by_signal");
     sleep(SECOND_WISH);
     victim.send(Signal::INT);
-    until("INT is delivered", || !is_pending(victim.pid(), Signal::INT));
+    until("INT is delivered", || !victim.has_pending(Signal::INT));
     let_callback_end(&mut victim);
     victim
         .end()
         .said(&["ready", "callback begins", "callback ends", "deferred"])
         .died_by(Signal::TERM);
-}
-
-/// Whether a signal sent to the process has still to be delivered.
-fn is_pending(pid: i32, signal: Signal) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap();
-    let pending = u64::from_str_radix(pending.trim(), 16).unwrap();
-    pending & 1 << (signal.as_raw() - 1) != 0
 }
 
 // ----------------------------------------------------------------------------------------- grace

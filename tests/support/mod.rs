@@ -51,6 +51,8 @@ pub fn main_with_judges(scenarios: &[Named], tests: &[Named], judges: &[Named]) 
             .chain(judges)
             .find(|(known, _)| *known == name)
             .unwrap_or_else(|| panic!("no scenario {name}"));
+        // Some die of signals that would leave a core file in the working directory.
+        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0).unwrap();
         return scenario();
     }
     start_clean();
@@ -216,6 +218,16 @@ impl Victim {
     pub fn expect_both(&mut self, one: &str, other: &str) {
         let first = self.expect_where(one, |line| line == one || line == other);
         self.expect(if first == one { other } else { one });
+    /// Waits for the next line, whatever it is; `None` once the victim has closed its output.
+    pub fn next_line(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(DEADLINE) {
+            Ok(line) => {
+                self.seen.push(line.clone());
+                Some(line)
+            }
+            Err(RecvTimeoutError::Timeout) => self.fail("no line in time"),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
     }
 
     /// Sends a signal, from this process.

@@ -40,7 +40,7 @@ pub(crate) struct Neighbour {
 
 impl Neighbour {
     pub(crate) const ALL: &[Neighbour] = &[
-        Neighbour { signal: Signal::INT, ..linked("ctrlc", ctrlc) },
+        linked("ctrlc", ctrlc),
         linked("signal-hook, flag", signal_hook_flag),
         linked("signal-hook, iterator", signal_hook_iterator),
         linked("tokio::signal", tokio_signal),

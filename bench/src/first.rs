@@ -1,0 +1,37 @@
+//! The first construction in a process.
+
+use std::thread;
+use std::time::Instant;
+
+use handle_exit::HandleExit;
+use nix::libc;
+use signal_hook::iterator::Signals;
+
+use crate::report::Row;
+use crate::sampling::{round_robin, rounds};
+use crate::victim::{Victim, print};
+
+pub(crate) fn measure() -> Vec<Row> {
+    let sample = |contestant: &str| Victim::start("first", contestant).numbers();
+    let [ours, ctrlc, hook] = round_robin(["ours", "ctrlc", "signal-hook"], rounds(1000), sample);
+    let what = "first construction in a process";
+    vec![
+        Row::times(what, &ours, "ctrlc", &ctrlc, 1.10),
+        Row::times(what, &ours, "signal-hook with its thread", &hook, 0.85),
+    ]
+}
+
+pub(crate) fn play(contestant: &str) {
+    let begun = Instant::now();
+    match contestant {
+        "ours" => HandleExit::new(|| {}).expect("a guard").keep(),
+        "ctrlc" => ctrlc::set_handler(|| {}).expect("a handler"),
+        "signal-hook" => {
+            let mut signals = Signals::new([libc::SIGTERM, libc::SIGINT]).expect("signals");
+            thread::spawn(move || for _ in signals.forever() {});
+        }
+        _ => unreachable!("no contestant {contestant}"),
+    }
+    let took = begun.elapsed();
+    print([u64::try_from(took.as_nanos()).expect("a short time")]);
+}

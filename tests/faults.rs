@@ -1,0 +1,369 @@
+//! System calls that fail, one use after the other: a clear error with everything as it was, or the
+//! contract kept. Never a hang, never a lost or second callback.
+//!
+//! strace(1) attaches to a victim that stands before its guard, and makes the N-th use of one system
+//! call fail, in each thread; N grows until nothing is left to fail. What stays out, and why:
+//!
+//! * Errors of futex(2): the C library takes the kernel's word that a wake has woken, and ends the
+//!   process on errors that the kernel does not return. Its calls are delayed instead.
+//! * `getpid`, `gettid`, `clock_gettime`, `exit_group`: they cannot fail (or are no system calls).
+//! * rseq(2): where it fails in a new thread, the C library ends the process.
+//! * brk(2): the allocator falls back to mmap(2), and an allocation that fails ends any Rust program.
+
+#![allow(unsafe_code, reason = "the victims set limits and count their own threads")]
+
+mod support;
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use handle_exit::{Error, HandleExit, Signal};
+use nix::libc;
+use nix::sys::resource::{Resource, setrlimit};
+use support::*;
+
+fn callback() {
+    say("callback begins");
+    say("callback ends");
+}
+
+const WHOLE: [&str; 3] = ["callback begins", "callback ends", "deferred"];
+const EXIT_CODE: i32 = 3;
+
+// ------------------------------------------------------------------------------------ scenarios
+
+/// Where the faults begin, for whoever may trace this process.
+fn before_the_faults() {
+    // SAFETY: lets any process of this user trace this one, where a security module asks for that.
+    unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY, 0, 0, 0) };
+    say("ready");
+    hear();
+}
+
+/// Stages a function, and says what was made.
+fn constructed(guard: Result<HandleExit, Error>) -> Option<HandleExit> {
+    match guard {
+        Ok(guard) => {
+            guard.defer(|| say("deferred")).unwrap();
+            say("constructed");
+            Some(guard)
+        }
+        Err(error) => {
+            say(format!("refused: {error}"));
+            None
+        }
+    }
+}
+
+fn dispositions() -> [(usize, i32, u64); 2] {
+    [Signal::TERM, Signal::INT].map(disposition)
+}
+
+#[derive(PartialEq)]
+struct Everything {
+    dispositions: [(usize, i32, u64); 2],
+    threads: usize,
+    /// This thread's mask, as the kernel writes it.
+    mask: Option<String>,
+}
+
+fn everything() -> Everything {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    Everything {
+        dispositions: dispositions(),
+        threads: std::fs::read_dir("/proc/self/task").unwrap().count(),
+        mask: status.lines().find(|line| line.starts_with("SigBlk:")).map(str::to_owned),
+    }
+}
+
+/// Behind the faults: is everything as it was? Then waits for a signal.
+fn behind_the_faults(before: Everything) -> ! {
+    say("done");
+    hear();
+    // A joined thread is listed until the kernel is done with it.
+    until("threads leave", || everything().threads == before.threads);
+    say(if everything() == before { "as it was" } else { "changed" });
+    // SAFETY: an empty set is valid; nothing is blocked from here on.
+    unsafe {
+        let mut none = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+fn construct_and_drop() {
+    let before = everything();
+    before_the_faults();
+    drop(constructed(HandleExit::new(callback)));
+    behind_the_faults(before);
+}
+
+fn dies_of_a_signal() {
+    let before = everything();
+    before_the_faults();
+    let Some(_guard) = constructed(HandleExit::cleanup(callback)) else {
+        behind_the_faults(before)
+    };
+    loop {
+        std::thread::park();
+    }
+}
+
+static OLD_HANDLER_RAN: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn old_handler(_: libc::c_int) {
+    say_in_handler("old handler\n");
+    OLD_HANDLER_RAN.store(true, SeqCst);
+}
+
+fn an_old_handler_runs() {
+    install(Signal::TERM, old_handler);
+    let before = everything();
+    before_the_faults();
+    if let Some(guard) = constructed(HandleExit::append(callback)) {
+        let _ = guard.wait();
+        until("the old handler runs", || OLD_HANDLER_RAN.load(SeqCst));
+    }
+    behind_the_faults(before);
+}
+
+fn exits() {
+    let before = everything();
+    before_the_faults();
+    let Some(guard) = constructed(HandleExit::new(callback)) else { behind_the_faults(before) };
+    guard.keep();
+    std::process::exit(EXIT_CODE);
+}
+
+/// At the limit of descriptors, with standard input, output and error open.
+fn no_descriptor_left() {
+    let before = everything();
+    setrlimit(Resource::RLIMIT_NOFILE, 3, 3).unwrap();
+    let guard = constructed(HandleExit::new(callback)).unwrap();
+    assert!(guard.readiness().is_err());
+    drop(guard);
+    // Without a descriptor the threads cannot be counted: the dispositions are what is left.
+    say(if before.dispositions == dispositions() { "as it was" } else { "changed" });
+}
+
+/// At the limit of threads, as a user whom it binds.
+fn no_thread_left() {
+    let before = everything();
+    let nobody = nix::unistd::Uid::from_raw(65534);
+    if nix::unistd::geteuid().is_root() && nix::unistd::setuid(nobody).is_err() {
+        return say("skipped: root, and cannot become anybody else");
+    }
+    setrlimit(Resource::RLIMIT_NPROC, 0, 0).unwrap();
+    constructed(HandleExit::new(callback));
+    say(if everything() == before { "as it was" } else { "changed" });
+}
+
+// ---------------------------------------------------------------------------------------- tests
+
+/// How a system call misbehaves, in strace's words.
+type Fault = (&'static str, &'static str);
+
+const FAULTS: [Fault; 15] = [
+    ("rt_sigaction", "error=EINVAL"),
+    ("rt_sigprocmask", "error=EINVAL"),
+    ("rt_tgsigqueueinfo", "error=EAGAIN"),
+    ("tgkill", "error=EAGAIN"),
+    ("clone3", "error=EAGAIN"),
+    ("clone3", "error=ENOSYS"),
+    ("mmap", "error=ENOMEM"),
+    ("mprotect", "error=ENOMEM"),
+    ("munmap", "error=ENOMEM"),
+    ("madvise", "error=EINVAL"),
+    ("sigaltstack", "error=ENOMEM"),
+    ("prctl", "error=EINVAL"),
+    ("set_robust_list", "error=EINVAL"),
+    ("sched_getaffinity", "error=EINVAL"),
+    ("futex", "delay_exit=5000"),
+];
+
+/// More uses than this no thread makes: that would be a loop.
+const MOST_USES: usize = 40;
+
+/// A victim with a fault before it.
+struct Faulty {
+    victim: Victim,
+    strace: Victim,
+}
+
+impl Faulty {
+    fn start(scenario: &str, (call, fault): Fault, when: usize) -> Faulty {
+        let mut victim = Victim::ready(scenario);
+        let mut command = Command::new("sh");
+        let inject = format!("inject={call}:{fault}:when={when}");
+        command
+            .args([
+                "-c",
+                "exec strace -f -q -e trace=\"$2\" -e \"$3\" -e signal=none -p \"$1\" 2>&1",
+                "sh",
+            ])
+            .args([&victim.pid().to_string(), call, &inject]);
+        let strace = Victim::spawn(&format!("strace {inject} on {scenario}"), command);
+        // Attached, and the read that it waits in begun anew.
+        until("strace attaches", || is_traced(victim.pid()));
+        victim.tell("go on");
+        Faulty { victim, strace }
+    }
+
+    /// Ends the faults; the victim goes on without them.
+    fn release(&mut self) {
+        self.strace.send(Signal::INT);
+        let pid = self.victim.pid();
+        until("strace lets go", || !is_traced(pid));
+        self.victim.tell("go on");
+    }
+
+    /// How the victim ended, and whether any call had failed.
+    fn end(self) -> (End, bool) {
+        let end = self.victim.end();
+        let injected = self
+            .strace
+            .end()
+            .lines
+            .iter()
+            .any(|line| line.contains("(INJECTED)") || line.contains("(DELAYED)"));
+        (end, injected)
+    }
+}
+
+fn is_traced(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.strip_prefix("TracerPid:").is_some_and(|by| by.trim() != "0"))
+}
+
+/// Runs the scenario with each use of each call failing in turn.
+fn every_fault(scenario: &str, lines: &[&str], then: fn(&Victim), is_end: fn(Fault, &End) -> bool) {
+    if Command::new("strace").arg("--version").output().is_err() {
+        return println!("faults: skipped, no strace(1)");
+    }
+    for fault in FAULTS {
+        for when in 1.. {
+            assert!(when < MOST_USES, "{scenario} calls {} in a loop", fault.0);
+            let mut faulty = Faulty::start(scenario, fault, when);
+            while let Some(line) = faulty.victim.next_line() {
+                match line.as_str() {
+                    "constructed" => then(&faulty.victim),
+                    "done" => faulty.release(),
+                    "as it was" | "changed" => faulty.victim.send(Signal::INT),
+                    _ => {}
+                }
+            }
+            let (end, injected) = faulty.end();
+            judge(
+                &format!("{scenario}, {} {} at use {when}", fault.0, fault.1),
+                fault,
+                &end,
+                lines,
+                is_end,
+            );
+            if !injected {
+                break;
+            }
+        }
+    }
+}
+
+fn judge(what: &str, fault: Fault, end: &End, lines: &[&str], is_end: fn(Fault, &End) -> bool) {
+    // std ends a process in which a new thread finds no memory for its signal stack.
+    if end.stderr.contains("alternative stack") || end.stderr.contains("alternate signal stack") {
+        return;
+    }
+    let said: Vec<&str> = end.lines.iter().map(String::as_str).collect();
+    if let ["ready", refused, "done", "as it was"] = said[..] {
+        assert!(
+            refused.starts_with("refused: ") && refused.contains(" failed: "),
+            "{what}: {end:#?}"
+        );
+        end.died_by(Signal::INT);
+        return;
+    }
+    // Where the kernel would not put a disposition back, it stays the guard's, which passes through.
+    // Where it would not put a mask back, that was pthread_create(3), which blocks all for a moment.
+    let said = said.into_iter().map(|line| match line {
+        "changed" if matches!(fault.0, "rt_sigaction" | "rt_sigprocmask") => "as it was",
+        line => line,
+    });
+    assert_eq!(said.collect::<Vec<_>>(), lines, "{what}: {end:#?}");
+    assert!(is_end(fault, end), "{what}: {end:#?}");
+}
+
+fn died_by(end: &End, signal: Signal) -> bool {
+    end.status.signal() == Some(signal.as_raw())
+}
+
+fn faults_around_construction_and_drop() {
+    let lines = ["ready", "constructed", WHOLE[0], WHOLE[1], WHOLE[2], "done", "as it was"];
+    every_fault("construct_and_drop", &lines, |_| {}, |_, end| died_by(end, Signal::INT));
+}
+
+fn faults_around_a_death_by_signal() {
+    let lines = ["ready", "constructed", WHOLE[0], WHOLE[1], WHOLE[2]];
+    let send = |victim: &Victim| victim.send(Signal::TERM);
+    every_fault("dies_of_a_signal", &lines, send, |fault, end| {
+        // What makes a death by signal may be what failed: then it is the code that stands for it.
+        let may_be_code = matches!(fault.0, "rt_sigaction" | "tgkill" | "rt_sigprocmask");
+        died_by(end, Signal::TERM) || (may_be_code && end.status.code() == Some(128 + 15))
+    });
+}
+
+fn faults_around_an_old_handler() {
+    let lines =
+        ["ready", "constructed", WHOLE[0], WHOLE[1], "old handler", WHOLE[2], "done", "as it was"];
+    let send = |victim: &Victim| victim.send(Signal::TERM);
+    every_fault("an_old_handler_runs", &lines, send, |_, end| died_by(end, Signal::INT));
+}
+
+fn faults_around_process_exit() {
+    let lines = ["ready", "constructed", WHOLE[0], WHOLE[1], WHOLE[2]];
+    every_fault("exits", &lines, |_| {}, |_, end| end.status.code() == Some(EXIT_CODE));
+}
+
+fn no_descriptor_is_needed() {
+    let end = Victim::start("no_descriptor_left").end();
+    end.said(&["constructed", WHOLE[0], WHOLE[1], WHOLE[2], "as it was"]).exited(0);
+}
+
+fn without_a_thread_the_guard_is_refused() {
+    let end = Victim::start("no_thread_left").end();
+    end.exited(0);
+    match &end.lines[..] {
+        [refused, as_it_was] => {
+            assert!(
+                refused.starts_with("refused: spawning the watcher thread failed: "),
+                "{end:#?}"
+            );
+            assert_eq!(as_it_was, "as it was", "{end:#?}");
+        }
+        [skipped] if skipped.starts_with("skipped: ") => println!("faults: {skipped}"),
+        _ => panic!("{end:#?}"),
+    }
+}
+
+fn main() {
+    support::main(
+        all![
+            construct_and_drop,
+            dies_of_a_signal,
+            an_old_handler_runs,
+            exits,
+            no_descriptor_left,
+            no_thread_left
+        ],
+        all![
+            faults_around_construction_and_drop,
+            faults_around_a_death_by_signal,
+            faults_around_an_old_handler,
+            faults_around_process_exit,
+            no_descriptor_is_needed,
+            without_a_thread_the_guard_is_refused,
+        ],
+    );
+}

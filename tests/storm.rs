@@ -1,0 +1,160 @@
+//! A storm of signals from several processes, while threads allocate, print and fork: nothing is
+//! lost, nothing hangs.
+//!
+//! `HANDLE_EXIT_STORM_SIGNALS`: how many, 40000 if unset.
+
+#![allow(unsafe_code, reason = "the storm is kill(2), and fork(2) is part of the weather")]
+
+mod support;
+
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+use handle_exit::{HandleExit, Signal};
+use nix::libc;
+use support::*;
+
+const SIGNALS: &str = "HANDLE_EXIT_STORM_SIGNALS";
+const TARGET: &str = "HANDLE_EXIT_STORM_TARGET";
+const SENDERS: u32 = 4;
+const KINDS: [Signal; 2] = [Signal::USR1, Signal::USR2];
+
+// ------------------------------------------------------------------------------------ scenarios
+
+/// Sends its share of the storm.
+fn sender() {
+    let number = |name| std::env::var(name).unwrap().parse::<i32>().unwrap();
+    let target = number(TARGET);
+    for at in 0..number(SIGNALS) {
+        // SAFETY: the test waits for this process before it lets the target end.
+        let sent = unsafe { libc::kill(target, KINDS[at as usize % KINDS.len()].as_raw()) };
+        assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());
+    }
+}
+
+/// Threads that hold the locks a handler must not want.
+fn weather() {
+    std::thread::spawn(|| {
+        loop {
+            drop(std::hint::black_box(vec![String::from("allocated"); 100]));
+        }
+    });
+    std::thread::spawn(|| {
+        loop {
+            print!(".");
+            std::hint::black_box(format!("{:?}", std::time::Instant::now()));
+        }
+    });
+    std::thread::spawn(|| {
+        loop {
+            // SAFETY: the child does nothing but leave, which is async-signal-safe; it is waited for.
+            unsafe {
+                let pid = libc::fork();
+                if pid == 0 {
+                    libc::_exit(0);
+                }
+                let mut status = 0;
+                while libc::waitpid(pid, &raw mut status, 0) == -1 {}
+                // A child may be hit by nobody: the storm is aimed at this process.
+                assert_eq!(status, 0);
+            }
+        }
+    });
+}
+
+/// The callback lasts as long as the storm does.
+fn one_guard() {
+    weather();
+    let guard = HandleExit::builder()
+        .signals(KINDS)
+        .install(|| {
+            say("\ncallback begins");
+            hear();
+            say("\ncallback ends");
+        })
+        .unwrap();
+    guard.defer(|| say("\ndeferred")).unwrap();
+    say("\nready");
+    loop {
+        std::thread::park();
+    }
+}
+
+static CALLBACKS: AtomicU32 = AtomicU32::new(0);
+static OLD_HANDLERS: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn old_handler(_: libc::c_int) {
+    OLD_HANDLERS.fetch_add(1, SeqCst);
+}
+
+/// One guard after the other comes and goes over handlers that are there already.
+fn many_guards() {
+    KINDS.iter().for_each(|kind| install(*kind, old_handler));
+    let before = KINDS.map(disposition);
+    weather();
+    say("\nready");
+    let enough = std::thread::spawn(hear);
+    let mut guards = 0;
+    while !enough.is_finished() {
+        guards += 1;
+        let guard = HandleExit::builder().signals(KINDS).append(true);
+        drop(guard.install(|| _ = CALLBACKS.fetch_add(1, SeqCst)).unwrap());
+    }
+    assert_eq!(CALLBACKS.load(SeqCst), guards);
+    assert_eq!(KINDS.map(disposition), before);
+    let ran = OLD_HANDLERS.load(SeqCst);
+    raise(KINDS[0]);
+    assert_eq!(OLD_HANDLERS.load(SeqCst), ran + 1);
+    assert!(ran > 0);
+    say("\nall of them");
+    std::process::exit(0);
+}
+
+// ---------------------------------------------------------------------------------------- tests
+
+/// Has the whole storm sent to the victim.
+fn storm(victim: &Victim) {
+    let signals = std::env::var(SIGNALS).map_or(40_000, |signals| signals.parse().unwrap());
+    let senders: Vec<Victim> = (0..SENDERS)
+        .map(|_| {
+            let mut command = support::victim("sender");
+            command.env(TARGET, victim.pid().to_string());
+            command.env(SIGNALS, (signals / SENDERS).to_string());
+            Victim::spawn("sender", command)
+        })
+        .collect();
+    for sender in senders {
+        sender.end().exited(0);
+    }
+}
+
+fn a_storm_is_one_exit() {
+    let mut victim = Victim::ready("one_guard");
+    victim.send(Signal::USR1);
+    victim.expect("callback begins");
+    storm(&victim);
+    // A repeat 500 ms after the first ends the wait for the scope: this is a time that must pass.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    victim.send(Signal::USR1);
+    victim.tell("enough");
+    let end = victim.end();
+    end.died_by(Signal::USR1);
+    for line in ["callback begins", "callback ends", "deferred"] {
+        assert_eq!(end.count(line), 1, "{line}");
+    }
+}
+
+fn guards_come_and_go_in_a_storm() {
+    let mut victim = Victim::ready("many_guards");
+    storm(&victim);
+    victim.tell("enough");
+    let end = victim.end();
+    assert_eq!(end.count("all of them"), 1, "{}", end.stderr);
+    end.exited(0);
+}
+
+fn main() {
+    support::main(
+        all![sender, one_guard, many_guards],
+        all![a_storm_is_one_exit, guards_come_and_go_in_a_storm],
+    );
+}
