@@ -4,9 +4,9 @@
 mod cpython;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use gix_tempfile::{AutoRemove, ContainingDirectory, signal::handler::Mode};
@@ -14,7 +14,7 @@ use handle_exit::Signal;
 use libloading::{Library, Symbol};
 use nix::libc::c_int;
 
-use crate::support::{say, until};
+use crate::support::{at_exit, say, until};
 
 /// Where a handler lies.
 pub(crate) enum Object {
@@ -140,15 +140,25 @@ fn async_signal() {
 /// In the mode in which its handler returns: each signal takes the file away.
 fn gix_tempfile() {
     gix_tempfile::signal::setup(Mode::DeleteTempfilesOnTermination);
+    at_exit(remove_the_last_file);
     let mut file = registered_file();
     thread::spawn(move || {
         loop {
             until("for as long as the test lasts", || !file.exists());
+            let _going_on = GOES_ON.lock().unwrap();
             // Ready for the next one before it speaks.
             file = registered_file();
             say("neighbour");
         }
     });
+}
+
+/// Held by who looks after the file, in the end for ever.
+static GOES_ON: Mutex<()> = Mutex::new(());
+
+extern "C" fn remove_the_last_file() {
+    std::mem::forget(GOES_ON.lock());
+    gix_tempfile::registry::cleanup_tempfiles();
 }
 
 /// In the mode in which its handler then dies of the signal.
