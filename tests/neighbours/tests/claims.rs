@@ -395,6 +395,13 @@ fn the_guard_in_a_forked_child_lets_it_die_and_tells_nobody() {
     assert!(!guard.is_exiting());
 }
 
+fn gix_tempfile_in_a_forked_child_dies_of_the_signal_and_leaves_the_parents_file() {
+    let (_file, path) = set_gix_tempfile();
+    let status = wait_for(fork(|| raise(Signal::TERM)));
+    assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGTERM, "{status:#x}");
+    assert!(path.exists());
+}
+
 fn gix_tempfile_dropped_in_a_forked_child_deletes_the_parents_file() {
     let (file, path) = set_gix_tempfile();
     wait_for(fork(|| drop(file)));
@@ -570,6 +577,7 @@ fn main() {
         signal_hook_in_a_forked_child_swallows_the_signal_and_its_pipe_tells_the_parent,
         tokio_in_a_forked_child_swallows_the_signal_and_nobody_hears_it,
         the_guard_in_a_forked_child_lets_it_die_and_tells_nobody,
+        gix_tempfile_in_a_forked_child_dies_of_the_signal_and_leaves_the_parents_file,
         gix_tempfile_dropped_in_a_forked_child_deletes_the_parents_file,
     ];
     main_with_judges(scenarios, tests, judges);
