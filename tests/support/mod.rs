@@ -99,6 +99,7 @@ pub struct Victim {
     lines: Receiver<String>,
     seen: Vec<String>,
     stderr: Option<JoinHandle<String>>,
+    stdout: Option<JoinHandle<()>>,
 }
 
 /// How a victim ended.
@@ -163,7 +164,7 @@ impl Victim {
             .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || {
+        let stdout = std::thread::spawn(move || {
             for line in stdout.lines() {
                 let Ok(line) = line else { return };
                 if sender.send(line).is_err() {
@@ -177,7 +178,14 @@ impl Victim {
             let _ = stderr.read_to_end(&mut text);
             String::from_utf8_lossy(&text).into_owned()
         });
-        Victim { name: name.into(), child, lines, seen: Vec::new(), stderr: Some(stderr) }
+        Victim {
+            name: name.into(),
+            child,
+            lines,
+            seen: Vec::new(),
+            stderr: Some(stderr),
+            stdout: Some(stdout),
+        }
     }
 
     pub fn pid(&self) -> i32 {
@@ -318,6 +326,18 @@ impl Drop for Victim {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.stdout.take().into_iter().for_each(leave);
+        self.stderr.take().into_iter().for_each(leave);
+    }
+}
+
+/// Lets go of a thread that may go on for a while. Dropping the handle would detach it, and glibc's
+/// `pthread_detach` of a thread that is just ending reads freed memory (its bug 19951).
+pub fn leave<T>(thread: JoinHandle<T>) {
+    if thread.is_finished() {
+        let _ = thread.join();
+    } else {
+        std::mem::forget(thread);
     }
 }
 
