@@ -83,9 +83,18 @@ pub enum Error {
 }
 
 impl fmt::Debug for Error {
-    /// As `Display`: it is what `unwrap` and `fn main() -> Result<_, Error>` show people.
+    /// The variant, and then as `Display`: it is what `unwrap` and `fn main() -> Result<_, Error>` show
+    /// people.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        let variant = match self {
+            Error::Nested => "Nested",
+            Error::HandlerExists { .. } => "HandlerExists",
+            Error::Unguardable { .. } => "Unguardable",
+            Error::NoSignals => "NoSignals",
+            Error::Ended => "Ended",
+            Error::System { .. } => "System",
+        };
+        write!(f, "{variant}: {self}")
     }
 }
 
@@ -169,6 +178,11 @@ mod tests {
     fn can_go_anywhere_an_error_goes() {
         fn assert<T: std::error::Error + Send + Sync + 'static>() {}
         assert::<Error>();
+    }
+
+    #[test]
+    fn debug_names_the_variant_and_says_the_same() {
+        assert_eq!(format!("{:?}", Error::Ended), format!("Ended: {}", Error::Ended));
     }
 
     #[test]

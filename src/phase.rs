@@ -188,7 +188,7 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
                 scope: Scope::Open,
                 cause: None,
                 // Now, and not when the first signal comes.
-                arrived: Vec::with_capacity(4),
+                arrived: Vec::with_capacity(2),
                 waiting: 0,
                 waiting_for_cause: 0,
             }),

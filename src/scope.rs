@@ -200,8 +200,9 @@ impl Scope {
         result.err()
     }
 
-    /// Ends the scope, with `cause` if nothing has begun the exit before. Returns once the callback has run, what was deferred has run, and everything
-    /// is as it was before the guard; or earlier, on a thread that all this is waiting for.
+    /// Ends the scope, with `cause` if nothing has begun the exit before. Returns once the callback and
+    /// what was deferred have run, and everything is as it was before the guard; or earlier, on a thread
+    /// that all this is waiting for.
     pub(crate) fn close(&self, by: Closer, cause: Cause) -> Closed {
         let me = Thread::current();
         let on_watcher = self.active().watcher_thread == Some(me);

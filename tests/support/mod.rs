@@ -214,6 +214,12 @@ impl Victim {
         }
     }
 
+    /// Waits for two lines that may come in either order.
+    pub fn expect_both(&mut self, one: &str, other: &str) {
+        let first = self.expect_where(one, |line| line == one || line == other);
+        self.expect(if first == one { other } else { one });
+    }
+
     /// Waits for the next line, whatever it is; `None` once the victim has closed its output.
     pub fn next_line(&mut self) -> Option<String> {
         match self.lines.recv_timeout(DEADLINE) {
