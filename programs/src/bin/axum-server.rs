@@ -34,7 +34,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let begun = guard.begun();
 
     println!("listening on http://{}", listener.local_addr()?);
-    axum::serve(listener, app).with_graceful_shutdown(async { drop(begun.await) }).await?;
+    let stop = async {
+        begun.await;
+    };
+    axum::serve(listener, app).with_graceful_shutdown(stop).await?;
 
     println!("goodbye");
     Ok(())
