@@ -13,6 +13,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -425,6 +426,54 @@ impl Terminal {
     pub fn press_ctrl_c(&mut self) {
         self.keyboard.write_all(&[3]).unwrap();
     }
+
+    /// Lets a command write its standard error on this terminal, and reads what appears there.
+    pub fn show(&self, command: &mut Command) -> Shown {
+        let screen = self.screen.as_raw_fd();
+        // SAFETY: the closure makes one system call and nothing else; the descriptor is open in the
+        // child until exec.
+        unsafe {
+            command.pre_exec(move || match libc::dup2(screen, 2) {
+                -1 => Err(std::io::Error::last_os_error()),
+                _ => Ok(()),
+            })
+        };
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let (mut display, shown) = (self.keyboard.try_clone().unwrap(), Arc::clone(&text));
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            // An error once the terminal is gone.
+            while let Ok(read @ 1..) = display.read(&mut buffer) {
+                shown.lock().unwrap().extend_from_slice(&buffer[..read]);
+            }
+        });
+        Shown(text)
+    }
+}
+
+/// What a terminal has been told to show so far.
+pub struct Shown(Arc<Mutex<Vec<u8>>>);
+
+impl Shown {
+    /// How often it was told this.
+    pub fn count(&self, sequence: &str) -> usize {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).matches(sequence).count()
+    }
+}
+
+/// The arguments with which unshare(1) runs a command as PID 1 of a namespace of its own, or why that
+/// cannot be done here.
+pub fn as_pid_1() -> Result<&'static [&'static str], String> {
+    // Without privilege, a user namespace gives the right to make the other one.
+    const WAYS: [&[&str]; 2] = [
+        &["--fork", "--pid", "--kill-child"],
+        &["--user", "--map-root-user", "--fork", "--pid", "--kill-child"],
+    ];
+    let attempt = |way: &[&str]| Command::new("unshare").args(way).arg("true").output();
+    let works = |way: &&&[&str]| attempt(way).is_ok_and(|output| output.status.success());
+    WAYS.iter().find(works).copied().ok_or_else(|| {
+        format!("skipped: PID 1: no pid namespace can be made here: {:?}", attempt(WAYS[1]))
+    })
 }
 
 /// What the threads of a process are in, for a message about a hang.
