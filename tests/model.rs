@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::fmt::{self, Display};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use handle_exit::{Cause, Deferred, Error, ExitHandle, HandleExit, Ignored, OldHandler, Signal};
@@ -134,7 +134,7 @@ fn any_build() -> impl Strategy<Value = Build> {
         1 => Just(vec![0, 3]),
         1 => Just(vec![1, 0, 1]),
     ];
-    let flags = (prop::bool::weighted(0.7), any::<bool>(), rarely(), rarely(), rarely());
+    let flags = (prop::bool::weighted(0.7), any::<bool>(), any::<bool>(), rarely(), rarely());
     let raises = prop::option::weighted(0.2, 0..USUAL);
     (signals, flags, raises).prop_map(|(signals, flags, raises)| {
         let (append, guards_ignored, always, ends, panics) = flags;
@@ -162,10 +162,10 @@ fn any_ops() -> impl Strategy<Value = Vec<Op>> {
         3 => prop::bool::weighted(0.2).prop_map(Op::Defer),
         1 => (0..4_usize).prop_map(Op::Cancel),
         4 => signal().prop_map(Op::Signal),
-        1 => Just(Op::Request),
+        2 => Just(Op::Request),
         3 => Just(Op::Drop),
         2 => Just(Op::Finish),
-        1 => Just(Op::Disarm),
+        2 => Just(Op::Disarm),
         5 => (signal(), any_kind()).prop_map(|(signal, kind)| Op::On(signal, kind)),
         3 => signal().prop_map(Op::Off),
         1 => signal().prop_map(Op::Ignore),
@@ -253,7 +253,9 @@ fn acts() {
 struct Acts {
     guard: Option<HandleExit>,
     handle: Option<ExitHandle>,
-    deferred: Vec<Option<Deferred>>,
+    /// Those that may be cancelled, and how many there have been.
+    deferred: Vec<Deferred>,
+    deferred_so_far: usize,
     /// What the foreign handlers displaced, and how many there have been.
     displaced: [Vec<libc::sigaction>; USUAL],
     installed: [usize; USUAL],
@@ -265,7 +267,8 @@ impl Acts {
         match what {
             "build" => self.build(numbers),
             "defer" => {
-                let (name, panics) = (self.deferred.len(), numbers[0] == 1);
+                let (name, panics) = (self.deferred_so_far, numbers[0] == 1);
+                self.deferred_so_far += 1;
                 let freed = SaysWhenDropped(format!("freed {name}"));
                 let staged = self.handle.as_ref().unwrap().defer(move || {
                     let _freed = freed;
@@ -273,10 +276,10 @@ impl Acts {
                     assert!(!panics, "on purpose");
                 });
                 say(if staged.is_ok() { "staged" } else { "not staged" });
-                self.deferred.push(staged.ok());
+                self.deferred.extend(staged);
             }
             "cancel" => {
-                let deferred = self.deferred[numbers[0] as usize].take().unwrap();
+                let deferred = self.deferred.remove(numbers[0] as usize);
                 say(format!("cancelled: {}", deferred.cancel()));
             }
             "request" => self.handle.as_ref().unwrap().request(),
@@ -953,30 +956,42 @@ fn any_sequence_does_what_the_model_says() {
     let number = |name| std::env::var(name).ok().map(|value| value.parse().expect("a number"));
     let (replay, seconds) = (number(SEED), number(SECONDS));
     let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(4));
-    let mut sequences = 0;
-    loop {
-        let seed = replay.unwrap_or_else(|| fastrand::u64(..));
-        let config = Config {
-            cases: 20,
-            rng_seed: RngSeed::Fixed(seed),
-            failure_persistence: None,
-            max_shrink_iters: 1000,
-            ..Config::default()
-        };
-        sequences += config.cases;
-        match TestRunner::new(config).run(&any_ops(), |ops| judge(&ops)) {
-            Ok(()) => {}
-            Err(TestError::Fail(why, ops)) => {
-                panic!("{SEED}={seed}\n{why}\nthe smallest sequence: {ops:#?}")
+    let sequences = AtomicU32::new(0);
+    let try_many = || {
+        loop {
+            let seed = replay.unwrap_or_else(|| fastrand::u64(..));
+            sequences.fetch_add(try_seed(seed), SeqCst);
+            if replay.is_some() || Instant::now() > until {
+                break;
             }
-            Err(TestError::Abort(why)) => panic!("{SEED}={seed}: {why}"),
         }
-        if replay.is_some() || Instant::now() > until {
-            break;
-        }
-    }
+    };
+    std::thread::scope(|threads| {
+        // They wait more than they work.
+        let others = if replay.is_some() { 0 } else { 3 };
+        (0..others).for_each(|_| _ = threads.spawn(try_many));
+        try_many();
+    });
     if seconds.is_some() {
-        println!("model: {sequences} sequences");
+        println!("model: {sequences:?} sequences");
+    }
+}
+
+fn try_seed(seed: u64) -> u32 {
+    let config = Config {
+        cases: 20,
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        max_shrink_iters: 1000,
+        ..Config::default()
+    };
+    let cases = config.cases;
+    match TestRunner::new(config).run(&any_ops(), |ops| judge(&ops)) {
+        Ok(()) => cases,
+        Err(TestError::Fail(why, ops)) => {
+            panic!("{SEED}={seed}\n{why}\nthe smallest sequence: {ops:#?}")
+        }
+        Err(TestError::Abort(why)) => panic!("{SEED}={seed}: {why}"),
     }
 }
 
