@@ -126,16 +126,22 @@ impl Display for Op {
     }
 }
 
+/// One of them more than the others, so that much happens to it.
+fn any_signal() -> impl Strategy<Value = usize> {
+    prop_oneof![4 => Just(0_usize), 2 => Just(1), 1 => Just(2)]
+}
+
 fn any_build() -> impl Strategy<Value = Build> {
     let rarely = || prop::bool::weighted(0.15);
     let signals = prop_oneof![
-        12 => subsequence(vec![0, 1, 2], 1..=USUAL).prop_shuffle(),
+        6 => subsequence(vec![0, 1, 2], 1..=USUAL).prop_shuffle(),
+        6 => Just(vec![0, 1]),
         1 => Just(vec![]),
         1 => Just(vec![0, 3]),
         1 => Just(vec![1, 0, 1]),
     ];
-    let flags = (prop::bool::weighted(0.7), any::<bool>(), any::<bool>(), rarely(), rarely());
-    let raises = prop::option::weighted(0.2, 0..USUAL);
+    let flags = (prop::bool::weighted(0.8), any::<bool>(), any::<bool>(), rarely(), rarely());
+    let raises = prop::option::weighted(0.3, any_signal());
     (signals, flags, raises).prop_map(|(signals, flags, raises)| {
         let (append, guards_ignored, always, ends, panics) = flags;
         Build { signals, append, guards_ignored, always, ends, panics, raises }
@@ -149,29 +155,28 @@ fn any_kind() -> impl Strategy<Value = Kind> {
         libc::SA_NODEFER,
         libc::SA_ONSTACK | libc::SA_RESTART,
     ]);
-    let blocks = prop::option::of(0..USUAL);
+    let blocks = prop::option::of(any_signal());
     (any::<bool>(), prop::bool::weighted(0.7), flags, blocks).prop_map(
         |(takes_siginfo, chains, flags, blocks)| Kind { takes_siginfo, chains, flags, blocks },
     )
 }
 
 fn any_ops() -> impl Strategy<Value = Vec<Op>> {
-    let signal = || 0..USUAL;
     let op = prop_oneof![
         6 => any_build().prop_map(Op::Build),
         3 => prop::bool::weighted(0.2).prop_map(Op::Defer),
         1 => (0..4_usize).prop_map(Op::Cancel),
-        4 => signal().prop_map(Op::Signal),
+        4 => any_signal().prop_map(Op::Signal),
         2 => Just(Op::Request),
         3 => Just(Op::Drop),
         2 => Just(Op::Finish),
         2 => Just(Op::Disarm),
-        5 => (signal(), any_kind()).prop_map(|(signal, kind)| Op::On(signal, kind)),
-        3 => signal().prop_map(Op::Off),
-        1 => signal().prop_map(Op::Ignore),
-        1 => signal().prop_map(Op::Default),
+        6 => (any_signal(), any_kind()).prop_map(|(signal, kind)| Op::On(signal, kind)),
+        3 => any_signal().prop_map(Op::Off),
+        1 => any_signal().prop_map(Op::Ignore),
+        1 => any_signal().prop_map(Op::Default),
     ];
-    prop::collection::vec(op, 1..16)
+    prop::collection::vec(op, 1..20)
 }
 
 // ------------------------------------------------------------------------------------ the victim
@@ -983,6 +988,7 @@ fn try_seed(seed: u64) -> u32 {
         rng_seed: RngSeed::Fixed(seed),
         failure_persistence: None,
         max_shrink_iters: 1000,
+        max_shrink_time: 60_000,
         ..Config::default()
     };
     let cases = config.cases;
