@@ -14,7 +14,6 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use handle_exit::Signal;
@@ -99,7 +98,7 @@ pub struct Victim {
     child: std::process::Child,
     lines: Receiver<String>,
     seen: Vec<String>,
-    stderr: Option<JoinHandle<String>>,
+    stderr: Receiver<String>,
 }
 
 /// How a victim ended.
@@ -162,23 +161,9 @@ impl Victim {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
-        let (sender, lines) = channel();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || {
-            for line in stdout.lines() {
-                let Ok(line) = line else { return };
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut stderr = child.stderr.take().unwrap();
-        let stderr = std::thread::spawn(move || {
-            let mut text = Vec::new();
-            let _ = stderr.read_to_end(&mut text);
-            String::from_utf8_lossy(&text).into_owned()
-        });
-        Victim { name: name.into(), child, lines, seen: Vec::new(), stderr: Some(stderr) }
+        let lines = lines_of(child.stdout.take().unwrap());
+        let stderr = lines_of(child.stderr.take().unwrap());
+        Victim { name: name.into(), child, lines, seen: Vec::new(), stderr }
     }
 
     pub fn pid(&self) -> i32 {
@@ -295,11 +280,8 @@ impl Victim {
             // Not a wait for an event by time: the end is the event, and this is how it is polled.
             std::thread::sleep(Duration::from_millis(1));
         };
-        // A grandchild may hold the pipe open: what counts is what has been written by now.
-        while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(5)) {
-            self.seen.push(line);
-        }
-        let stderr = self.stderr.take().unwrap().join().unwrap();
+        self.seen.extend(what_is_left(&self.lines));
+        let stderr = what_is_left(&self.stderr).join("\n");
         End { status, lines: std::mem::take(&mut self.seen), stderr }
     }
 
@@ -307,7 +289,7 @@ impl Victim {
         let threads = threads_of(self.pid());
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let stderr = self.stderr.take().map(|stderr| stderr.join().unwrap()).unwrap_or_default();
+        let stderr = what_is_left(&self.stderr).join("\n");
         panic!(
             "{}: {why}\nlines: {:#?}\nstderr: {stderr}\nthreads: {threads}",
             self.name, self.seen
@@ -320,6 +302,26 @@ impl Drop for Victim {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What a victim writes, line by line.
+fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).split(b'\n') {
+            let Ok(line) = line else { return };
+            if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// The lines up to the end of what a victim wrote. A grandchild may hold the pipe open: what counts then
+/// is what has been written by now.
+fn what_is_left(lines: &Receiver<String>) -> Vec<String> {
+    std::iter::from_fn(|| lines.recv_timeout(Duration::from_secs(5)).ok()).collect()
 }
 
 /// `kill(2)` of a process that belongs to this test.
