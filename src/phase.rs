@@ -23,9 +23,9 @@
 //!
 //! The lock is never held while code of a user runs, so a poisoned lock means nothing here.
 
-#[cfg(loom)]
+#[cfg(handle_exit_loom)]
 use loom::sync::{Condvar, Mutex, MutexGuard};
-#[cfg(not(loom))]
+#[cfg(not(handle_exit_loom))]
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use std::sync::PoisonError;
@@ -163,6 +163,14 @@ pub(crate) trait Arrives<C> {
     fn cause(&self) -> C;
 }
 
+#[cfg(not(all(handle_exit_loom, test)))]
+fn left_until(deadline: Instant) -> std::time::Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+#[cfg(all(handle_exit_loom, test))]
+use models::left_until;
+
 /// Waits on `condition`, at most until `deadline`; false once that has passed.
 fn wait_on<'a, T>(
     condition: &Condvar,
@@ -172,7 +180,7 @@ fn wait_on<'a, T>(
     let Some(deadline) = deadline else {
         return (condition.wait(inner).unwrap_or_else(PoisonError::into_inner), true);
     };
-    let left = deadline.saturating_duration_since(Instant::now());
+    let left = left_until(deadline);
     if left.is_zero() {
         return (inner, false);
     }
@@ -489,9 +497,12 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
 /// What `scope` and `watcher` do with the machine is done here by a [`World`](models::World), with
 /// the operating system left out: a mailbox for the handler's, a flag for its wake-up. "The process
 /// ends" is a note, after which the threads of a real process would be gone.
-#[cfg(all(loom, test))]
-mod models {
+#[cfg(all(handle_exit_loom, test))]
+pub(crate) mod models {
+    use std::time::Duration;
+
     use loom::sync::Arc;
+    use loom::sync::atomic;
     use loom::thread;
 
     use super::*;
@@ -516,9 +527,10 @@ mod models {
         }
     }
 
-    const MAIN: Thread = Thread(1);
-    const WATCHER: Thread = Thread(2);
-    const OTHER: Thread = Thread(3);
+    // All threads of a model are one of the system's.
+    pub(crate) const MAIN: Thread = Thread(1);
+    pub(crate) const WATCHER: Thread = Thread(2);
+    pub(crate) const OTHER: Thread = Thread(3);
 
     /// What has happened in the world.
     #[derive(Debug, Default)]
@@ -824,5 +836,87 @@ mod models {
             }
         }
         every_interleaving(Grace::ForEver, false, &[drops, requests, term], once_and_one_end);
+    }
+    loom::lazy_static! {
+        /// A model's clock: loom's own waits never end by themselves.
+        static ref TIME_IS_UP: atomic::AtomicBool = atomic::AtomicBool::new(false);
+    }
+
+    pub(super) fn left_until(_: Instant) -> Duration {
+        if TIME_IS_UP.load(Ordering::SeqCst) { Duration::ZERO } else { Duration::MAX }
+    }
+
+    fn time_is_up() {
+        TIME_IS_UP.store(true, Ordering::SeqCst);
+    }
+
+    /// `waiters` wait for an exit that main begins; each with a deadline or without.
+    fn everybody_is_released(waiters: &'static [bool], main: fn(&World), beside: Option<fn()>) {
+        loom::model(move || {
+            let world = World::new(Grace::ForEver, false);
+            let mut started: Vec<_> = waiters
+                .iter()
+                .map(|has_deadline| {
+                    let world = Arc::clone(&world);
+                    thread::spawn(move || {
+                        let deadline = has_deadline.then(Instant::now);
+                        let cause = world.machine.wait_begun(deadline);
+                        assert!(cause.is_some() || *has_deadline);
+                    })
+                })
+                .collect();
+            started.extend(beside.map(thread::spawn));
+            main(&world);
+            for thread in started {
+                thread.join().unwrap();
+            }
+            let inner = world.machine.lock();
+            assert_eq!((inner.waiting, inner.waiting_for_cause), (0, 0));
+        });
+    }
+
+    fn begins(world: &World) {
+        assert!(world.machine.request(Why::Signal(0)));
+    }
+
+    #[test]
+    fn a_waiter_wakes_the_next() {
+        everybody_is_released(&[false, false], begins, None);
+        everybody_is_released(&[false, false, false], begins, None);
+    }
+
+    #[test]
+    fn a_waiter_wakes_the_next_however_the_exit_begins() {
+        everybody_is_released(&[false, false], |world| world.close(MAIN, Closer::Disarm), None);
+        everybody_is_released(&[false, false], |world| world.close(MAIN, Closer::Drop), None);
+        everybody_is_released(
+            &[false, false],
+            |world| {
+                world.signal(1);
+                let watch = world.machine.watch(WATCHER, |into| world.take(into));
+                assert_eq!(watch, Watch::Run(Why::Signal(1)));
+            },
+            None,
+        );
+    }
+
+    /// The deadline passes while the wake-up is on its way: it must not be lost with that waiter.
+    #[test]
+    fn a_waiter_whose_time_is_up_wakes_the_next() {
+        everybody_is_released(&[true, false], begins, Some(time_is_up));
+        everybody_is_released(&[true, false, false], begins, Some(time_is_up));
+    }
+
+    /// The deadline passes, and then the exit begins.
+    #[test]
+    fn a_waiter_that_has_given_up_is_not_the_one_to_be_woken() {
+        fn gives_up_then_begins(world: &World) {
+            time_is_up();
+            // As the timer of one waiter; whoever else it wakes goes back to sleep.
+            world.machine.has_cause.notify_all();
+            begins(world);
+        }
+        everybody_is_released(&[true, false], gives_up_then_begins, None);
+        everybody_is_released(&[true, false, false], gives_up_then_begins, None);
     }
 }

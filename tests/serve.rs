@@ -119,7 +119,7 @@ fn the_same_signal_a_while_later_ends_it_at_once() {
     std::thread::sleep(Duration::from_millis(600));
     server.send(Signal::INT);
     server.end().died_by(Signal::INT);
-    assert!(clients.answers.into_iter().all(|answer| answer.join().unwrap().is_err()));
+    assert!(clients.all_fail());
 }
 
 fn a_request_that_outlasts_the_grace_is_cut() {
@@ -127,7 +127,7 @@ fn a_request_that_outlasts_the_grace_is_cut() {
     let clients = Clients::in_flight(port, 1, 600_000);
     server.send(Signal::TERM);
     server.end().died_by(Signal::TERM);
-    assert!(clients.answers.into_iter().all(|answer| answer.join().unwrap().is_err()));
+    assert!(clients.all_fail());
 }
 
 fn an_idle_server_ends() {

@@ -13,7 +13,7 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport,
 };
 
-use crate::support::{DEADLINE, Victim, until};
+use crate::support::{DEADLINE, Victim, leave, until};
 
 /// Waits until the server has accepted so many connections, or on a machine so busy that this is
 /// seen too late, until it has answered some.
@@ -43,6 +43,12 @@ pub struct Clients {
     answered: Receiver<()>,
 }
 
+impl Drop for Clients {
+    fn drop(&mut self) {
+        self.answers.drain(..).for_each(leave);
+    }
+}
+
 impl Clients {
     /// So many clients, each with a connection and an URL of its own; returns when all have written.
     pub fn in_flight(port: u16, clients: u64, ms: u64) -> Clients {
@@ -69,10 +75,16 @@ impl Clients {
         self.answered.try_recv().is_err()
     }
 
+    /// Whether no client gets its answer.
+    pub fn all_fail(mut self) -> bool {
+        let answers = std::mem::take(&mut self.answers);
+        answers.into_iter().all(|answer| answer.join().unwrap().is_err())
+    }
+
     /// Every client was answered with 200 and the whole body of its own request.
     #[track_caller]
-    pub fn are_answered(self) {
-        for (ms, answer) in (self.ms..).zip(self.answers) {
+    pub fn are_answered(mut self) {
+        for (ms, answer) in (self.ms..).zip(std::mem::take(&mut self.answers)) {
             let (status, body) = answer.join().unwrap().unwrap_or_else(|error| {
                 panic!("the request that takes {ms} ms got no answer: {error}")
             });

@@ -99,6 +99,8 @@ pub struct Victim {
     lines: Receiver<String>,
     seen: Vec<String>,
     stderr: Receiver<String>,
+    stderr: Option<JoinHandle<String>>,
+    stdout: Option<JoinHandle<()>>,
 }
 
 /// How a victim ended.
@@ -164,6 +166,30 @@ impl Victim {
         let lines = lines_of(child.stdout.take().unwrap());
         let stderr = lines_of(child.stderr.take().unwrap());
         Victim { name: name.into(), child, lines, seen: Vec::new(), stderr }
+        let (sender, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let stdout = std::thread::spawn(move || {
+            for line in stdout.lines() {
+                let Ok(line) = line else { return };
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut stderr = child.stderr.take().unwrap();
+        let stderr = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = stderr.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        Victim {
+            name: name.into(),
+            child,
+            lines,
+            seen: Vec::new(),
+            stderr: Some(stderr),
+            stdout: Some(stdout),
+        }
     }
 
     pub fn pid(&self) -> i32 {
@@ -301,6 +327,18 @@ impl Drop for Victim {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.stdout.take().into_iter().for_each(leave);
+        self.stderr.take().into_iter().for_each(leave);
+    }
+}
+
+/// Lets go of a thread that may go on for a while. Dropping the handle would detach it, and glibc's
+/// `pthread_detach` of a thread that is just ending reads freed memory (its bug 19951).
+pub fn leave<T>(thread: JoinHandle<T>) {
+    if thread.is_finished() {
+        let _ = thread.join();
+    } else {
+        std::mem::forget(thread);
     }
 }
 

@@ -9,10 +9,11 @@ mod support;
 mod neighbour;
 
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use handle_exit::{Cause, Error, HandleExit, Ignored, Signal};
-use neighbour::{Neighbour, Object};
+use neighbour::{Neighbour, Object, cpython};
 use nix::libc;
 use support::*;
 
@@ -106,6 +107,18 @@ fn signal_hook_that_exits_with_66() {
     signal_hook::flag::register_conditional_shutdown(libc::SIGTERM, 66, always).unwrap();
     let _guard = HandleExit::append(|| say("callback")).unwrap();
     ready_for_ever();
+}
+
+/// Python's main thread is inside a read(2) for as long as nothing is written.
+fn python_inside_a_call() {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    cpython::start_reading(reader.as_raw_fd());
+    let _guard = HandleExit::append(|| say("callback")).unwrap();
+    say("ready");
+    hear();
+    say("the call is done");
+    writer.write_all(b"x").unwrap();
+    hear();
 }
 
 /// A write to a pipe that nobody reads.
@@ -260,6 +273,22 @@ fn signal_hooks_conditional_shutdown_decides_the_exit_code_after_the_callback() 
     victim.end().exited(66).ended_with("callback");
 }
 
+fn a_python_that_is_inside_a_call_hears_of_it_when_the_call_is_done() {
+    if let Err(why) = cpython::library() {
+        return println!("skipped: CPython: {why}");
+    }
+    let mut victim = Victim::ready("python_inside_a_call");
+    // In its read by then.
+    victim.at_rest();
+    victim.send(Signal::INT);
+    victim.expect("callback");
+    victim.at_rest();
+    victim.tell("finish the call");
+    victim.expect("neighbour");
+    victim.tell("end");
+    victim.end().exited(0).said(&["ready", "callback", "the call is done", "neighbour"]);
+}
+
 /// The three rows of the table for one neighbour, or why it is not there.
 fn beside(name: &str) {
     let neighbour = Neighbour::named(name);
@@ -302,11 +331,13 @@ fn main() {
         signal_hook_on_top,
         gix_tempfile_that_dies,
         signal_hook_that_exits_with_66,
+        python_inside_a_call,
     ];
     let others = all![
         signal_hook_on_top_hears_the_signal_beside_the_guard_and_outlives_it,
         gix_tempfile_in_its_default_mode_removes_its_file_and_dies_after_the_callback,
         signal_hooks_conditional_shutdown_decides_the_exit_code_after_the_callback,
+        a_python_that_is_inside_a_call_hears_of_it_when_the_call_is_done,
     ];
     assert_eq!(BESIDE.len(), Neighbour::ALL.len(), "a neighbour without a test");
     let tests: Vec<Named> = BESIDE.iter().chain(others).copied().collect();

@@ -1,7 +1,7 @@
 //! The neighbours: how each takes a signal, and how one sees that it has heard it. Each of them makes
 //! its process say `neighbour`.
 
-mod cpython;
+pub(crate) mod cpython;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
