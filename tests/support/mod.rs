@@ -14,6 +14,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use handle_exit::Signal;
@@ -99,8 +100,7 @@ pub struct Victim {
     lines: Receiver<String>,
     seen: Vec<String>,
     stderr: Receiver<String>,
-    stderr: Option<JoinHandle<String>>,
-    stdout: Option<JoinHandle<()>>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 /// How a victim ended.
@@ -163,33 +163,10 @@ impl Victim {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
-        let lines = lines_of(child.stdout.take().unwrap());
-        let stderr = lines_of(child.stderr.take().unwrap());
-        Victim { name: name.into(), child, lines, seen: Vec::new(), stderr }
-        let (sender, lines) = channel();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let stdout = std::thread::spawn(move || {
-            for line in stdout.lines() {
-                let Ok(line) = line else { return };
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut stderr = child.stderr.take().unwrap();
-        let stderr = std::thread::spawn(move || {
-            let mut text = Vec::new();
-            let _ = stderr.read_to_end(&mut text);
-            String::from_utf8_lossy(&text).into_owned()
-        });
-        Victim {
-            name: name.into(),
-            child,
-            lines,
-            seen: Vec::new(),
-            stderr: Some(stderr),
-            stdout: Some(stdout),
-        }
+        let (lines, stdout) = lines_of(child.stdout.take().unwrap());
+        let (stderr, reader) = lines_of(child.stderr.take().unwrap());
+        let readers = vec![stdout, reader];
+        Victim { name: name.into(), child, lines, seen: Vec::new(), stderr, readers }
     }
 
     pub fn pid(&self) -> i32 {
@@ -327,8 +304,7 @@ impl Drop for Victim {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        self.stdout.take().into_iter().for_each(leave);
-        self.stderr.take().into_iter().for_each(leave);
+        self.readers.drain(..).for_each(leave);
     }
 }
 
@@ -343,9 +319,9 @@ pub fn leave<T>(thread: JoinHandle<T>) {
 }
 
 /// What a victim writes, line by line.
-fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {
+fn lines_of(pipe: impl Read + Send + 'static) -> (Receiver<String>, JoinHandle<()>) {
     let (sender, lines) = channel();
-    std::thread::spawn(move || {
+    let reader = std::thread::spawn(move || {
         for line in BufReader::new(pipe).split(b'\n') {
             let Ok(line) = line else { return };
             if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
@@ -353,7 +329,7 @@ fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {
             }
         }
     });
-    lines
+    (lines, reader)
 }
 
 /// The lines up to the end of what a victim wrote. A grandchild may hold the pipe open: what counts then
@@ -460,13 +436,13 @@ impl Terminal {
         };
         let text = Arc::new(Mutex::new(Vec::new()));
         let (mut display, shown) = (self.keyboard.try_clone().unwrap(), Arc::clone(&text));
-        std::thread::spawn(move || {
+        leave(std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             // An error once the terminal is gone.
             while let Ok(read @ 1..) = display.read(&mut buffer) {
                 shown.lock().unwrap().extend_from_slice(&buffer[..read]);
             }
-        });
+        }));
         Shown(text)
     }
 }
