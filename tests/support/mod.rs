@@ -235,21 +235,32 @@ impl Victim {
     /// Waits until nothing is pending for the process and each of its threads sleeps: every signal
     /// sent so far has been through its handler, and whoever has to wait does.
     pub fn at_rest(&mut self) {
+        if !self.rests() {
+            self.fail("has ended where it was to wait");
+        }
+    }
+
+    /// As `at_rest`, for a victim that may end instead; false if it has.
+    pub fn rests(&mut self) -> bool {
         let begun = Instant::now();
+        let mut before = None;
         loop {
             let states = thread_states(self.pid());
+            if states.contains(&'Z') {
+                return false;
+            }
             let is_quiet = status_of(self.pid(), "ShdPnd").bytes().all(|digit| digit == b'0')
                 && states.iter().all(|state| *state == 'S');
-            if is_quiet && !states.is_empty() {
-                return;
+            // Twice, with nobody having been awake meanwhile: a thread may sleep for a moment only.
+            let switches = is_quiet.then(|| switches_of(self.pid()));
+            if is_quiet && !states.is_empty() && switches == before {
+                return true;
             }
-            if states.contains(&'Z') {
-                self.fail("has ended where it was to wait");
-            }
+            before = switches;
             if begun.elapsed() > DEADLINE {
                 self.fail("has not come to rest in time");
             }
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 
@@ -366,6 +377,17 @@ fn thread_states(pid: i32) -> Vec<char> {
         stat[stat.rfind(')')? + 1..].trim_start().chars().next()
     };
     tasks.flatten().filter_map(state).collect()
+}
+
+/// How often each thread of a process has gone to sleep.
+fn switches_of(pid: i32) -> Vec<String> {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let switches = |task: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(task.path().join("status")).ok()?;
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"))?;
+        Some(format!("{:?} {line}", task.file_name()))
+    };
+    tasks.flatten().filter_map(switches).collect()
 }
 
 /// The only child of a process, once it has one.
