@@ -436,7 +436,7 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
         let inner = self.lock();
         matches!(waited, Waited::Finished { .. })
             && inner.callback != Callback::Disarmed
-            && matches!(inner.scope, Scope::Closing(Closer::Drop | Closer::Finish | Closer::Inside))
+            && matches!(inner.scope, Scope::Closing(by) if by != Closer::ProcessExit)
     }
 
     /// Waits until the callback runs; false if it never will.

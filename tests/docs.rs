@@ -27,16 +27,18 @@ fn the_pages_name_the_rust_version() {
 }
 
 #[test]
-fn the_readme_mentions_every_example() {
+fn the_readme_has_a_line_for_every_example_and_program() {
     let readme = read("README.md");
-    let examples: BTreeSet<String> = fs::read_dir(Path::new(ROOT).join("examples"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
-        .collect();
-    assert!(examples.contains("serve"), "{examples:?}");
-    for example in examples {
-        let (command, file) = (format!("--example {example}"), format!("examples/{example}"));
-        assert!(readme.contains(&command) || readme.contains(&file), "no word of {example}");
+    for directory in ["examples", "programs/src/bin"] {
+        let names: BTreeSet<String> = fs::read_dir(Path::new(ROOT).join(directory))
+            .unwrap()
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+            .collect();
+        assert!(!names.is_empty(), "nothing in {directory}");
+        for name in names {
+            let row = format!("\n| [`{name}`]({directory}/{name}.rs) | ");
+            assert!(readme.contains(&row), "no line for {name}");
+        }
     }
 }
 

@@ -4,20 +4,18 @@
 //! connection by then is another matter, which the tests vary: a server that is stopped (SIGSTOP)
 //! accepts nothing, so all that is written meanwhile waits in the kernel when the signal comes.
 
+#[path = "support/http.rs"]
+mod http;
 mod support;
 
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use handle_exit::Signal;
+use http::{Clients, connects, get, until_accepted};
 use support::*;
-use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport,
-};
 
 const CLIENTS: u64 = 64;
 
@@ -39,126 +37,6 @@ fn serve() -> (Victim, u16) {
     let mut server = Victim::spawn("serve", example(&["--port", "0"]));
     let port = server.expect_prefix("listening on http://127.0.0.1:").parse().unwrap();
     (server, port)
-}
-
-/// Waits until the server has accepted so many connections, or on a machine so busy that this is
-/// seen too late, until it has answered some.
-fn until_accepted(server: &Victim, connections: usize, clients: &Clients) {
-    let sockets = || {
-        std::fs::read_dir(format!("/proc/{}/fd", server.pid()))
-            .unwrap()
-            .flatten()
-            .filter_map(|entry| std::fs::read_link(entry.path()).ok())
-            .filter(|target| target.to_string_lossy().starts_with("socket:"))
-            .count()
-    };
-    // One more is the listener.
-    until("the connections are accepted", || sockets() > connections || !clients.all_wait());
-}
-
-fn connects(port: u16) -> bool {
-    TcpStream::connect(("127.0.0.1", port)).is_ok()
-}
-
-// ---------------------------------------------------------------------------------- the clients
-
-type Answer = Result<(u16, String), ureq::Error>;
-
-/// Clients that all have written their request.
-struct Clients {
-    ms: u64,
-    answers: Vec<JoinHandle<Answer>>,
-    answered: Receiver<()>,
-}
-
-impl Clients {
-    /// So many clients, each with a connection and an URL of its own; returns when all have written.
-    fn in_flight(port: u16, clients: u64, ms: u64) -> Clients {
-        let (written, wrote) = channel();
-        let (done, answered) = channel();
-        let answers = (ms..ms + clients)
-            .map(|ms| {
-                let (written, done) = (written.clone(), done.clone());
-                std::thread::spawn(move || {
-                    let answer = get(port, &format!("/slow?ms={ms}"), written);
-                    let _ = done.send(());
-                    answer
-                })
-            })
-            .collect();
-        for _ in 0..clients {
-            wrote.recv_timeout(DEADLINE).expect("a request is not written in time");
-        }
-        Clients { ms, answers, answered }
-    }
-
-    /// Whether no client has its answer yet.
-    fn all_wait(&self) -> bool {
-        self.answered.try_recv().is_err()
-    }
-
-    /// Every client was answered with 200 and the whole body of its own request.
-    #[track_caller]
-    fn are_answered(self) {
-        for (ms, answer) in (self.ms..).zip(self.answers) {
-            let (status, body) = answer.join().unwrap().unwrap_or_else(|error| {
-                panic!("the request that takes {ms} ms got no answer: {error}")
-            });
-            assert_eq!((status, body), (200, format!("This took {ms} ms.\n")));
-        }
-    }
-}
-
-/// Asks once; tells `written` when the request is on its way.
-fn get(port: u16, path: &str, written: Sender<()>) -> Answer {
-    let config = ureq::config::Config::builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(DEADLINE))
-        .proxy(None)
-        .build();
-    let connector = DefaultConnector::default().chain(Tell(written));
-    let agent = ureq::Agent::with_parts(config, connector, DefaultResolver::default());
-    let mut response = agent.get(format!("http://127.0.0.1:{port}{path}")).call()?;
-    Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
-}
-
-/// The end of ureq's connector chain: tells when the request has been written to the socket.
-#[derive(Debug)]
-struct Tell(Sender<()>);
-
-#[derive(Debug)]
-struct Told<T>(T, Option<Sender<()>>);
-
-impl<In: Transport> Connector<In> for Tell {
-    type Out = Told<In>;
-
-    fn connect(
-        &self,
-        _: &ConnectionDetails<'_>,
-        chained: Option<In>,
-    ) -> Result<Option<Told<In>>, ureq::Error> {
-        Ok(chained.map(|transport| Told(transport, Some(self.0.clone()))))
-    }
-}
-
-impl<T: Transport> Transport for Told<T> {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        self.0.buffers()
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        self.0.transmit_output(amount, timeout)?;
-        self.1.take().map(|written| written.send(()));
-        Ok(())
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        self.0.await_input(timeout)
-    }
-
-    fn is_open(&mut self) -> bool {
-        self.0.is_open()
-    }
 }
 
 // ---------------------------------------------------------------------------------------- tests
@@ -241,7 +119,7 @@ fn the_same_signal_a_while_later_ends_it_at_once() {
     std::thread::sleep(Duration::from_millis(600));
     server.send(Signal::INT);
     server.end().died_by(Signal::INT);
-    assert!(clients.answers.into_iter().all(|answer| answer.join().unwrap().is_err()));
+    assert!(clients.all_fail());
 }
 
 fn a_request_that_outlasts_the_grace_is_cut() {
@@ -249,7 +127,7 @@ fn a_request_that_outlasts_the_grace_is_cut() {
     let clients = Clients::in_flight(port, 1, 600_000);
     server.send(Signal::TERM);
     server.end().died_by(Signal::TERM);
-    assert!(clients.answers.into_iter().all(|answer| answer.join().unwrap().is_err()));
+    assert!(clients.all_fail());
 }
 
 fn an_idle_server_ends() {

@@ -537,16 +537,9 @@ fn a_job_in_the_background_of_a_shell_keeps_int_ignored() {
 // ------------------------------------------------------------------- tests: namespaces, terminals
 
 fn pid_1_exits_with_128_and_the_signal() {
-    // Without privilege, a user namespace gives the right to make the other one.
-    let ways: [&[&str]; 2] = [
-        &["--fork", "--pid", "--kill-child"],
-        &["--user", "--map-root-user", "--fork", "--pid", "--kill-child"],
-    ];
-    let attempt = |way: &[&str]| Command::new("unshare").args(way).arg("true").output();
-    let works = |way: &&&[&str]| attempt(way).is_ok_and(|output| output.status.success());
-    let Some(unshare) = ways.iter().find(works) else {
-        println!("skipped: PID 1: no pid namespace can be made here: {:?}", attempt(ways[1]));
-        return;
+    let unshare = match as_pid_1() {
+        Ok(unshare) => unshare,
+        Err(why) => return println!("{why}"),
     };
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
         let mut victim = Victim::spawn("PID 1", wrapped("unshare", unshare, "parked_hup"));

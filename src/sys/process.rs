@@ -21,6 +21,7 @@ pub(crate) fn this() -> Process {
 }
 
 /// How many forks lie between this process and the one that made the first guard.
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn forks() -> u32 {
     FORKS.load(SeqCst)
 }

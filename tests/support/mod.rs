@@ -13,6 +13,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -99,6 +100,7 @@ pub struct Victim {
     lines: Receiver<String>,
     seen: Vec<String>,
     stderr: Option<JoinHandle<String>>,
+    stdout: Option<JoinHandle<()>>,
 }
 
 /// How a victim ended.
@@ -163,7 +165,7 @@ impl Victim {
             .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || {
+        let stdout = std::thread::spawn(move || {
             for line in stdout.lines() {
                 let Ok(line) = line else { return };
                 if sender.send(line).is_err() {
@@ -177,7 +179,14 @@ impl Victim {
             let _ = stderr.read_to_end(&mut text);
             String::from_utf8_lossy(&text).into_owned()
         });
-        Victim { name: name.into(), child, lines, seen: Vec::new(), stderr: Some(stderr) }
+        Victim {
+            name: name.into(),
+            child,
+            lines,
+            seen: Vec::new(),
+            stderr: Some(stderr),
+            stdout: Some(stdout),
+        }
     }
 
     pub fn pid(&self) -> i32 {
@@ -212,6 +221,12 @@ impl Victim {
                 }
             }
         }
+    }
+
+    /// Waits for two lines that may come in either order.
+    pub fn expect_both(&mut self, one: &str, other: &str) {
+        let first = self.expect_where(one, |line| line == one || line == other);
+        self.expect(if first == one { other } else { one });
     }
 
     /// Waits for the next line, whatever it is; `None` once the victim has closed its output.
@@ -323,6 +338,18 @@ impl Drop for Victim {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.stdout.take().into_iter().for_each(leave);
+        self.stderr.take().into_iter().for_each(leave);
+    }
+}
+
+/// Lets go of a thread that may go on for a while. Dropping the handle would detach it, and glibc's
+/// `pthread_detach` of a thread that is just ending reads freed memory (its bug 19951).
+pub fn leave<T>(thread: JoinHandle<T>) {
+    if thread.is_finished() {
+        let _ = thread.join();
+    } else {
+        std::mem::forget(thread);
     }
 }
 
@@ -421,6 +448,54 @@ impl Terminal {
     pub fn press_ctrl_c(&mut self) {
         self.keyboard.write_all(&[3]).unwrap();
     }
+
+    /// Lets a command write its standard error on this terminal, and reads what appears there.
+    pub fn show(&self, command: &mut Command) -> Shown {
+        let screen = self.screen.as_raw_fd();
+        // SAFETY: the closure makes one system call and nothing else; the descriptor is open in the
+        // child until exec.
+        unsafe {
+            command.pre_exec(move || match libc::dup2(screen, 2) {
+                -1 => Err(std::io::Error::last_os_error()),
+                _ => Ok(()),
+            })
+        };
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let (mut display, shown) = (self.keyboard.try_clone().unwrap(), Arc::clone(&text));
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            // An error once the terminal is gone.
+            while let Ok(read @ 1..) = display.read(&mut buffer) {
+                shown.lock().unwrap().extend_from_slice(&buffer[..read]);
+            }
+        });
+        Shown(text)
+    }
+}
+
+/// What a terminal has been told to show so far.
+pub struct Shown(Arc<Mutex<Vec<u8>>>);
+
+impl Shown {
+    /// How often it was told this.
+    pub fn count(&self, sequence: &str) -> usize {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).matches(sequence).count()
+    }
+}
+
+/// The arguments with which unshare(1) runs a command as PID 1 of a namespace of its own, or why that
+/// cannot be done here.
+pub fn as_pid_1() -> Result<&'static [&'static str], String> {
+    // Without privilege, a user namespace gives the right to make the other one.
+    const WAYS: [&[&str]; 2] = [
+        &["--fork", "--pid", "--kill-child"],
+        &["--user", "--map-root-user", "--fork", "--pid", "--kill-child"],
+    ];
+    let attempt = |way: &[&str]| Command::new("unshare").args(way).arg("true").output();
+    let works = |way: &&&[&str]| attempt(way).is_ok_and(|output| output.status.success());
+    WAYS.iter().find(works).copied().ok_or_else(|| {
+        format!("skipped: PID 1: no pid namespace can be made here: {:?}", attempt(WAYS[1]))
+    })
 }
 
 /// What the threads of a process are in, for a message about a hang.

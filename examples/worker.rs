@@ -1,0 +1,100 @@
+//! A pre-fork master: it forks workers, replaces one that dies, and on TERM or ^C waits until each has
+//! finished the job it is at.
+//!
+//! ```text
+//! cargo run --example worker                     # press ^C, or `kill` the master, or a worker
+//! ```
+//!
+//! A worker that does not finish in 5 seconds is killed, and the master dies of the signal:
+//! `cargo run --example worker 60000` has jobs that take a minute.
+
+#![allow(unsafe_code, reason = "fork")]
+
+use std::error::Error;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use handle_exit::{ExitHandle, HandleExit};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::wait;
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
+
+const WORKERS: usize = 3;
+
+/// The workers that live.
+type Workers = Arc<Mutex<Vec<Pid>>>;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let job = Duration::from_millis(std::env::args().nth(1).map_or(Ok(500), |ms| ms.parse())?);
+    let workers = Workers::default();
+
+    let told = Arc::clone(&workers);
+    let guard = HandleExit::new(move || tell(&told, Signal::SIGTERM))?;
+    // Runs at the very end: whoever is still there then was told, and did not finish in time.
+    let left = Arc::clone(&workers);
+    guard.defer(move || tell(&left, Signal::SIGKILL))?;
+
+    for _ in 0..WORKERS {
+        start(&workers, &guard, job)?;
+    }
+    println!("master {}: {WORKERS} workers", std::process::id());
+
+    loop {
+        match wait() {
+            Ok(status) => {
+                let ended = status.pid();
+                workers.lock().unwrap().retain(|worker| Some(*worker) != ended);
+                println!("master: a worker has ended: {status:?}");
+                start(&workers, &guard, job)?;
+            }
+            Err(Errno::EINTR) => {}
+            // All have ended, and none was replaced, because the master is to end too.
+            Err(Errno::ECHILD) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    println!("master: no worker is left");
+    Ok(())
+}
+
+fn tell(workers: &Workers, signal: Signal) {
+    for worker in workers.lock().unwrap().iter() {
+        let _ = kill(*worker, signal);
+    }
+}
+
+/// Forks a worker, unless the master is to end.
+fn start(workers: &Workers, exit: &ExitHandle, job: Duration) -> Result<(), Box<dyn Error>> {
+    // Locked until the worker is in the list: so `tell`, on another thread, reaches every worker.
+    let mut workers = workers.lock().unwrap();
+    let master = getpid();
+    if exit.is_exiting() {
+        return Ok(());
+    }
+    // SAFETY: the other thread, the guard's, holds no lock that the child will ask for: it does
+    // nothing until the exit begins, and then it waits for the lock held here.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => workers.push(child),
+        ForkResult::Child => work(job, master),
+    }
+    Ok(())
+}
+
+/// What a worker does. The master's guard is not the worker's: it makes one of its own.
+fn work(job: Duration, master: Pid) -> ! {
+    let worker = std::process::id();
+    // How long it may take to finish is for the master to say.
+    let guard = match HandleExit::builder().grace(Duration::MAX).install(|| {}) {
+        Ok(guard) => guard,
+        Err(error) => panic!("worker {worker}: {error}"),
+    };
+    // A master that was killed outright has told nobody: its orphans see that it is gone.
+    while !guard.is_exiting() && getppid() == master {
+        println!("worker {worker}: at a job");
+        std::thread::sleep(job);
+        println!("worker {worker}: job done");
+    }
+    println!("worker {worker}: finished");
+    std::process::exit(0);
+}

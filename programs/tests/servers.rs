@@ -1,0 +1,126 @@
+//! The servers, with real clients.
+
+#[path = "../../tests/support/http.rs"]
+mod http;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+
+use handle_exit::Signal;
+use http::{Clients, connects};
+use support::*;
+
+const BOTH: [Signal; 2] = [Signal::TERM, Signal::INT];
+
+/// A server on a free port, and that port.
+fn start(program: &str, announces: &str) -> (Victim, u16) {
+    let mut command = Command::new(program);
+    command.arg("0");
+    let mut server = Victim::spawn(program, command);
+    let port = server.expect_prefix(announces).parse().unwrap();
+    (server, port)
+}
+
+// ----------------------------------------------------------------------------------------- axum
+
+fn axum() -> (Victim, u16) {
+    start(env!("CARGO_BIN_EXE_axum-server"), "listening on http://127.0.0.1:")
+}
+
+fn axum_answers_what_is_in_flight() {
+    for signal in BOTH {
+        let (mut server, port) = axum();
+        let clients = Clients::in_flight(port, 16, 1000);
+        for _ in 0..16 {
+            server.expect_prefix("asked for /slow?ms=");
+        }
+        server.send(signal);
+        clients.are_answered();
+        server.end().exited(0).ended_with("goodbye");
+        assert!(!connects(port));
+    }
+}
+
+fn axum_accepts_nobody_once_the_signal_has_come() {
+    let (mut server, port) = axum();
+    let clients = Clients::in_flight(port, 1, 4000);
+    server.expect_prefix("asked for /slow?ms=");
+    server.send(Signal::TERM);
+    until("connecting is refused", || !connects(port));
+    assert!(clients.all_wait(), "the server went on accepting until the last answer");
+    clients.are_answered();
+    let end = server.end();
+    end.exited(0);
+    assert!(end.stderr.starts_with("stopping: SIGTERM from process "), "{end:#?}");
+}
+
+// ------------------------------------------------------------------------------------------ mio
+
+fn mio() -> (Victim, u16) {
+    start(env!("CARGO_BIN_EXE_mio-server"), "listening on 127.0.0.1:")
+}
+
+fn client(port: u16) -> TcpStream {
+    let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client
+}
+
+/// What comes until the server closes the connection.
+fn rest(mut client: TcpStream) -> String {
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    text
+}
+
+fn mio_closes_idle_connections_and_ends() {
+    for signal in BOTH {
+        let (server, port) = mio();
+        let mut talker = client(port);
+        talker.write_all(b"hello").unwrap();
+        let mut echo = [0; 5];
+        talker.read_exact(&mut echo).unwrap();
+        assert_eq!(&echo, b"hello");
+        let silent = client(port);
+
+        server.send(signal);
+        assert_eq!((rest(talker), rest(silent)), (String::new(), String::new()));
+        server.end().exited(0).ended_with("served 2 clients");
+        assert!(!connects(port));
+    }
+}
+
+fn mio_sends_back_what_has_arrived_before_the_signal() {
+    for signal in BOTH {
+        let (server, port) = mio();
+        let mut accepted = client(port);
+        accepted.write_all(b"a").unwrap();
+        accepted.read_exact(&mut [0]).unwrap();
+        // Now it hears nothing until all has arrived.
+        server.send(Signal::STOP);
+        server.wait_stopped();
+        accepted.write_all(b"from a connection that is open").unwrap();
+        let mut queued = client(port);
+        queued.write_all(b"from one that is not accepted yet").unwrap();
+        server.send(signal);
+        server.send(Signal::CONT);
+        assert_eq!(rest(accepted), "from a connection that is open");
+        assert_eq!(rest(queued), "from one that is not accepted yet");
+        server.end().exited(0).ended_with("served 2 clients");
+    }
+}
+
+fn main() {
+    support::main(
+        &[],
+        all![
+            axum_answers_what_is_in_flight,
+            axum_accepts_nobody_once_the_signal_has_come,
+            mio_closes_idle_connections_and_ends,
+            mio_sends_back_what_has_arrived_before_the_signal,
+        ],
+    );
+}
