@@ -1,0 +1,144 @@
+//! Every interleaving of threads that stage, cancel and run: `.ci/loom` runs these.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use loom::sync::Arc;
+use loom::thread;
+
+use super::*;
+use crate::phase::models::{MAIN, OTHER};
+
+/// What has happened. Not for loom: no thread is preempted while it writes here.
+#[derive(Default)]
+struct Notes {
+    ran: std::sync::Mutex<Vec<u8>>,
+    is_in_one: AtomicBool,
+    in_two: AtomicBool,
+}
+
+#[derive(Default)]
+struct World {
+    stack: Stack,
+    notes: std::sync::Arc<Notes>,
+}
+
+impl World {
+    fn function(&self, name: u8) -> Function {
+        let notes = std::sync::Arc::clone(&self.notes);
+        Box::new(move || {
+            // A panic would be contained, so this is judged later.
+            notes.in_two.fetch_or(notes.is_in_one.swap(true, SeqCst), SeqCst);
+            thread::yield_now();
+            notes.ran.lock().unwrap().push(name);
+            notes.is_in_one.store(false, SeqCst);
+        })
+    }
+
+    fn push(&self, name: u8) -> Option<u64> {
+        self.stack.push(self.function(name))
+    }
+
+    fn ran(&self) -> Vec<u8> {
+        self.notes.ran.lock().unwrap().clone()
+    }
+}
+
+/// Runs `main` and `other` against each other in a world with two functions, 1 and 2.
+fn every_interleaving(main: fn(&World), other: fn(&World), judge: fn(&World)) {
+    loom::model(move || {
+        let world = Arc::new(World::default());
+        assert_eq!((world.push(1), world.push(2)), (Some(0), Some(1)));
+        let thread = {
+            let world = Arc::clone(&world);
+            thread::spawn(move || other(&world))
+        };
+        main(&world);
+        thread.join().unwrap();
+        judge(&world);
+        assert!(!world.notes.in_two.load(SeqCst), "two at once");
+        assert_eq!(world.push(9), None);
+        assert_eq!(std::sync::Arc::strong_count(&world.notes), 1, "all are freed");
+    });
+}
+
+fn drains(world: &World) {
+    world.stack.drain(MAIN);
+    // Whoever ran them: none is left when this returns.
+    let ran = world.ran();
+    assert!(ran.contains(&1), "{ran:?}");
+    assert!(!world.notes.is_in_one.load(SeqCst));
+}
+
+fn drains_at_exit(world: &World) {
+    world.stack.drain_at_exit(OTHER, Duration::MAX);
+    assert!(world.ran().contains(&1));
+    assert!(!world.notes.is_in_one.load(SeqCst));
+}
+
+#[test]
+fn two_ends_run_each_once_the_last_one_first() {
+    every_interleaving(drains, drains_at_exit, |world| assert_eq!(world.ran(), [2, 1]));
+}
+
+#[test]
+fn what_was_taken_in_is_run() {
+    fn stages(world: &World) {
+        let is_in = world.push(3).is_some();
+        world.stack.drain(OTHER);
+        assert_eq!(is_in, world.ran().contains(&3));
+    }
+    every_interleaving(drains, stages, |world| {
+        let ran = world.ran();
+        assert!([&[2, 1][..], &[3, 2, 1], &[2, 3, 1], &[2, 1, 3]].contains(&&ran[..]), "{ran:?}");
+    });
+}
+
+#[test]
+fn what_was_cancelled_is_not_run() {
+    fn cancels(world: &World) {
+        let cancelled = world.stack.cancel(1);
+        assert!(!world.stack.cancel(1));
+        world.stack.drain(OTHER);
+        assert_eq!(world.ran(), if cancelled { &[1][..] } else { &[2, 1] });
+    }
+    every_interleaving(drains, cancels, |_| {});
+}
+
+#[test]
+fn a_disarmed_guard_frees_all_and_runs_none() {
+    fn clears(world: &World) {
+        world.stack.clear();
+    }
+    fn stages_and_cancels(world: &World) {
+        if let Some(id) = world.push(3) {
+            world.stack.cancel(id);
+        }
+        world.stack.cancel(0);
+        world.push(4);
+    }
+    every_interleaving(clears, stages_and_cancels, |world| assert!(world.ran().is_empty()));
+}
+
+/// As one that calls `process::exit`, whose exit function runs those below it.
+#[test]
+fn a_function_may_run_the_others() {
+    loom::model(|| {
+        let world = Arc::new(World::default());
+        let main = thread::current().id();
+        let me = move || if thread::current().id() == main { MAIN } else { OTHER };
+        let inner = Arc::clone(&world);
+        assert!(world.push(1).is_some());
+        let exits = move || {
+            inner.notes.ran.lock().unwrap().push(2);
+            inner.stack.drain(me());
+        };
+        assert!(world.stack.push(Box::new(exits)).is_some());
+        let other = {
+            let world = Arc::clone(&world);
+            thread::spawn(move || world.stack.drain(me()))
+        };
+        world.stack.drain(me());
+        other.join().unwrap();
+        assert_eq!(world.ran(), [2, 1]);
+    });
+}
