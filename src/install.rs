@@ -9,8 +9,8 @@ use crate::scope::{Scope, living_in};
 use crate::signal::Signal;
 use crate::sys::exit_hook;
 use crate::sys::guarded::{self, Found, Guarded, Mask};
-use crate::sys::handler::Arrival;
 use crate::sys::process::{self, Process};
+use crate::sys::siginfo::Arrival;
 use crate::{timer, watcher};
 
 /// Which signals, and what may stand there already.

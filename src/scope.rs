@@ -17,9 +17,10 @@ use crate::phase::{Close, Closer, Machine, Thread, Waited};
 use crate::policy::{OldHandler, Policy, Status};
 use crate::signal::Signal;
 use crate::sys::guarded::{self, Guarded};
-use crate::sys::handler::{self, Arrival, Busy};
+use crate::sys::handler::{self, Busy};
 use crate::sys::per_process::PerProcess;
 use crate::sys::process::{self, Process};
+use crate::sys::siginfo::Arrival;
 use crate::sys::{exit_hook, forward, wake};
 use crate::waiters::Waiters;
 

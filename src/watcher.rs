@@ -11,7 +11,8 @@ use crate::policy::{OldHandler, Policy, Status};
 use crate::scope::{Scope, park_for_ever};
 use crate::signal::Signal;
 use crate::sys::guarded::Guarded;
-use crate::sys::handler::{self, Arrival, Busy};
+use crate::sys::handler::{self, Busy};
+use crate::sys::siginfo::Arrival;
 use crate::sys::{mask, wake};
 
 /// Starts the watcher of `scope`. It waits until everything is installed.

@@ -6,7 +6,7 @@ use std::ptr;
 use nix::libc::{self, c_int, c_void};
 
 use super::disposition::{Action, Disposition, set_of};
-use super::handler::SigInfo;
+use super::siginfo::SigInfo;
 use crate::signal::Signal;
 
 /// In the handler, for a signal that is not the guard's (any more, or in this process): acts as

@@ -7,9 +7,10 @@ use std::time::Duration;
 use nix::libc;
 
 use super::disposition::{Action, Disposition};
-use super::handler::{self, Arrival, FUNCTIONS, LEVELS, SigInfo, Slot, slot_of};
+use super::handler::{self, FUNCTIONS, LEVELS, Slot, slot_of};
 use super::per_process::PerProcess;
 use super::process::Process;
+use super::siginfo::{Arrival, SigInfo};
 use super::{alternate_stack, forward, wake};
 use crate::error::Holder;
 use crate::policy::{Policy, Status};

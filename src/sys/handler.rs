@@ -2,7 +2,8 @@
 //!
 //! # What the handler does
 //! A guarded signal is put into its mailbox and the watcher is woken. Nothing else happens here:
-//! no allocation, no lock, no loop, no panic. The calls it makes, with the page that allows each:
+//! no allocation, no lock, no loop, no panic. (One thread waits in here: one that called `abort(3)`, for
+//! a bounded time, with nothing left to do but die.) The calls it makes, with the page that allows each:
 //!
 //! | call | why it may be made |
 //! |---|---|
@@ -44,9 +45,8 @@ use nix::libc::{self, c_int, c_void};
 use super::disposition::Disposition;
 use super::forward;
 use super::process::{self, Process};
+use super::siginfo::{self, Arrival, SigInfo};
 use super::wake;
-use crate::cause::{Cause, Received, Sender};
-use crate::phase::Arrives;
 use crate::policy::{Policy, Status};
 use crate::signal::{COUNT, Signal};
 
@@ -228,7 +228,8 @@ impl Slot {
         }
         // Before the mailbox: the siginfo in there may be that of an earlier SIGABRT.
         // SAFETY: non-null siginfo is the kernel's, valid for the handler's time.
-        let aborts = raw == libc::SIGABRT && unsafe { info.as_ref() }.is_some_and(is_own_abort);
+        let aborts =
+            raw == libc::SIGABRT && unsafe { info.as_ref() }.is_some_and(siginfo::is_own_abort);
         if aborts {
             ABORTS.store(true, SeqCst);
         }
@@ -239,7 +240,7 @@ impl Slot {
                 // SAFETY: this handler alone has the mailbox in WRITING; zeroes are a valid siginfo.
                 unsafe {
                     mailbox.write_bytes(0, 1);
-                    (*mailbox).si_code = code::NONE;
+                    (*mailbox).si_code = siginfo::NO_CODE;
                 }
             } else {
                 // SAFETY: the kernel's siginfo is valid for the handler's time; this handler alone
@@ -446,87 +447,6 @@ fn wait_and_abort() -> ! {
         }
     }
     forward::die_by(libc::SIGABRT)
-}
-
-/// A signal that came, as the kernel described it.
-#[derive(Clone, Copy)]
-pub(crate) struct SigInfo(pub(super) libc::siginfo_t);
-
-// SAFETY: plain bytes. The pointers that siginfo_t has for some signals are never followed here.
-unsafe impl Send for SigInfo {}
-
-/// A signal taken out of its mailbox.
-pub(crate) struct Arrival {
-    pub(crate) signal: Signal,
-    pub(crate) info: SigInfo,
-    order: u64,
-    /// From the first of this signal since the guard was installed to the last one merged here.
-    pub(crate) after_first: Duration,
-    /// Whether the observer has heard of it.
-    pub(crate) told: bool,
-}
-
-impl Arrival {
-    pub(crate) fn received(&self) -> Received {
-        Received { signal: self.signal, sender: sender(&self.info.0) }
-    }
-}
-
-impl Arrives<Cause> for Arrival {
-    fn cause(&self) -> Cause {
-        Cause::Signal(self.received())
-    }
-}
-
-/// `si_pid` and `si_uid`, where sigaction(2) says that they mean a sender.
-fn sender(info: &libc::siginfo_t) -> Option<Sender> {
-    if !is_sent_by_a_process(info) {
-        return None;
-    }
-    // SAFETY: kill, tgkill and sigqueue fill in the sender (sigaction(2), "The siginfo_t argument").
-    let (pid, uid) = unsafe { (info.si_pid(), info.si_uid()) };
-    Some(Sender { pid: u32::try_from(pid).unwrap_or(0), uid })
-}
-
-fn is_sent_by_a_process(info: &libc::siginfo_t) -> bool {
-    [code::KILL, code::QUEUE, code::THREAD].contains(&info.si_code)
-}
-
-/// Whether this is a thread of this process signalling itself, which is what `abort` does.
-fn is_own_abort(info: &libc::siginfo_t) -> bool {
-    // SAFETY: read only where a process sent it, as in `sender`.
-    info.si_code == code::THREAD
-        && u32::try_from(unsafe { info.si_pid() }) == Ok(std::process::id())
-}
-
-/// `si_code` of signals that a process sent: with `kill` (`SI_USER`), `sigqueue` (`SI_QUEUE`), or to
-/// one thread, as `raise` and `abort` do (`SI_TKILL`, `SI_LWP`). The libc crate names them for Linux
-/// only; the others are from their <sys/signal.h>.
-mod code {
-    use nix::libc::c_int;
-
-    const CODES: [c_int; 3] = if cfg!(target_os = "freebsd") {
-        [0x10001, 0x10002, 0x10007]
-    } else if cfg!(target_vendor = "apple") {
-        // `raise` and `abort` look like `kill` there.
-        [0x10001, 0x10002, 0x10001]
-    } else if cfg!(any(target_os = "linux", target_os = "android")) {
-        [0, -1, -6]
-    } else {
-        [0, -1, 0]
-    };
-    /// Of no sender.
-    pub(super) const NONE: c_int = c_int::MAX;
-    pub(super) const KILL: c_int = CODES[0];
-    pub(super) const QUEUE: c_int = CODES[1];
-    pub(super) const THREAD: c_int = CODES[2];
-
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    const _: () = assert!(
-        KILL == super::libc::SI_USER
-            && QUEUE == super::libc::SI_QUEUE
-            && THREAD == super::libc::SI_TKILL
-    );
 }
 
 fn thread_id() -> usize {

@@ -1,6 +1,7 @@
 //! The only door to unsafe code: everything that POSIX leaves to the caller's care.
 //!
 //! * `handler`: the function the kernel calls, its statics, and what it may do
+//! * `siginfo`: what the kernel says of a signal that came
 //! * `wake`: from the handler to the watcher
 //! * `disposition`: query, replace and compare what a signal does; who holds it
 //! * `guarded`: one signal under guard: found, installed, restored
@@ -24,4 +25,5 @@ pub(crate) mod handler;
 pub(crate) mod mask;
 pub(crate) mod per_process;
 pub(crate) mod process;
+pub(crate) mod siginfo;
 pub(crate) mod wake;
