@@ -11,9 +11,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -611,26 +610,37 @@ pub fn say_in_handler(line: &'static str) {
     unsafe { libc::write(1, line.as_ptr().cast(), line.len()) };
 }
 
-/// How far `held_callback` has come.
-static HELD: AtomicUsize = AtomicUsize::new(0);
+/// How far `held_callback` has come. Waited for without polling: a victim that polls is never at rest.
+static HELD: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+fn held_has_come_to(step: usize) {
+    *HELD.0.lock().unwrap() = step;
+    HELD.1.notify_all();
+}
+
+fn until_held_comes_to(step: usize) {
+    let held = HELD.0.lock().unwrap();
+    let waited = HELD.1.wait_timeout_while(held, DEADLINE, |come_to| *come_to < step).unwrap();
+    assert!(!waited.1.timed_out(), "the callback is not at step {step} in time");
+}
 
 /// A callback that says when it begins and, once the test has told it to go on, when it ends.
 pub fn held_callback() {
     say("callback begins");
-    HELD.store(1, Ordering::SeqCst);
+    held_has_come_to(1);
     hear();
     say("callback ends");
-    HELD.store(2, Ordering::SeqCst);
+    held_has_come_to(2);
 }
 
 /// Waits until `held_callback` has begun, on another thread.
 pub fn until_held() {
-    until("the callback has begun", || HELD.load(Ordering::SeqCst) >= 1);
+    until_held_comes_to(1);
 }
 
 /// Waits until `held_callback` has ended, on another thread.
 pub fn until_let_go() {
-    until("the callback has ended", || HELD.load(Ordering::SeqCst) >= 2);
+    until_held_comes_to(2);
 }
 
 /// The calling thread: `main`, or its name as the kernel knows it. Works in exit functions too, where
