@@ -5,6 +5,7 @@
 mod http;
 mod support;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::TcpStream;
@@ -15,7 +16,7 @@ use http::{Clients, connects, until_accepted};
 use nix::errno::Errno;
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::Signal as NixSignal;
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getsid};
 use support::*;
 
@@ -37,7 +38,12 @@ fn names(directory: &Path) -> BTreeSet<String> {
 /// How a process ended that became this one's child when its parent left; `ECHILD` if its parent has
 /// seen it end.
 fn end_of_orphan(pid: i32) -> nix::Result<WaitStatus> {
-    waitpid(Pid::from_raw(pid), None)
+    let end = Cell::new(Ok(WaitStatus::StillAlive));
+    until("the orphan has ended", || {
+        end.set(waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)));
+        end.get() != Ok(WaitStatus::StillAlive)
+    });
+    end.get()
 }
 
 fn killed(pid: i32, signal: NixSignal) -> WaitStatus {

@@ -99,8 +99,8 @@ pub struct Victim {
     child: std::process::Child,
     lines: Receiver<String>,
     seen: Vec<String>,
-    stderr: Option<JoinHandle<String>>,
-    stdout: Option<JoinHandle<()>>,
+    stderr: Receiver<String>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 /// How a victim ended.
@@ -163,30 +163,10 @@ impl Victim {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
-        let (sender, lines) = channel();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let stdout = std::thread::spawn(move || {
-            for line in stdout.lines() {
-                let Ok(line) = line else { return };
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut stderr = child.stderr.take().unwrap();
-        let stderr = std::thread::spawn(move || {
-            let mut text = Vec::new();
-            let _ = stderr.read_to_end(&mut text);
-            String::from_utf8_lossy(&text).into_owned()
-        });
-        Victim {
-            name: name.into(),
-            child,
-            lines,
-            seen: Vec::new(),
-            stderr: Some(stderr),
-            stdout: Some(stdout),
-        }
+        let (lines, stdout) = lines_of(child.stdout.take().unwrap());
+        let (stderr, reader) = lines_of(child.stderr.take().unwrap());
+        let readers = vec![stdout, reader];
+        Victim { name: name.into(), child, lines, seen: Vec::new(), stderr, readers }
     }
 
     pub fn pid(&self) -> i32 {
@@ -314,11 +294,8 @@ impl Victim {
             // Not a wait for an event by time: the end is the event, and this is how it is polled.
             std::thread::sleep(Duration::from_millis(1));
         };
-        // A grandchild may hold the pipe open: what counts is what has been written by now.
-        while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(5)) {
-            self.seen.push(line);
-        }
-        let stderr = self.stderr.take().unwrap().join().unwrap();
+        self.seen.extend(what_is_left(&self.lines));
+        let stderr = what_is_left(&self.stderr).join("\n");
         End { status, lines: std::mem::take(&mut self.seen), stderr }
     }
 
@@ -326,7 +303,7 @@ impl Victim {
         let threads = threads_of(self.pid());
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let stderr = self.stderr.take().map(|stderr| stderr.join().unwrap()).unwrap_or_default();
+        let stderr = what_is_left(&self.stderr).join("\n");
         panic!(
             "{}: {why}\nlines: {:#?}\nstderr: {stderr}\nthreads: {threads}",
             self.name, self.seen
@@ -338,8 +315,7 @@ impl Drop for Victim {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        self.stdout.take().into_iter().for_each(leave);
-        self.stderr.take().into_iter().for_each(leave);
+        self.readers.drain(..).for_each(leave);
     }
 }
 
@@ -351,6 +327,26 @@ pub fn leave<T>(thread: JoinHandle<T>) {
     } else {
         std::mem::forget(thread);
     }
+}
+
+/// What a victim writes, line by line.
+fn lines_of(pipe: impl Read + Send + 'static) -> (Receiver<String>, JoinHandle<()>) {
+    let (sender, lines) = channel();
+    let reader = std::thread::spawn(move || {
+        for line in BufReader::new(pipe).split(b'\n') {
+            let Ok(line) = line else { return };
+            if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    (lines, reader)
+}
+
+/// The lines up to the end of what a victim wrote. A grandchild may hold the pipe open: what counts then
+/// is what has been written by now.
+fn what_is_left(lines: &Receiver<String>) -> Vec<String> {
+    std::iter::from_fn(|| lines.recv_timeout(Duration::from_secs(5)).ok()).collect()
 }
 
 /// `kill(2)` of a process that belongs to this test.
@@ -462,13 +458,13 @@ impl Terminal {
         };
         let text = Arc::new(Mutex::new(Vec::new()));
         let (mut display, shown) = (self.keyboard.try_clone().unwrap(), Arc::clone(&text));
-        std::thread::spawn(move || {
+        leave(std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             // An error once the terminal is gone.
             while let Ok(read @ 1..) = display.read(&mut buffer) {
                 shown.lock().unwrap().extend_from_slice(&buffer[..read]);
             }
-        });
+        }));
         Shown(text)
     }
 }
