@@ -4,16 +4,22 @@
 
 mod support;
 
+use std::future::Future;
+use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::channel;
+use std::task::{Context, RawWaker, RawWakerVTable, Wake, Waker};
 use std::time::Duration;
 
 use handle_exit::{Cause, Error, ExitHandle, HandleExit, Ignored, Signal};
 use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, clone};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, getpid, pause, setsid};
@@ -328,6 +334,71 @@ fn rearm_with_an_old_handler() {
     say(reap(child));
 }
 
+struct SaysWhenWoken;
+
+impl Wake for SaysWhenWoken {
+    fn wake(self: Arc<Self>) {
+        say("woken");
+    }
+}
+
+/// Who waited before the fork waits for the parent's exit.
+fn rearm_beside_the_parents_waiters() {
+    let guard = HandleExit::new(|| {}).unwrap();
+    let readiness = guard.readiness().unwrap();
+    let is_readable = || {
+        let mut polled = [PollFd::new(readiness.as_fd(), PollFlags::POLLIN)];
+        poll(&mut polled, PollTimeout::ZERO).unwrap() > 0
+    };
+    let mut begun = guard.begun();
+    let waker = Waker::from(Arc::new(SaysWhenWoken));
+    assert!(Pin::new(&mut begun).poll(&mut Context::from_waker(&waker)).is_pending());
+    let child = fork(|| {
+        guard.rearm().unwrap();
+        guard.request();
+        assert_eq!(guard.wait(), Cause::Requested);
+    });
+    say(reap(child));
+    assert!(!is_readable());
+    drop(guard);
+    assert!(is_readable());
+}
+
+static IS_BEING_CLONED: AtomicBool = AtomicBool::new(false);
+static MAY_BE_CLONED: AtomicBool = AtomicBool::new(false);
+
+/// A waker of no task, whose clone takes as long as the test says.
+static SLOW_TO_CLONE: RawWakerVTable =
+    RawWakerVTable::new(clone_slowly, nothing_to_do, nothing_to_do, nothing_to_do);
+
+fn clone_slowly(task: *const ()) -> RawWaker {
+    IS_BEING_CLONED.store(true, SeqCst);
+    until("the waker may be cloned", || MAY_BE_CLONED.load(SeqCst));
+    RawWaker::new(task, &SLOW_TO_CLONE)
+}
+
+fn nothing_to_do(_: *const ()) {}
+
+/// The child has the lock of that thread, and not the thread.
+fn rearm_while_another_thread_begins_to_wait() {
+    let guard = guard();
+    let mut begun = guard.begun();
+    let waits = std::thread::spawn(move || {
+        // SAFETY: the functions of the table do nothing with the task.
+        let waker = unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &SLOW_TO_CLONE)) };
+        assert!(Pin::new(&mut begun).poll(&mut Context::from_waker(&waker)).is_pending());
+    });
+    until("the other thread begins to wait", || IS_BEING_CLONED.load(SeqCst));
+    let child = fork(|| {
+        let refused = guard.rearm().unwrap_err().to_string();
+        assert!(refused.contains("another thread was using"), "{refused}");
+        raise(Signal::TERM);
+    });
+    say(reap(child));
+    MAY_BE_CLONED.store(true, SeqCst);
+    waits.join().unwrap();
+}
+
 fn rearm_where_it_is_at_home() {
     let guard = guard();
     let (before, tasks) = (disposition(Signal::TERM), threads());
@@ -574,6 +645,16 @@ fn a_rearmed_guard_runs_the_old_handler() {
     ends_well("rearm_with_an_old_handler", &lines);
 }
 
+fn a_rearmed_guards_exit_wakes_nobody_who_waits_for_the_parents() {
+    ends_well("rearm_beside_the_parents_waiters", &["exited with 0", "woken"]);
+}
+
+fn rearm_is_refused_where_a_lock_was_taken_at_the_time_of_the_fork() {
+    let end = Victim::start("rearm_while_another_thread_begins_to_wait").end();
+    end.exited(0);
+    assert_eq!(end.lines[0], "died of SIGTERM", "{end:#?}");
+}
+
 fn rearm_does_nothing_in_the_guards_own_process() {
     ends_well("rearm_where_it_is_at_home", &[AT_SCOPE_END]);
 }
@@ -631,6 +712,8 @@ fn main() {
             rearm,
             rearm_and_drop,
             rearm_with_an_old_handler,
+            rearm_beside_the_parents_waiters,
+            rearm_while_another_thread_begins_to_wait,
             rearm_where_it_is_at_home,
             rearm_beside_a_new_guard,
             rearm_after_the_exit_had_begun,
@@ -652,6 +735,8 @@ fn main() {
             a_rearmed_guard_is_the_childs,
             a_rearmed_guard_that_is_dropped_restores_in_the_child,
             a_rearmed_guard_runs_the_old_handler,
+            a_rearmed_guards_exit_wakes_nobody_who_waits_for_the_parents,
+            rearm_is_refused_where_a_lock_was_taken_at_the_time_of_the_fork,
             rearm_does_nothing_in_the_guards_own_process,
             rearm_is_refused_while_the_child_has_a_guard_of_its_own,
             rearm_is_refused_when_the_exit_had_begun,
