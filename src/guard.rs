@@ -218,7 +218,7 @@ impl HandleExit {
         let cause = scope.machine.cause().unwrap_or(Cause::ScopeEnd);
         let (signal, ended_by) = self.signals(&cause);
         if closed.here {
-            self.end_after_scope(panicked, ended_by);
+            scope.end_after_scope(panicked);
         }
         // A signal with a handler of its own is that handler's affair.
         let by_signal = ended_by.map(|signal| scope.policy.status(signal));
@@ -346,17 +346,7 @@ impl HandleExit {
             }
             contain(|| drop(payload));
         } else if closed.here {
-            let ended_by = self.handle.scope.active().ended_by;
-            self.end_after_scope(false, ended_by);
-        }
-    }
-
-    fn end_after_scope(&self, failed: bool, ended_by: Option<Signal>) {
-        let scope = &self.handle.scope;
-        if let Some(status) = scope.policy.status_after_scope(ended_by) {
-            let status = if failed { Status::Failed } else { status };
-            scope.observer.tell(|| Event::ending(status));
-            status.end();
+            self.handle.scope.end_after_scope(false);
         }
     }
 }

@@ -314,7 +314,24 @@ impl Scope {
         timer.into_iter().for_each(join);
     }
 
-    /// Ends the process from a thread of the guard's own.
+    /// Notes a signal of default disposition: there is a grace, and an end after it. Whether it is the
+    /// first.
+    pub(crate) fn is_first_to_end(&self, signal: Signal) -> bool {
+        let mut active = self.active();
+        let is_first = active.ended_by.is_none();
+        active.ended_by.get_or_insert(signal);
+        is_first
+    }
+
+    /// The scope is closed: ends the process if the policy says so.
+    pub(crate) fn end_after_scope(&self, failed: bool) {
+        let ended_by = self.active().ended_by;
+        if let Some(status) = self.policy.status_after_scope(ended_by) {
+            self.end_process(if failed { Status::Failed } else { status });
+        }
+    }
+
+    /// Ends the process, with everything behind the callback done.
     pub(crate) fn end_process(&self, status: Status) -> ! {
         self.observer.tell(|| Event::ending(status));
         if !matches!(status, Status::Signal(_)) && handler::a_thread_aborts() {

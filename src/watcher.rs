@@ -40,8 +40,6 @@ struct Watcher<'a> {
 struct Verdict {
     /// The scope has until then, or for ever.
     deadline: Option<Instant>,
-    /// A signal of default disposition came: there is a grace, and an end after it.
-    ends_by: Option<Signal>,
     /// A repeat ends the wait.
     forced: bool,
     /// A thread waits in `abort`.
@@ -154,7 +152,7 @@ impl Watcher<'_> {
         if verdict.aborting {
             return Some(Status::Signal(Signal::ABRT));
         }
-        let signal = verdict.ends_by?;
+        let signal = self.scope.active().ended_by?;
         let over = verdict.deadline.is_some_and(|deadline| Instant::now() >= deadline);
         if over && !verdict.forced && !self.scope.policy.grace.is_zero() {
             let grace = self.scope.policy.grace;
@@ -190,10 +188,8 @@ impl Watcher<'_> {
             }
             return;
         }
-        if verdict.ends_by.is_none() {
-            verdict.ends_by = Some(signal);
+        if self.scope.is_first_to_end(signal) {
             verdict.deadline = self.scope.policy.deadline(grace_begins);
-            self.scope.active().ended_by = Some(signal);
         }
         // The first of a signal is no repeat of itself, but a repeat may be merged into it.
         if Policy::repeat_forces(arrival.after_first) {
@@ -219,10 +215,7 @@ impl Watcher<'_> {
     fn close_from_inside(&self) {
         self.leave();
         self.scope.complete(self.me, &Close::Wait);
-        let ended_by = self.scope.active().ended_by;
-        if let Some(status) = self.scope.policy.status_after_scope(ended_by) {
-            self.scope.end_process(status);
-        }
+        self.scope.end_after_scope(false);
     }
 
     /// The scope ends without the watcher. All that may be left are the old handlers that are to be

@@ -164,30 +164,32 @@ impl Guarded {
 
 /// Puts everything back and returns the signals that came too late for the guard, in order.
 pub(crate) fn restore_all(guarded: &[Guarded]) -> Vec<Arrival> {
-    for one in guarded {
-        one.restore();
-    }
+    restore_each(guarded);
     disarm(guarded)
-}
-
-/// From now on the handler passes these signals through. Returns those that came too late.
-pub(crate) fn disarm(guarded: &[Guarded]) -> Vec<Arrival> {
-    for one in guarded {
-        one.slot().disarm();
-    }
-    handler::quiesce();
-    let mut late = Vec::new();
-    handler::take(guarded.iter().map(|one| one.signal), &mut late);
-    late
 }
 
 /// As `restore_all`, in the exit hook: see `quiesce_at_most`.
 pub(crate) fn restore_all_at_exit(guarded: &[Guarded], patience: Duration) -> Vec<Arrival> {
+    restore_each(guarded);
+    disarm_and(guarded, || handler::quiesce_at_most(patience))
+}
+
+/// From now on the handler passes these signals through. Returns those that came too late.
+pub(crate) fn disarm(guarded: &[Guarded]) -> Vec<Arrival> {
+    disarm_and(guarded, handler::quiesce)
+}
+
+fn restore_each(guarded: &[Guarded]) {
     for one in guarded {
         one.restore();
+    }
+}
+
+fn disarm_and(guarded: &[Guarded], quiesce: impl FnOnce()) -> Vec<Arrival> {
+    for one in guarded {
         one.slot().disarm();
     }
-    handler::quiesce_at_most(patience);
+    quiesce();
     let mut late = Vec::new();
     handler::take(guarded.iter().map(|one| one.signal), &mut late);
     late
