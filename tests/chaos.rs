@@ -317,7 +317,14 @@ fn judge(plan: &Plan, end: &End) -> String {
     // The status.
     let mut codes = BTreeSet::new();
     match (begins, plan.callback) {
-        (Some(_), Callback::Panics) => _ = codes.insert(FAILED_CODE),
+        (Some(at), Callback::Panics) => {
+            codes.insert(FAILED_CODE);
+            // On Drop the panic goes on in a scope that is over, with no guard in the process: there
+            // the exit of the other thread may come first, with its own code.
+            if plan.route == Route::ExitElsewhere && end.lines[at] == "callback begins: scope end" {
+                codes.insert(EXIT_CODE);
+            }
+        }
         (Some(_), Callback::Exits) => _ = codes.insert(CALLBACK_CODE),
         (Some(_), Callback::Returns) => {
             codes.extend(plan.code());
