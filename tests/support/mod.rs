@@ -242,25 +242,40 @@ impl Victim {
     /// As `at_rest`, for a victim that may end instead; false if it has.
     pub fn rests(&mut self) -> bool {
         let begun = Instant::now();
-        let mut before = None;
+        let mut before = Vec::new();
         loop {
-            let states = thread_states(self.pid());
-            if states.contains(&'Z') {
+            let tasks = tasks_of(self.pid());
+            if tasks.iter().any(|task| task.state == 'Z') {
                 return false;
             }
             let is_quiet = status_of(self.pid(), "ShdPnd").bytes().all(|digit| digit == b'0')
-                && states.iter().all(|state| *state == 'S');
+                && tasks.iter().all(|task| task.state == 'S');
             // Twice, with nobody having been awake meanwhile: a thread may sleep for a moment only.
-            let switches = is_quiet.then(|| switches_of(self.pid()));
-            if is_quiet && !states.is_empty() && switches == before {
+            if is_quiet && !tasks.is_empty() && tasks == before {
                 return true;
             }
-            before = switches;
+            before = tasks;
             if begun.elapsed() > DEADLINE {
                 self.fail("has not come to rest in time");
             }
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// As `at_rest`, for a victim with threads that look for something again and again: each has done
+    /// so at least once since.
+    pub fn has_looked(&self) {
+        let sleeps =
+            |tasks: &[Task], id| tasks.iter().find(|task| task.id == id).map(|task| task.sleeps);
+        let first = tasks_of(self.pid());
+        until("each thread sleeps, or has gone to sleep twice", || {
+            let before = tasks_of(self.pid());
+            std::thread::sleep(Duration::from_millis(2));
+            tasks_of(self.pid()).iter().all(|task| {
+                let is_asleep = task.state == 'S' && before.contains(task);
+                is_asleep || sleeps(&first, task.id).is_some_and(|first| task.sleeps >= first + 2)
+            })
+        });
     }
 
     /// Writes a line to its standard input, for `hear`.
@@ -367,26 +382,28 @@ fn status_of(pid: i32, field: &str) -> String {
     value.unwrap_or_default().trim().to_owned()
 }
 
-/// The state of each thread, as proc(5) has it: S sleeps, R runs, T is stopped, Z has ended.
-fn thread_states(pid: i32) -> Vec<char> {
-    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    let state = |task: std::fs::DirEntry| {
-        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
-        // The name comes before it, in brackets, and may hold anything.
-        stat[stat.rfind(')')? + 1..].trim_start().chars().next()
-    };
-    tasks.flatten().filter_map(state).collect()
+/// A thread of a process.
+#[derive(Clone, Debug, PartialEq)]
+struct Task {
+    id: i32,
+    /// As proc(5) has it: S sleeps, R runs, T is stopped, Z has ended.
+    state: char,
+    /// How often it has gone to sleep.
+    sleeps: u64,
 }
 
-/// How often each thread of a process has gone to sleep.
-fn switches_of(pid: i32) -> Vec<String> {
+fn tasks_of(pid: i32) -> Vec<Task> {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    let switches = |task: std::fs::DirEntry| {
-        let status = std::fs::read_to_string(task.path().join("status")).ok()?;
-        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"))?;
-        Some(format!("{:?} {line}", task.file_name()))
+    let task = |entry: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
+        let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
+        Some(Task {
+            id: field("Pid:")?.trim().parse().ok()?,
+            state: field("State:")?.trim().chars().next()?,
+            sleeps: field("voluntary_ctxt_switches:")?.trim().parse().ok()?,
+        })
     };
-    tasks.flatten().filter_map(switches).collect()
+    tasks.flatten().filter_map(task).collect()
 }
 
 /// The only child of a process, once it has one.
