@@ -18,16 +18,18 @@ pub(crate) struct Samples {
     rounds: Vec<Vec<f64>>,
 }
 
-/// Gives each contestant its turn in each round, each round beginning with another one.
+/// Gives each contestant its turn in each round, in an order of the round's own: who comes before
+/// leaves caches and clocks behind.
 pub(crate) fn round_robin<const N: usize>(
     contestants: [&str; N],
     rounds: usize,
     mut sample: impl FnMut(&str) -> Vec<f64>,
 ) -> [Samples; N] {
     let mut taken = contestants.map(|_| Samples { rounds: Vec::with_capacity(rounds) });
-    for round in 0..rounds {
-        for turn in 0..N {
-            let index = (round + turn) % N;
+    let mut order = std::array::from_fn::<usize, N, _>(|index| index);
+    for _ in 0..rounds {
+        fastrand::shuffle(&mut order);
+        for index in order {
             taken[index].rounds.push(sample(contestants[index]));
         }
     }
