@@ -5,12 +5,13 @@ mod http;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
 use handle_exit::Signal;
 use http::{Clients, connects};
+use nix::sys::socket::{getsockopt, sockopt::SndBuf};
 use support::*;
 
 const BOTH: [Signal; 2] = [Signal::TERM, Signal::INT];
@@ -113,6 +114,38 @@ fn mio_sends_back_what_has_arrived_before_the_signal() {
     }
 }
 
+fn mio_sends_back_what_a_slow_client_has_not_taken_yet() {
+    let (mut server, port) = mio();
+    let mut client = client(port);
+    client.set_nonblocking(true).unwrap();
+    // Until neither takes any more from the other.
+    let mut sent = 0;
+    loop {
+        match client.write(&[b'x'; 1 << 16]) {
+            Ok(written) => sent += written,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                server.at_rest();
+                match client.write(b"x") {
+                    Ok(written) => sent += written,
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+    // The rest may be on this side yet.
+    let arrived = sent - getsockopt(&client, SndBuf).unwrap();
+    server.send(Signal::TERM);
+    server.at_rest();
+
+    client.set_nonblocking(false).unwrap();
+    let mut echo = Vec::new();
+    // In the end the server closes the connection; what comes after that, it resets.
+    let _ = client.read_to_end(&mut echo);
+    assert!(echo.len() >= arrived, "{} of {arrived} bytes, {sent} sent", echo.len());
+    server.end().exited(0).ended_with("served 1 clients");
+}
+
 fn main() {
     support::main(
         &[],
@@ -121,6 +154,7 @@ fn main() {
             axum_accepts_nobody_once_the_signal_has_come,
             mio_closes_idle_connections_and_ends,
             mio_sends_back_what_has_arrived_before_the_signal,
+            mio_sends_back_what_a_slow_client_has_not_taken_yet,
         ],
     );
 }
