@@ -8,11 +8,14 @@
 //! own. Press ^C while it renders: the library removes the directory, then the program's own handler
 //! runs as if the library were not there, and the program ends as it always did. Wait until it has
 //! rendered, and ^C is handled by the program alone: the library has put everything back.
-//! `cargo run --example library 3` renders 3 pages instead of 50.
+//! `cargo run --example library 3` renders 3 pages instead of 50. With `3 guarded` the program has a
+//! guard of its own instead of handlers, and the library adds its clean-up to that one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use handle_exit::HandleExit;
 
 mod library {
     use std::io::{Error, Result};
@@ -95,22 +98,30 @@ mod library {
 /// How long a page takes.
 const PAGE: Duration = Duration::from_millis(100);
 
-/// The program knows nothing of guards: it has handlers that set a flag, as many programs do.
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pages = std::env::args().nth(1).map_or(Ok(50), |pages| pages.parse())?;
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    if std::env::args().nth(2).is_some_and(|second| second == "guarded") {
+        let guard = HandleExit::new(|| println!("program: stopping"))?;
+        render(pages);
+        guard.wait();
+    } else {
+        // This program knows nothing of guards: it has handlers that set a flag, as many programs do.
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            signal_hook::flag::register(signal, Arc::clone(&stop))?;
+        }
+        render(pages);
+        while !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(PAGE);
+        }
+        println!("program: my own handler was called, goodbye");
     }
+    Ok(())
+}
 
+fn render(pages: usize) {
     match library::render(pages) {
         Ok(()) => println!("program: rendered {pages} pages"),
         Err(error) => println!("program: could not render: {error}"),
     }
-
-    while !stop.load(Ordering::Relaxed) {
-        std::thread::sleep(PAGE);
-    }
-    println!("program: my own handler was called, goodbye");
-    Ok(())
 }

@@ -86,7 +86,7 @@ fn deploy(
     symlink(&release, &link)?;
     fs::rename(link, site.join("current"))?;
 
-    let _ = unpacked.cancel(); // The release stays.
+    unpacked.cancel(); // The release stays.
     println!("deployed");
     Ok(())
 }

@@ -103,7 +103,7 @@ impl ExitHandle {
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use = "the cause says why the exit began; `let _ = ` if it does not matter"]
+    #[allow(clippy::must_use_candidate, reason = "it is called for the wait as well")]
     pub fn wait(&self) -> Cause {
         while self.scope.is_here() {
             if let Some(cause) = self.scope.machine.wait_begun(None) {
@@ -287,7 +287,7 @@ impl Deferred {
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use = "false means that the function has run, or is running"]
+    #[allow(clippy::must_use_candidate, reason = "it is called for what it does as well")]
     pub fn cancel(self) -> bool {
         self.scope.is_here() && self.scope.deferred.cancel(self.id)
     }

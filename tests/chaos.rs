@@ -241,7 +241,7 @@ fn scope(plan: &Plan) {
             drop(guard);
         }
         Route::Told => {
-            let _ = handle.wait();
+            handle.wait();
             drop(guard);
         }
         Route::Parked => park(),

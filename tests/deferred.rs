@@ -78,7 +78,7 @@ fn on_signal_in_time() {
     let guard = HandleExit::new(|| say("callback")).unwrap();
     defer_fifteen(&guard);
     raise(Signal::TERM);
-    let _ = guard.wait();
+    guard.wait();
     drop(guard);
     say("behind");
 }
@@ -324,7 +324,7 @@ fn from_the_callback_and_from_one_another() {
         "exit" => std::process::exit(0),
         "signal" => {
             raise(Signal::TERM);
-            let _ = guard.wait();
+            guard.wait();
         }
         other => panic!("{other}"),
     }

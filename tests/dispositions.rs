@@ -53,7 +53,7 @@ const ENDS: &[End] = &[
     ("request", |builder| {
         let guard = builder.install(|| {}).unwrap();
         guard.request();
-        let _ = guard.wait();
+        guard.wait();
     }),
     ("a callback timeout", |builder| {
         drop(builder.callback_timeout(DEADLINE).install(|| {}).unwrap());
@@ -225,7 +225,7 @@ fn a_signal_and_then_drop_restores() {
         let guard = HandleExit::builder().append(true).ignored(Ignored::Guard).install(|| {});
         let guard = guard.unwrap();
         raise(Signal::TERM);
-        let _ = guard.wait();
+        guard.wait();
         drop(guard);
         assert_eq!(all_dispositions(), all, "{before}");
     }
@@ -384,7 +384,7 @@ fn a_signal_named_twice() {
     let twice = [Signal::TERM, Signal::INT, Signal::TERM, Signal::INT, Signal::TERM];
     let guard = HandleExit::builder().signals(twice).append(true).install(callback).unwrap();
     raise(Signal::TERM);
-    let _ = guard.wait();
+    guard.wait();
     drop(guard);
     assert_eq!(all_dispositions(), all);
 }
@@ -443,7 +443,7 @@ fn two_hundred_guards() {
             2 => assert!(guard.disarm()),
             _ => {
                 raise(Signal::TERM);
-                let _ = handle.wait();
+                handle.wait();
                 drop(guard);
             }
         }
@@ -587,7 +587,7 @@ fn on_top_and_away_again() {
         }
         let guard = HandleExit::append(callback).unwrap();
         raise(Signal::TERM);
-        let _ = guard.wait();
+        guard.wait();
         drop(guard);
         assert_eq!(disposition(Signal::TERM), old);
     }
@@ -655,7 +655,7 @@ fn signal_hook_on_top_of_a_default() {
     let guard = HandleExit::builder().grace(Duration::MAX).install(callback).unwrap();
     signal_hook::flag::register(Signal::TERM.as_raw(), Arc::clone(&stopped)).unwrap();
     say("ready");
-    let _ = guard.wait();
+    guard.wait();
     until("signal-hook hears it too", || stopped.swap(false, SeqCst));
     drop(guard);
     say("dropped");
@@ -690,7 +690,7 @@ fn ctrlc_on_top() {
     hear();
     assert!(!guard.is_exiting());
     raise(Signal::TERM);
-    let _ = guard.wait();
+    guard.wait();
     drop(guard);
     assert_eq!(disposition(Signal::INT), theirs);
     assert_eq!(disposition(Signal::TERM), (libc::SIG_DFL, 0, 0));

@@ -207,6 +207,33 @@ fn library_leaves_the_signals_to_the_program_when_it_is_done() {
     }
 }
 
+fn library_adds_its_clean_up_to_the_guard_of_the_program() {
+    for signal in BOTH {
+        let mut program = start("library", &[&1_000_000, &"guarded"]);
+        let scratch = program.expect_prefix("library: rendering in ");
+        program.send(signal);
+        program.end().exited(0).said(&[
+            &format!("library: rendering in {scratch}"),
+            "program: stopping",
+            "library: scratch files removed",
+            "program: could not render: interrupted",
+        ]);
+        assert!(!Path::new(&scratch).exists());
+
+        let mut program = start("library", &[&1, &"guarded"]);
+        let scratch = program.expect_prefix("library: rendering in ");
+        program.expect("program: rendered 1 pages");
+        assert!(!Path::new(&scratch).exists());
+        program.send(signal);
+        program.end().exited(0).said(&[
+            &format!("library: rendering in {scratch}"),
+            "library: scratch files removed",
+            "program: rendered 1 pages",
+            "program: stopping",
+        ]);
+    }
+}
+
 // --------------------------------------------------------------------------------------- daemon
 
 fn daemon_removes_its_pid_file_and_dies_of_the_signal() {
@@ -341,6 +368,7 @@ fn main() {
             stages_leaves_a_lock_that_is_not_its_own,
             library_cleans_up_and_then_the_program_handles_the_signal,
             library_leaves_the_signals_to_the_program_when_it_is_done,
+            library_adds_its_clean_up_to_the_guard_of_the_program,
             daemon_removes_its_pid_file_and_dies_of_the_signal,
             worker_finishes_its_job_when_the_master_is_told,
             worker_finishes_its_job_when_all_hear_of_ctrl_c,

@@ -125,7 +125,7 @@ fn an_old_handler_runs() {
     let before = everything();
     before_the_faults();
     if let Some(guard) = constructed(HandleExit::append(callback)) {
-        let _ = guard.wait();
+        guard.wait();
         until("the old handler runs", || OLD_HANDLER_RAN.load(SeqCst));
     }
     behind_the_faults(before);

@@ -327,7 +327,7 @@ fn rearm_with_an_old_handler() {
         let guard = guard.take().unwrap();
         guard.rearm().unwrap();
         raise(Signal::TERM);
-        let _ = guard.wait();
+        guard.wait();
         drop(guard);
         assert_eq!(disposition(Signal::TERM), before);
     });
@@ -505,7 +505,7 @@ fn commands() {
     assert!(!guard.is_exiting());
     // In the callback on the watcher, and after it, with the signal held.
     raise(Signal::TERM);
-    let _ = guard.wait();
+    guard.wait();
     commands_are_clean();
     let outcome = guard.finish();
     assert!(!outcome.callback_panicked());
@@ -547,7 +547,7 @@ fn fork_while_others_wait() {
     let child = fork(|| {
         let own = HandleExit::cleanup(|| say("callback in the child")).unwrap();
         raise(Signal::TERM);
-        let _ = own.wait();
+        own.wait();
         pause_for_ever();
     });
     say(reap(child));

@@ -73,7 +73,7 @@ const WAYS: &[(&str, Way, &[&str])] = &[
         |builder| {
             let guard = builder.install(|| {}).unwrap();
             raise(Signal::TERM);
-            let _ = guard.wait();
+            guard.wait();
         },
         &[
             "received SIGTERM from SELF",
@@ -87,7 +87,7 @@ const WAYS: &[(&str, Way, &[&str])] = &[
             let builder = builder.after_scope(AfterScope::End).ending(Ending::Code(0));
             let guard = builder.install(|| {}).unwrap();
             raise(Signal::INT);
-            let _ = guard.wait();
+            guard.wait();
         },
         &[
             "received SIGINT from SELF",
@@ -163,7 +163,7 @@ const WAYS: &[(&str, Way, &[&str])] = &[
             install(Signal::TERM, old_handler);
             let guard = builder.append(true).install(|| {}).unwrap();
             raise(Signal::TERM);
-            let _ = guard.wait();
+            guard.wait();
         },
         &[
             "received SIGTERM from SELF",

@@ -62,7 +62,7 @@ fn finished(builder: handle_exit::Builder, signal: Option<Signal>) -> Outcome {
     let guard = builder.grace(Duration::MAX).install(|| {}).unwrap();
     if let Some(signal) = signal {
         raise(signal);
-        let _ = guard.wait();
+        guard.wait();
     }
     guard.finish()
 }

@@ -110,7 +110,7 @@ fn row() {
         guard.defer(|| say("deferred")).unwrap();
         say("ready");
         if row.signal.is_some() {
-            let _ = guard.wait();
+            guard.wait();
         }
         if row.body == Body::Stays {
             loop {
@@ -453,7 +453,7 @@ fn grace_after_a_slow_callback() {
             })
             .unwrap();
         say("ready");
-        let _ = guard.wait();
+        guard.wait();
         until("the callback is done", || CALLBACK_DONE.load(SeqCst));
     }
     say("behind");
@@ -492,7 +492,7 @@ fn drop_takes_longer_than_the_grace() {
             })
             .unwrap();
         say("ready");
-        let _ = guard.wait();
+        guard.wait();
         LEAVING.store(true, SeqCst);
     }
     say("behind");
@@ -518,7 +518,7 @@ fn exit_takes_longer_than_the_grace() {
         })
         .unwrap();
     say("ready");
-    let _ = guard.wait();
+    guard.wait();
     LEAVING.store(true, SeqCst);
     std::process::exit(3);
 }

@@ -73,7 +73,7 @@ fn appended(signal: Signal) {
         .run(callback, |exit| {
             say("body");
             raise(signal);
-            let _ = exit.wait();
+            exit.wait();
         })
         .unwrap();
     assert_eq!(disposition(signal), before, "handed back");

@@ -185,7 +185,7 @@ fn two_copies_in_time() {
     first.defer(|| say("deferred to the first")).unwrap();
     second.defer(|| say("deferred to the second")).unwrap();
     say("ready");
-    let _ = first.wait();
+    first.wait();
     drop(second);
     drop(first);
     say("behind");

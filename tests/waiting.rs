@@ -612,7 +612,7 @@ fn run_drops_what_was_captured_exactly_once() {
         |_| {},
         |exit| {
             exit.request();
-            let _ = exit.wait();
+            exit.wait();
         },
         |_| panic!("on purpose"),
     ];

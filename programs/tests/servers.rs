@@ -5,13 +5,12 @@ mod http;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
 use handle_exit::Signal;
 use http::{Clients, connects};
-use nix::sys::socket::{getsockopt, sockopt::SndBuf};
 use support::*;
 
 const BOTH: [Signal; 2] = [Signal::TERM, Signal::INT];
@@ -117,33 +116,42 @@ fn mio_sends_back_what_has_arrived_before_the_signal() {
 fn mio_sends_back_what_a_slow_client_has_not_taken_yet() {
     let (mut server, port) = mio();
     let mut client = client(port);
-    client.set_nonblocking(true).unwrap();
-    // Until neither takes any more from the other.
+    let own = client.local_addr().unwrap().port();
+    // Until the server reads no more, because this client does not.
     let mut sent = 0;
-    loop {
-        match client.write(&[b'x'; 1 << 16]) {
-            Ok(written) => sent += written,
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::WouldBlock);
-                server.at_rest();
-                match client.write(b"x") {
-                    Ok(written) => sent += written,
-                    Err(_) => break,
-                }
-            }
-        }
+    while unread(port, own) == 0 {
+        client.write_all(&[b'x'; 1 << 15]).unwrap();
+        sent += 1 << 15;
+        until("all has arrived", || unsent(own, port) == 0);
+        server.at_rest();
     }
-    // The rest may be on this side yet.
-    let arrived = sent - getsockopt(&client, SndBuf).unwrap();
     server.send(Signal::TERM);
     server.at_rest();
-
-    client.set_nonblocking(false).unwrap();
-    let mut echo = Vec::new();
-    // In the end the server closes the connection; what comes after that, it resets.
-    let _ = client.read_to_end(&mut echo);
-    assert!(echo.len() >= arrived, "{} of {arrived} bytes, {sent} sent", echo.len());
+    assert_eq!(rest(client).len(), sent);
     server.end().exited(0).ended_with("served 1 clients");
+}
+
+/// How many bytes wait to be sent, and to be read, in the connection of these two ports of this machine.
+fn queues(local: u16, remote: u16) -> (u64, u64) {
+    let connections = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let (local, remote) = (format!(":{local:04X}"), format!(":{remote:04X}"));
+    for line in connections.lines() {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        if words[1].ends_with(&local) && words[2].ends_with(&remote) {
+            let (to_send, to_read) = words[4].split_once(':').unwrap();
+            let number = |hex| u64::from_str_radix(hex, 16).unwrap();
+            return (number(to_send), number(to_read));
+        }
+    }
+    (0, 0)
+}
+
+fn unsent(local: u16, remote: u16) -> u64 {
+    queues(local, remote).0
+}
+
+fn unread(local: u16, remote: u16) -> u64 {
+    queues(local, remote).1
 }
 
 fn main() {
