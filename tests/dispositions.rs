@@ -11,7 +11,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-use handle_exit::{Builder, Error, ExitHandle, HandleExit, Ignored, Signal};
+use handle_exit::{Builder, Error, ExitHandle, HandleExit, Ignored, OldHandler, Signal};
 use nix::libc::{self, c_int, c_void, siginfo_t};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, geteuid, setuid};
@@ -618,6 +618,18 @@ fn register_signal_hook() {
     }
 }
 
+fn a_default_over_a_chain_to_a_buried_guard() {
+    let guard = HandleExit::builder().signals([Signal::TERM]).install(callback).unwrap();
+    put_on_top(0);
+    drop(guard);
+    let guard = HandleExit::builder().signals([Signal::TERM]).append(true);
+    let guard = guard.old_handler(OldHandler::Always).install(callback).unwrap();
+    install_exactly(Signal::TERM, libc::SIG_DFL, 0, &[]);
+    // Runs the foreign handler, which chains to the first guard's. Nobody has sent a signal.
+    drop(guard);
+    say("goes on");
+}
+
 fn signal_hook_before() {
     register_signal_hook();
     let all = all_dispositions();
@@ -845,6 +857,11 @@ fn a_foreign_handler_that_goes_away_leaves_the_default() {
     victim.end().said(&["callback", "ready"]).died_by(Signal::TERM);
 }
 
+fn a_chain_to_a_buried_guard_ends_at_a_default() {
+    let end = Victim::start("a_default_over_a_chain_to_a_buried_guard").end();
+    end.exited(0).said(&["callback", "callback", "foreign 0", "goes on"]);
+}
+
 fn signal_hook_registered_before_is_refused_or_appended_and_goes_on() {
     let mut victim = Victim::ready("signal_hook_before");
     victim.send(Signal::TERM);
@@ -928,6 +945,7 @@ fn main() {
             guarded_over_buried_guards,
             on_top_and_away_again,
             away_again_over_a_default,
+            a_default_over_a_chain_to_a_buried_guard,
             signal_hook_before,
             signal_hook_on_top,
             signal_hook_on_top_of_a_default,
@@ -956,6 +974,7 @@ fn main() {
             a_guard_over_buried_guards_runs_each_handler_once,
             a_foreign_handler_that_goes_away_leaves_a_pass_through,
             a_foreign_handler_that_goes_away_leaves_the_default,
+            a_chain_to_a_buried_guard_ends_at_a_default,
             signal_hook_registered_before_is_refused_or_appended_and_goes_on,
             signal_hook_on_top_calls_ours_for_ever,
             signal_hook_on_top_and_the_guard_both_hear_a_signal,

@@ -9,6 +9,13 @@ use super::disposition::{Action, Disposition, set_of};
 use super::siginfo::SigInfo;
 use crate::signal::Signal;
 
+/// The function of the guard's that was called.
+pub(super) struct Ours {
+    pub(super) function: usize,
+    /// Only foreign handlers can still be calling it, not the kernel.
+    pub(super) is_buried: bool,
+}
+
 /// In the handler, for a signal that is not the guard's (any more, or in this process): acts as
 /// `below`, the disposition that the called function, `ours`, stands in for.
 ///
@@ -20,7 +27,7 @@ pub(super) unsafe fn as_before(
     raw: c_int,
     info: *mut libc::siginfo_t,
     context: *mut c_void,
-    ours: usize,
+    ours: &Ours,
     below: *const Disposition,
 ) {
     // SAFETY: the caller's second promise.
@@ -29,19 +36,19 @@ pub(super) unsafe fn as_before(
         // Ours is on top: a forked child, or a guard that could not take its handler away. Step
         // aside, and let the kernel deliver the signal once more, to the old disposition, with all
         // that belongs to it. It comes when this handler returns.
-        Ok(top) if top.action() == Action::Handler(ours) => {
+        Ok(top) if top.action() == Action::Handler(ours.function) => {
             if below.put(raw).is_ok() && send_to_this_thread(raw, info) {
                 return;
             }
         }
         // The old disposition is back, and this call began before it was: hand the signal to it.
-        Ok(top) if top == *below => {
+        Ok(top) if top == *below && !ours.is_buried => {
             if send_to_this_thread(raw, info) {
                 return;
             }
         }
-        // A handler on top of ours passes the signal on to what was there before it. It would have
-        // done nothing more had it found a default or an ignore.
+        // A foreign handler passes the signal on to what was there before it. It would have done
+        // nothing more had it found a default or an ignore.
         Ok(_) => {
             // SAFETY: the caller's first promise.
             unsafe { call(below, raw, info, context) };

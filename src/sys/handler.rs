@@ -165,7 +165,11 @@ extern "C" fn handle<const LEVEL: usize>(
         // SAFETY: the kernel, or a handler that passes on what the kernel gave it, called this
         // function with these arguments; `below` is null or an interned disposition.
         Then::Forward(below) => unsafe {
-            forward::as_before(raw, info, context, FUNCTIONS[LEVEL] as usize, below);
+            let ours = forward::Ours {
+                function: FUNCTIONS[LEVEL] as usize,
+                is_buried: LEVEL < slot.free_level(),
+            };
+            forward::as_before(raw, info, context, &ours, below);
         },
     }
     Errno::set_raw(errno);
