@@ -98,7 +98,8 @@ fn behind_the_faults(before: Everything) -> ! {
 fn construct_and_drop() {
     let before = everything();
     before_the_faults();
-    drop(constructed(HandleExit::new(callback)));
+    // With both threads a guard can have.
+    drop(constructed(HandleExit::builder().callback_timeout(DEADLINE).install(callback)));
     behind_the_faults(before);
 }
 

@@ -21,8 +21,9 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, clone};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, getpid, pause, setsid};
+use nix::unistd::{ForkResult, Pid, Uid, geteuid, getpid, pause, setsid, setuid};
 use support::*;
 
 /// Runs `child` in a forked child, which ends with `_exit`: 0, or 101 after a panic.
@@ -399,6 +400,69 @@ fn rearm_while_another_thread_begins_to_wait() {
     waits.join().unwrap();
 }
 
+/// Each child finds the locks as these threads had them at the time of its fork.
+fn rearm_while_other_threads_use_the_guard() {
+    let guard = guard();
+    let goes_on = AtomicBool::new(true);
+    let failed = std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while goes_on.load(SeqCst) {
+                assert_eq!(guard.cause(), None);
+            }
+        });
+        threads.spawn(|| {
+            while goes_on.load(SeqCst) {
+                assert!(guard.defer(|| {}).unwrap().cancel());
+            }
+        });
+        let mut ends = (0..FORKS).map(|_| {
+            reap(fork(|| match guard.rearm() {
+                // A lock that nobody gives back would keep it in here.
+                Ok(()) => {
+                    assert_eq!(guard.cause(), None);
+                    assert!(guard.defer(|| {}).unwrap().cancel());
+                }
+                Err(refused) => {
+                    let refused = refused.to_string();
+                    assert!(refused.contains("another thread was using"), "{refused}");
+                }
+            }))
+        });
+        let failed = ends.find(|end| end != "exited with 0");
+        goes_on.store(false, SeqCst);
+        failed
+    });
+    assert_eq!(failed, None);
+}
+
+/// Enough for each lock to be held at some of them, also where there is one processor.
+const FORKS: usize = 300;
+
+fn rearm_again_where_no_thread_was_to_be_had() {
+    let guard = guard();
+    let child = fork(|| {
+        // The limit does not hold for root, so root becomes a user whom nobody else is.
+        if geteuid().is_root() {
+            let unused = 1_000_000 + std::process::id();
+            if let Err(error) = setuid(Uid::from_raw(unused)) {
+                say(format!("skipped: root cannot become user {unused}: {error}"));
+                return;
+            }
+        }
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NPROC).unwrap();
+        setrlimit(Resource::RLIMIT_NPROC, 0, hard).unwrap();
+        let refused = guard.rearm().unwrap_err();
+        let no_thread =
+            matches!(refused, Error::System { step: "spawning the watcher thread", .. });
+        assert!(no_thread, "{refused}");
+        setrlimit(Resource::RLIMIT_NPROC, soft, hard).unwrap();
+        guard.rearm().unwrap();
+        raise(Signal::TERM);
+        pause_for_ever();
+    });
+    say(reap(child));
+}
+
 fn rearm_where_it_is_at_home() {
     let guard = guard();
     let (before, tasks) = (disposition(Signal::TERM), threads());
@@ -655,6 +719,19 @@ fn rearm_is_refused_where_a_lock_was_taken_at_the_time_of_the_fork() {
     assert_eq!(end.lines[0], "died of SIGTERM", "{end:#?}");
 }
 
+fn rearm_beside_busy_threads_is_refused_or_the_childs_and_never_hangs() {
+    ends_well("rearm_while_other_threads_use_the_guard", &[AT_SCOPE_END]);
+}
+
+fn rearm_that_failed_can_be_tried_again() {
+    let end = Victim::start("rearm_again_where_no_thread_was_to_be_had").end();
+    end.exited(0);
+    if let Some(skipped) = end.lines.first().filter(|line| line.starts_with("skipped")) {
+        return eprintln!("{skipped}");
+    }
+    end.said(&["callback in the child: SIGTERM", "died of SIGTERM", AT_SCOPE_END]);
+}
+
 fn rearm_does_nothing_in_the_guards_own_process() {
     ends_well("rearm_where_it_is_at_home", &[AT_SCOPE_END]);
 }
@@ -714,6 +791,8 @@ fn main() {
             rearm_with_an_old_handler,
             rearm_beside_the_parents_waiters,
             rearm_while_another_thread_begins_to_wait,
+            rearm_while_other_threads_use_the_guard,
+            rearm_again_where_no_thread_was_to_be_had,
             rearm_where_it_is_at_home,
             rearm_beside_a_new_guard,
             rearm_after_the_exit_had_begun,
@@ -737,6 +816,8 @@ fn main() {
             a_rearmed_guard_runs_the_old_handler,
             a_rearmed_guards_exit_wakes_nobody_who_waits_for_the_parents,
             rearm_is_refused_where_a_lock_was_taken_at_the_time_of_the_fork,
+            rearm_beside_busy_threads_is_refused_or_the_childs_and_never_hangs,
+            rearm_that_failed_can_be_tried_again,
             rearm_does_nothing_in_the_guards_own_process,
             rearm_is_refused_while_the_child_has_a_guard_of_its_own,
             rearm_is_refused_when_the_exit_had_begun,

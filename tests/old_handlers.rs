@@ -8,7 +8,7 @@ use std::sync::atomic::{
     AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst,
 };
 use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use handle_exit::{Builder, HandleExit, OldHandler, Signal};
 use nix::libc::{self, c_int, c_void, siginfo_t};
@@ -31,6 +31,23 @@ extern "C" fn old(_: c_int) {
 
 extern "C" fn old_of_int(_: c_int) {
     say_in_handler("old of INT\n");
+}
+
+/// Returns long after an exit that does not wait for it would be over, and long before the second is
+/// that one which waits gives it.
+extern "C" fn old_and_slow(_: c_int) {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+    // SAFETY: nanosleep(2) is async-signal-safe; the time is valid, and nobody asks for what is left.
+    unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) };
+    say_in_handler("old\n");
+}
+
+extern "C" fn never_returns(_: c_int) {
+    say_in_handler("old\n");
+    loop {
+        // SAFETY: pause(2) is async-signal-safe.
+        unsafe { libc::pause() };
+    }
 }
 
 extern "C" fn exits_directly(_: c_int) {
@@ -288,8 +305,8 @@ extern "C" fn note_exiting() {
 }
 
 /// The callback ends only when the process is already exiting, so the old handler comes after that.
-fn returning_from_main(end: impl FnOnce()) {
-    install(Signal::TERM, old);
+fn returning_from_main(handler: extern "C" fn(c_int), end: impl FnOnce()) {
+    install(Signal::TERM, handler);
     let (begins, begun) = channel();
     let guard = append().install(move || {
         callback();
@@ -305,11 +322,34 @@ fn returning_from_main(end: impl FnOnce()) {
 }
 
 fn main_returns() {
-    returning_from_main(|| {});
+    returning_from_main(old_and_slow, || {});
 }
 
 fn main_exits() {
-    returning_from_main(|| std::process::exit(3));
+    returning_from_main(old_and_slow, || std::process::exit(3));
+}
+
+fn main_exits_beside_one_that_never_returns() {
+    returning_from_main(never_returns, || std::process::exit(3));
+}
+
+extern "C" fn exit_function() {
+    say_in_handler("libc exit function\n");
+}
+
+/// Signals that come behind the callback, in a process that is exiting.
+fn signals_in_an_exit() {
+    at_exit(exit_function);
+    install(Signal::TERM, old);
+    let guard = append().install(callback).unwrap();
+    guard
+        .defer(|| {
+            raise(Signal::TERM);
+            raise(Signal::INT);
+        })
+        .unwrap();
+    guard.keep();
+    std::process::exit(3);
 }
 
 /// Where no handler stands, `append` is `new`.
@@ -492,6 +532,28 @@ fn main_that_returns_waits_for_the_old_handler() {
     victim.end().said(&["ready", "callback", "old"]).exited(3);
 }
 
+fn an_exit_waits_a_second_for_the_old_handler_and_no_longer() {
+    let victim = Victim::ready("main_exits_beside_one_that_never_returns");
+    victim.send(Signal::TERM);
+    victim.end().said(&["ready", "callback", "old"]).exited(3);
+}
+
+/// The time is what is tested: once in a while any machine is fast enough.
+fn an_old_handler_that_calls_exit_does_not_wait_for_itself() {
+    until("an exit took less than a second", || {
+        let victim = Victim::ready("old_exits_through_libc");
+        let begun = Instant::now();
+        victim.send(Signal::TERM);
+        victim.end().exited(66);
+        begun.elapsed() < Duration::from_secs(1)
+    });
+}
+
+fn a_signal_in_an_exit_goes_to_its_old_handler_and_ends_nothing() {
+    let end = Victim::start("signals_in_an_exit").end();
+    end.said(&["callback", "old", "libc exit function"]).exited(3);
+}
+
 fn append_without_an_old_handler_is_new() {
     let victim = Victim::ready("append_without_an_old_handler");
     victim.send(Signal::TERM);
@@ -526,6 +588,8 @@ fn main() {
             on_signal_without_a_signal,
             main_returns,
             main_exits,
+            main_exits_beside_one_that_never_returns,
+            signals_in_an_exit,
             append_without_an_old_handler,
             append_without_an_old_handler_parked,
         ],
@@ -550,6 +614,9 @@ fn main() {
             always_does_not_run_a_handler_twice_after_a_signal,
             a_disarmed_guard_runs_no_old_handler,
             main_that_returns_waits_for_the_old_handler,
+            an_exit_waits_a_second_for_the_old_handler_and_no_longer,
+            an_old_handler_that_calls_exit_does_not_wait_for_itself,
+            a_signal_in_an_exit_goes_to_its_old_handler_and_ends_nothing,
             append_without_an_old_handler_is_new,
         ],
     );

@@ -7,11 +7,13 @@
 
 mod support;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::channel;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use handle_exit::{AfterScope, Builder, Cause, Ending, HandleExit, Ignored, Repeat, Signal};
+use handle_exit::{AfterScope, Builder, Cause, Ending, Event, HandleExit, Ignored, Repeat, Signal};
 use nix::libc;
 use support::*;
 
@@ -165,9 +167,9 @@ fn a_scope_that_ends_without_a_signal_goes_on_whatever_the_policy() {
 
 fn is_told_of_repeats(builder: Builder) -> Builder {
     builder.observe(|event| match event {
-        handle_exit::Event::RepeatAbsorbed(signal) => say(format!("{signal} absorbed")),
-        handle_exit::Event::RepeatForces(signal) => say(format!("{signal} forces")),
-        handle_exit::Event::SignalReceived(received) => say(format!("got {}", received.signal())),
+        Event::RepeatAbsorbed(signal) => say(format!("{signal} absorbed")),
+        Event::RepeatForces(signal) => say(format!("{signal} forces")),
+        Event::SignalReceived(received) => say(format!("got {}", received.signal())),
         _ => {}
     })
 }
@@ -532,11 +534,38 @@ fn what_a_scope_does_in_its_end_is_not_timed() {
     victim.end().said(&["ready", "callback begins", "deferred"]).exited(3);
 }
 
+/// The grace is over and the end of the process is on its way: the end of the scope comes too late.
+fn left_after_the_grace() {
+    let (begins, begun) = channel();
+    let guard = HandleExit::builder().grace(SHORT).install(|| say("callback")).unwrap();
+    guard
+        .defer(move || {
+            begins.send(()).unwrap();
+            hear();
+            say("deferred");
+        })
+        .unwrap();
+    say("ready");
+    begun.recv().unwrap();
+    say("main ends");
+    drop(guard);
+    say("behind");
+}
+
+fn a_scope_that_ends_behind_its_grace_does_not_go_on() {
+    let mut victim = Victim::ready("left_after_the_grace");
+    victim.send(Signal::TERM);
+    victim.expect("main ends");
+    victim.at_rest();
+    victim.tell("go on");
+    victim.end().said(&["ready", "callback", "main ends", "deferred"]).died_by(Signal::TERM);
+}
+
 fn requested_with_a_short_grace() {
     let guard = HandleExit::builder()
         .grace(SHORT)
         .observe(|event| {
-            if matches!(event, handle_exit::Event::GraceOver { .. }) {
+            if matches!(event, Event::GraceOver { .. }) {
                 say("grace over");
             }
         })
@@ -575,12 +604,16 @@ fn hangs() {
 }
 
 fn guard_of_a_callback_that_hangs() -> HandleExit {
+    guard_with_a_short_time_for(hangs)
+}
+
+fn guard_with_a_short_time_for(callback: fn()) -> HandleExit {
     let guard = HandleExit::builder()
         .callback_timeout(SHORT)
         // Whatever these say: this is no clean stop.
         .ending(Ending::Code(0))
         .after_scope(AfterScope::End)
-        .install(hangs)
+        .install(callback)
         .unwrap();
     guard.defer(|| say("deferred")).unwrap();
     at_exit(exit_function);
@@ -589,6 +622,30 @@ fn guard_of_a_callback_that_hangs() -> HandleExit {
 
 fn hangs_on_a_signal() {
     let _guard = guard_of_a_callback_that_hangs();
+    raise(Signal::TERM);
+    loop {
+        std::thread::park();
+    }
+}
+
+/// The time counts from the callback's start, and is over long before here if it counts from anything
+/// else.
+fn hangs_long_after_the_guard_was_made() {
+    let _guard = guard_of_a_callback_that_hangs();
+    // The time under test.
+    sleep(10 * SHORT);
+    raise(Signal::TERM);
+    loop {
+        std::thread::park();
+    }
+}
+
+fn hangs_behind_its_own_drop() {
+    static GUARD: Mutex<Option<HandleExit>> = Mutex::new(None);
+    *GUARD.lock().unwrap() = Some(guard_with_a_short_time_for(|| {
+        drop(GUARD.lock().unwrap().take());
+        hangs();
+    }));
     raise(Signal::TERM);
     loop {
         std::thread::park();
@@ -632,6 +689,8 @@ fn a_callback_that_hangs_ends_the_process_with_101() {
     // (scenario, whether the C library's exit functions still run: not in a nested exit)
     for scenario in [
         "hangs_on_a_signal",
+        "hangs_long_after_the_guard_was_made",
+        "hangs_behind_its_own_drop",
         "hangs_on_a_request",
         "hangs_while_drop_waits",
         "hangs_on_drop",
@@ -645,6 +704,92 @@ fn a_callback_that_hangs_ends_the_process_with_101() {
         let end = Victim::start(scenario).end();
         end.said(&["libc exit function", "callback hangs", "deferred"]).exited(101);
     }
+}
+
+/// Whoever finds out that the time is over is held up: the thread that exits ends the process.
+fn hangs_and_so_does_the_observer() {
+    let guard = HandleExit::builder()
+        .callback_timeout(SHORT)
+        .observe(|event| {
+            if matches!(event, Event::CallbackTimedOut { .. }) {
+                loop {
+                    std::thread::park();
+                }
+            }
+        })
+        .install(hangs)
+        .unwrap();
+    guard.defer(|| say("deferred")).unwrap();
+    guard.keep();
+    raise(Signal::TERM);
+    std::process::exit(3);
+}
+
+fn a_callback_that_hangs_ends_a_process_that_exits_with_101_too() {
+    let end = Victim::start("hangs_and_so_does_the_observer").end();
+    end.said(&["callback hangs", "deferred"]).exited(101);
+}
+
+/// A callback with a limit, and time left, when somebody else begins to wait for it.
+fn drops_while_a_callback_with_a_limit_runs() {
+    let (leave, leaves) = channel();
+    let (end, ends) = channel();
+    let guard = HandleExit::builder().callback_timeout(LONG).install(move || {
+        say("callback begins");
+        ends.recv().unwrap();
+        say("callback ends");
+    });
+    std::thread::spawn(move || {
+        hear();
+        leave.send(()).unwrap();
+        hear();
+        end.send(()).unwrap();
+    });
+    say("ready");
+    leaves.recv().unwrap();
+    drop(guard.unwrap());
+    say("behind");
+}
+
+fn a_limit_is_not_over_because_somebody_else_waits() {
+    let mut victim = held_in_callback("drops_while_a_callback_with_a_limit_runs");
+    victim.at_rest();
+    victim.tell("leave");
+    victim.at_rest();
+    let_callback_end(&mut victim);
+    victim.end().said(&["ready", "callback begins", "callback ends", "behind"]).exited(0);
+}
+
+/// What comes behind `exit` in the callback is not the callback.
+fn exits_in_the_callback_and_takes_its_time() {
+    let guard = HandleExit::builder()
+        .callback_timeout(GRACE_OF_A_SLOW_DROP)
+        .observe(|event| {
+            if matches!(event, Event::CallbackTimedOut { .. }) {
+                say("timed out");
+            }
+        })
+        .install(|| {
+            say("callback exits");
+            std::process::exit(7);
+        })
+        .unwrap();
+    guard
+        .defer(|| {
+            // The time under test.
+            sleep(GRACE_OF_A_SLOW_DROP + SECOND_WISH);
+            say("deferred");
+        })
+        .unwrap();
+    guard.request();
+    loop {
+        std::thread::park();
+    }
+}
+
+fn exit_in_the_callback_stops_its_clock() {
+    let end = Victim::start("exits_in_the_callback_and_takes_its_time").end();
+    end.said(&["callback exits", "deferred"]).exited(7);
 }
 
 fn returns_in_time() {
@@ -734,6 +879,14 @@ fn an_ignored_signal_is_guarded_when_the_policy_says_so() {
     victim.end().said(&["ready", "callback"]).died_by(Signal::PIPE);
 }
 
+// ----------------------------------------------------------------------------------- the builder
+
+fn a_builder_shows_what_it_was_told() {
+    let builder = HandleExit::builder().signals([Signal::HUP]).grace(Duration::from_secs(7));
+    let shown = format!("{builder:?}");
+    assert!(shown.contains("[SIGHUP]") && shown.contains("grace: 7s"), "{shown}");
+}
+
 fn main() {
     support::main(
         all![
@@ -748,14 +901,20 @@ fn main() {
             grace_after_a_slow_callback,
             drop_takes_longer_than_the_grace,
             exit_takes_longer_than_the_grace,
+            left_after_the_grace,
             requested_with_a_short_grace,
             hangs_on_a_signal,
+            hangs_long_after_the_guard_was_made,
+            hangs_behind_its_own_drop,
             hangs_on_a_request,
             hangs_while_drop_waits,
             hangs_on_drop,
             hangs_on_finish,
             hangs_in_process_exit,
             hangs_when_main_returns,
+            hangs_and_so_does_the_observer,
+            drops_while_a_callback_with_a_limit_runs,
+            exits_in_the_callback_and_takes_its_time,
             returns_in_time,
             panics_on_a_signal,
             alarmed,
@@ -779,12 +938,17 @@ fn main() {
             a_different_signal_does_not_cut_even_with_force,
             the_grace_counts_from_the_end_of_the_callback,
             what_a_scope_does_in_its_end_is_not_timed,
+            a_scope_that_ends_behind_its_grace_does_not_go_on,
             a_signal_after_a_request_starts_the_grace_and_the_cause_stays,
             a_callback_that_hangs_ends_the_process_with_101,
+            a_callback_that_hangs_ends_a_process_that_exits_with_101_too,
+            a_limit_is_not_over_because_somebody_else_waits,
+            exit_in_the_callback_stops_its_clock,
             a_callback_that_returns_in_time_is_not_hurt_by_its_limit,
             a_callback_that_panics_ends_the_process_with_101_whatever_the_policy,
             an_alarm_of_the_kernel_ends_as_any_signal,
             an_ignored_signal_is_guarded_when_the_policy_says_so,
+            a_builder_shows_what_it_was_told,
         ],
     );
 }

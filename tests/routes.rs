@@ -155,6 +155,20 @@ fn callback_panics_on_a_signal() {
     ready_for_ever();
 }
 
+/// The callback, on the watcher, panics when main waits for it in `drop`.
+fn callback_panics_while_main_drops() {
+    let guard = HandleExit::new(|| {
+        held_callback();
+        panic!("in the callback");
+    });
+    let guard = guard.unwrap();
+    say("ready");
+    until_held();
+    say("main ends");
+    drop(guard);
+    say("behind");
+}
+
 // --------------------------------------------------------- scenarios: `exit` inside the callback
 
 fn exiting_guard(code: i32) -> HandleExit {
@@ -400,6 +414,10 @@ fn the_end_of_the_scope_waits_for_the_callback() {
     meet_the_callback("panic_while_the_callback_runs").said(&MET).exited(101);
 }
 
+fn nothing_goes_on_behind_a_scope_whose_callback_panicked_on_a_signal() {
+    meet_the_callback("callback_panics_while_main_drops").said(&MET).exited(101);
+}
+
 fn the_end_of_the_process_waits_for_the_callback() {
     meet_the_callback("return_while_the_callback_runs").said(&MET).exited(0);
     meet_the_callback("process_exit_while_the_callback_runs").said(&MET).exited(3);
@@ -429,6 +447,7 @@ fn main() {
             callback_panics_on_process_exit,
             callback_panics_on_return_from_main,
             callback_panics_on_a_signal,
+            callback_panics_while_main_drops,
             nested,
             process_exit,
             process_exit_on_another_thread,
@@ -467,6 +486,7 @@ fn main() {
             exit_in_the_callback_ends_the_process_with_that_code,
             exit_in_the_callback_does_not_hang_a_process_that_exits,
             the_end_of_the_scope_waits_for_the_callback,
+            nothing_goes_on_behind_a_scope_whose_callback_panicked_on_a_signal,
             the_end_of_the_process_waits_for_the_callback,
             a_guard_may_be_dropped_in_its_own_callback,
         ],
