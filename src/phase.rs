@@ -319,14 +319,10 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
                     Close::Run
                 }
             },
-            Callback::Exiting(thread) if thread == me => Close::Inside,
-            Callback::Running(thread) if thread == me => {
-                inner.scope = Scope::Closing(Closer::Inside);
-                Close::Inside
-            }
+            // Only just now, by this very call.
+            Callback::Exiting(_) => Close::Inside,
             Callback::Begun
             | Callback::Running(_)
-            | Callback::Exiting(_)
             | Callback::Finished { .. }
             | Callback::Disarmed => Close::Wait,
         };
@@ -414,7 +410,7 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
                 (Callback::Running(thread) | Callback::Exiting(thread), _) if thread == me => {
                     return Waited::Inside;
                 }
-                (_, Scope::Forced(thread, _)) if thread == me => return Waited::Inside,
+                // By another thread: whoever ends the process waits for nothing.
                 (_, Scope::Forced(_, status)) => return Waited::Doomed(status),
                 (
                     Callback::Armed | Callback::Begun | Callback::Running(_) | Callback::Exiting(_),

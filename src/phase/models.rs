@@ -217,6 +217,10 @@ fn every_interleaving(
         for thread in started {
             thread.join().unwrap();
         }
+        {
+            let inner = world.machine.lock();
+            assert_eq!((inner.waiting, inner.waiting_for_cause), (0, 0), "nobody waits");
+        }
         let notes = world.notes();
         assert_eq!(notes.begun, notes.ended, "{notes:?}");
         assert!(notes.begun <= 1, "{notes:?}");
