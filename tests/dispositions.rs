@@ -197,6 +197,40 @@ fn callback() {
     say("callback");
 }
 
+// ------------------------------------------------------- another thread, at the worst of moments
+
+/// The handler that somebody installs on TERM just before the next installation there, or 0.
+static INTRUDER: AtomicUsize = AtomicUsize::new(0);
+
+/// What Rust code of this process calls instead of the C library's: between a query of the guard's
+/// and what it installs then, nobody can be stopped from coming in.
+#[unsafe(no_mangle)]
+extern "C" fn sigaction(
+    raw: c_int,
+    new: *const libc::sigaction,
+    displaced: *mut libc::sigaction,
+) -> c_int {
+    type Sigaction = extern "C" fn(c_int, *const libc::sigaction, *mut libc::sigaction) -> c_int;
+    // SAFETY: a NUL-terminated name, of a function that has this signature.
+    let real = unsafe {
+        let found = libc::dlsym(libc::RTLD_NEXT, c"sigaction".as_ptr());
+        std::mem::transmute::<*mut c_void, Sigaction>(found)
+    };
+    if raw == libc::SIGTERM && !new.is_null() {
+        let intruder = INTRUDER.swap(0, SeqCst);
+        if intruder != 0 {
+            install_exactly(Signal::TERM, intruder, libc::SA_SIGINFO, &[Signal::USR1]);
+        }
+    }
+    real(raw, new, displaced)
+}
+
+/// As `put_on_top`, but when the guard has looked and is about to install.
+fn will_intrude(n: usize) {
+    DISPLACED[n].store(disposition(Signal::TERM).0, SeqCst);
+    INTRUDER.store(FOREIGN_HANDLERS[n] as usize, SeqCst);
+}
+
 // ------------------------------------------------------------------------------------ scenarios
 
 fn every_end_restores() {
@@ -572,6 +606,53 @@ fn guarded_over_buried_guards() {
     raise(Signal::TERM);
 }
 
+/// A handler that is gone, or that has its place back, cannot lead to the guard's.
+fn many_handlers_one_after_the_other() {
+    let install = |handler: Handler| {
+        install_exactly(Signal::TERM, handler as usize, libc::SA_SIGINFO, &[]);
+        HandleExit::append(|| {}).unwrap()
+    };
+    for handler in FOREIGN_HANDLERS {
+        let guard = install(handler);
+        install_exactly(Signal::TERM, libc::SIG_DFL, 0, &[]);
+        drop(guard);
+        assert_eq!(disposition(Signal::TERM), (libc::SIG_DFL, 0, 0));
+    }
+    for handler in FOREIGN_HANDLERS {
+        let guard = install(handler);
+        raise(Signal::TERM);
+        let _ = guard.wait();
+        drop(guard);
+    }
+}
+
+fn intruded_upon_while_it_is_made() {
+    install_old(Signal::INT);
+    let before = disposition(Signal::INT);
+    will_intrude(0);
+    let refused = HandleExit::append(callback).unwrap_err();
+    assert!(matches!(refused, Error::System { signal: Some(Signal::TERM), .. }), "{refused}");
+    assert_eq!(disposition(Signal::INT), before);
+    assert_eq!(disposition(Signal::TERM).0, FOREIGN_HANDLERS[0] as usize);
+    raise(Signal::TERM);
+}
+
+fn intruded_upon_while_it_is_dropped() {
+    install_old(Signal::TERM);
+    for n in 0..2 {
+        let guard = HandleExit::append(callback).unwrap();
+        will_intrude(n);
+        drop(guard);
+        assert_eq!(disposition(Signal::TERM).0, FOREIGN_HANDLERS[n] as usize);
+        raise(Signal::TERM);
+    }
+    // The handlers that came in go on calling those of the guards that were.
+    let guard = HandleExit::append(callback).unwrap();
+    raise(Signal::TERM);
+    let _ = guard.wait();
+    drop(guard);
+}
+
 /// Ours is on top again, without a guard.
 fn on_top_and_away_again() {
     install_old(Signal::TERM);
@@ -826,6 +907,34 @@ fn a_guard_over_buried_guards_runs_each_handler_once() {
     assert_eq!(end.lines, lines, "{end:#?}");
 }
 
+fn a_handler_that_cannot_lead_to_ours_takes_no_level() {
+    let ran: Vec<String> = (0..FOREIGN).map(|n| format!("foreign {n}")).collect();
+    let end = Victim::start("many_handlers_one_after_the_other").end();
+    end.exited(0);
+    assert_eq!(end.lines, ran, "{end:#?}");
+}
+
+fn a_handler_that_comes_in_while_a_guard_is_made_has_it_refused() {
+    ends_well("intruded_upon_while_it_is_made", &["foreign 0"]);
+}
+
+fn a_handler_that_comes_in_while_a_guard_is_dropped_stays() {
+    let lines = [
+        "callback",
+        "foreign 0",
+        "old",
+        "callback",
+        "foreign 1",
+        "foreign 0",
+        "old",
+        "callback",
+        "foreign 1",
+        "foreign 0",
+        "old",
+    ];
+    ends_well("intruded_upon_while_it_is_dropped", &lines);
+}
+
 fn a_foreign_handler_that_goes_away_leaves_a_pass_through() {
     let rounds = (0..FOREIGN).flat_map(|n| {
         let passed_through: &[&str] = if n % 2 == 0 { &["old"] } else { &[] };
@@ -926,6 +1035,9 @@ fn main() {
             on_top_of_an_old_handler,
             buried_again_and_again,
             guarded_over_buried_guards,
+            many_handlers_one_after_the_other,
+            intruded_upon_while_it_is_made,
+            intruded_upon_while_it_is_dropped,
             on_top_and_away_again,
             away_again_over_a_default,
             signal_hook_before,
@@ -954,6 +1066,9 @@ fn main() {
             a_foreign_handler_on_top_stays_and_the_old_one_is_reached_through_ours,
             burying_again_and_again_never_recurses,
             a_guard_over_buried_guards_runs_each_handler_once,
+            a_handler_that_cannot_lead_to_ours_takes_no_level,
+            a_handler_that_comes_in_while_a_guard_is_made_has_it_refused,
+            a_handler_that_comes_in_while_a_guard_is_dropped_stays,
             a_foreign_handler_that_goes_away_leaves_a_pass_through,
             a_foreign_handler_that_goes_away_leaves_the_default,
             signal_hook_registered_before_is_refused_or_appended_and_goes_on,

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::sync::OnceLock;
 use std::sync::atomic::{
     AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst,
 };
@@ -312,6 +313,26 @@ fn main_exits() {
     returning_from_main(|| std::process::exit(3));
 }
 
+/// The signal comes when the callback that the end of the process began is at work.
+fn signalled_while_the_process_exits() {
+    install(Signal::TERM, old);
+    static BEFORE: OnceLock<(usize, i32, u64)> = OnceLock::new();
+    BEFORE.set(disposition(Signal::TERM)).unwrap();
+    extern "C" fn says_whether_it_is_back() {
+        let is_back = BEFORE.get() == Some(&disposition(Signal::TERM));
+        say(if is_back { "put back" } else { "not put back" });
+    }
+    // Behind the guard's: last in, first out.
+    at_exit(says_whether_it_is_back);
+    let guard = append().install(|| {
+        callback();
+        raise(Signal::TERM);
+        say("callback ends");
+    });
+    guard.unwrap().keep();
+    std::process::exit(3);
+}
+
 /// Where no handler stands, `append` is `new`.
 fn append_without_an_old_handler() {
     let (stop, stopped) = channel();
@@ -492,6 +513,11 @@ fn main_that_returns_waits_for_the_old_handler() {
     victim.end().said(&["ready", "callback", "old"]).exited(3);
 }
 
+fn a_signal_while_the_process_exits_runs_its_old_handler_and_that_is_put_back() {
+    let end = Victim::start("signalled_while_the_process_exits").end();
+    end.said(&["callback", "callback ends", "old", "put back"]).exited(3);
+}
+
 fn append_without_an_old_handler_is_new() {
     let victim = Victim::ready("append_without_an_old_handler");
     victim.send(Signal::TERM);
@@ -526,6 +552,7 @@ fn main() {
             on_signal_without_a_signal,
             main_returns,
             main_exits,
+            signalled_while_the_process_exits,
             append_without_an_old_handler,
             append_without_an_old_handler_parked,
         ],
@@ -550,6 +577,7 @@ fn main() {
             always_does_not_run_a_handler_twice_after_a_signal,
             a_disarmed_guard_runs_no_old_handler,
             main_that_returns_waits_for_the_old_handler,
+            a_signal_while_the_process_exits_runs_its_old_handler_and_that_is_put_back,
             append_without_an_old_handler_is_new,
         ],
     );

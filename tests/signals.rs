@@ -267,6 +267,61 @@ fn handler_on_the_alternate_stack() {
     assert_ne!(used, 0, "the handler has run on another stack");
 }
 
+/// Sends TERM to the main thread, and waits until that has taken it.
+fn signal_main() {
+    let pid = std::process::id();
+    // SAFETY: a system call without memory; the main thread has the id of its process.
+    assert_eq!(unsafe { libc::syscall(libc::SYS_tgkill, pid, pid, libc::SIGTERM) }, 0);
+    until("the main thread takes the signal", || {
+        let status = std::fs::read_to_string(format!("/proc/self/task/{pid}/status")).unwrap();
+        let pending = status.lines().find_map(|line| line.strip_prefix("SigPnd:")).unwrap();
+        u64::from_str_radix(pending.trim(), 16).unwrap() & signal_bit(Signal::TERM) == 0
+    });
+}
+
+/// `process::exit` may have unmapped the alternate stack of the main thread by then.
+fn main_is_signalled_while_another_thread_exits() {
+    let guard = HandleExit::new(|| {
+        say("callback");
+        signal_main();
+    });
+    guard.unwrap().keep();
+    std::thread::spawn(|| std::process::exit(3));
+    loop {
+        std::thread::park();
+    }
+}
+
+extern "C" fn signal_main_again() {
+    signal_main();
+    say("signalled again");
+}
+
+/// The same before the guard's exit function is reached, where it is the guard that calls `exit`.
+fn main_is_signalled_while_the_guard_exits() {
+    let _guard = cleanup_guard().ending(Ending::Code(3)).install_with(callback).unwrap();
+    // Last in, first out.
+    at_exit(signal_main_again);
+    ready_for_ever();
+}
+
+extern "C" fn foreign(_: libc::c_int) {}
+
+/// A handler on top of the guard's stays what it is, with its own wish for the alternate stack.
+fn exits_under_a_foreign_handler() {
+    let guard = HandleExit::new(|| {
+        let flags = libc::SA_ONSTACK | libc::SA_RESTART;
+        assert_eq!(disposition(Signal::TERM), (foreign as *const () as usize, flags, 0));
+        // The guard's own handler does without it from here on.
+        assert_eq!(disposition(Signal::INT).1, libc::SA_SIGINFO | libc::SA_RESTART);
+        say("callback");
+    });
+    guard.unwrap().keep();
+    let handler = foreign as *const () as usize;
+    install_exactly(Signal::TERM, handler, libc::SA_ONSTACK | libc::SA_RESTART, &[]);
+    std::process::exit(3);
+}
+
 fn reads_through_a_signal() {
     let _guard = HandleExit::builder().grace(Duration::MAX).install_with(callback).unwrap();
     say("ready");
@@ -593,6 +648,18 @@ fn the_handler_runs_on_the_alternate_stack() {
     Victim::start("handler_on_the_alternate_stack").end().exited(0);
 }
 
+fn the_main_thread_can_take_a_signal_while_the_process_exits() {
+    let end = Victim::start("main_is_signalled_while_another_thread_exits").end();
+    end.said(&["callback"]).exited(3);
+    let victim = Victim::ready("main_is_signalled_while_the_guard_exits");
+    victim.send(Signal::TERM);
+    victim.end().said(&["ready", BY_TERM, "signalled again"]).exited(3);
+}
+
+fn a_foreign_handler_keeps_its_stack_while_the_process_exits() {
+    Victim::start("exits_under_a_foreign_handler").end().said(&["callback"]).exited(3);
+}
+
 fn a_blocking_call_is_restarted() {
     let mut victim = Victim::ready("reads_through_a_signal");
     victim.at_rest();
@@ -654,6 +721,9 @@ fn main() {
             errno_stays,
             errno_stays_where_the_signal_is_passed_on,
             handler_on_the_alternate_stack,
+            main_is_signalled_while_another_thread_exits,
+            main_is_signalled_while_the_guard_exits,
+            exits_under_a_foreign_handler,
             reads_through_a_signal,
             command_on_a_signal,
             command_on_a_signal_that_main_blocks,
@@ -687,6 +757,8 @@ fn main() {
             the_handler_has_its_flags_and_mask_while_installed,
             the_handler_keeps_errno,
             the_handler_runs_on_the_alternate_stack,
+            the_main_thread_can_take_a_signal_while_the_process_exits,
+            a_foreign_handler_keeps_its_stack_while_the_process_exits,
             a_blocking_call_is_restarted,
             commands_started_in_the_callback_have_a_clean_mask,
         ],
