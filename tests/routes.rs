@@ -205,7 +205,11 @@ fn callback_exits_while_main_exits() {
 /// `end` meets a callback that a signal has begun, and that waits for the test. The guard leaves the
 /// scope no time: that the scope has begun to end while the callback runs is in time all the same.
 fn while_the_callback_runs(end: fn(HandleExit)) {
-    let guard = HandleExit::cleanup(held_callback).unwrap();
+    while_a_callback_runs(held_callback, end);
+}
+
+fn while_a_callback_runs(callback: fn(), end: fn(HandleExit)) {
+    let guard = HandleExit::cleanup(callback).unwrap();
     say("ready");
     until_held();
     say("main ends");
@@ -248,6 +252,32 @@ fn another_thread_exits_while_the_callback_runs() {
     while_the_callback_runs(|_guard| {
         let exits = std::thread::spawn(|| std::process::exit(3));
         exits.join().unwrap();
+    });
+}
+
+fn held_callback_that_panics() {
+    held_callback();
+    panic!("in the callback");
+}
+
+fn drop_while_the_callback_fails() {
+    while_a_callback_runs(held_callback_that_panics, |guard| {
+        drop(guard);
+        say("behind");
+    });
+}
+
+fn disarm_while_the_callback_fails() {
+    while_a_callback_runs(held_callback_that_panics, |guard| {
+        assert!(!guard.disarm(), "the exit had begun");
+        say("behind");
+    });
+}
+
+fn finish_while_the_callback_fails() {
+    while_a_callback_runs(held_callback_that_panics, |guard| {
+        assert!(guard.finish().callback_panicked());
+        say("behind");
     });
 }
 
@@ -400,6 +430,13 @@ fn the_end_of_the_scope_waits_for_the_callback() {
     meet_the_callback("panic_while_the_callback_runs").said(&MET).exited(101);
 }
 
+fn nothing_goes_on_behind_a_callback_that_panics_unless_finish_reports_it() {
+    meet_the_callback("drop_while_the_callback_fails").said(&MET).exited(101);
+    meet_the_callback("disarm_while_the_callback_fails").said(&MET).exited(101);
+    let end = meet_the_callback("finish_while_the_callback_fails");
+    end.said(&[&MET[..], &["behind"]].concat()).exited(0);
+}
+
 fn the_end_of_the_process_waits_for_the_callback() {
     meet_the_callback("return_while_the_callback_runs").said(&MET).exited(0);
     meet_the_callback("process_exit_while_the_callback_runs").said(&MET).exited(3);
@@ -449,6 +486,9 @@ fn main() {
             return_while_the_callback_runs,
             process_exit_while_the_callback_runs,
             another_thread_exits_while_the_callback_runs,
+            drop_while_the_callback_fails,
+            disarm_while_the_callback_fails,
+            finish_while_the_callback_fails,
             dropped_in_its_callback_on_a_signal,
             dropped_in_its_callback_on_process_exit,
         ],
@@ -467,6 +507,7 @@ fn main() {
             exit_in_the_callback_ends_the_process_with_that_code,
             exit_in_the_callback_does_not_hang_a_process_that_exits,
             the_end_of_the_scope_waits_for_the_callback,
+            nothing_goes_on_behind_a_callback_that_panics_unless_finish_reports_it,
             the_end_of_the_process_waits_for_the_callback,
             a_guard_may_be_dropped_in_its_own_callback,
         ],
