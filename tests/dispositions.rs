@@ -606,7 +606,8 @@ fn guarded_over_buried_guards() {
     raise(Signal::TERM);
 }
 
-/// A handler that is gone, or that has its place back, cannot lead to the guard's.
+/// A handler that is gone, or that has its place back, or that was there before the guard, cannot lead to
+/// the guard's.
 fn many_handlers_one_after_the_other() {
     let install = |handler: Handler| {
         install_exactly(Signal::TERM, handler as usize, libc::SA_SIGINFO, &[]);
@@ -622,6 +623,12 @@ fn many_handlers_one_after_the_other() {
         let guard = install(handler);
         raise(Signal::TERM);
         let _ = guard.wait();
+        drop(guard);
+    }
+    for _ in FOREIGN_HANDLERS {
+        install_old(Signal::TERM);
+        let guard = HandleExit::append(|| {}).unwrap();
+        put_on_top(0);
         drop(guard);
     }
 }

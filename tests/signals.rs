@@ -385,6 +385,13 @@ fn a_scope_that_does_not_end_dies_after_the_grace() {
     dies_not_before("parked_with_short_grace", Duration::from_millis(300));
 }
 
+fn a_guard_sleeps_until_something_happens() {
+    let mut victim = Victim::ready("parked_new");
+    victim.at_rest();
+    victim.send(Signal::KILL);
+    victim.end().said(&["ready"]).died_by(Signal::KILL);
+}
+
 fn a_scope_that_ends_in_time_goes_on() {
     for signal in [Signal::TERM, Signal::INT] {
         let victim = Victim::ready("told_to_stop");
@@ -734,6 +741,7 @@ fn main() {
             cleanup_dies_by_the_signal,
             new_dies_by_the_signal_after_five_seconds,
             a_scope_that_does_not_end_dies_after_the_grace,
+            a_guard_sleeps_until_something_happens,
             a_scope_that_ends_in_time_goes_on,
             a_signal_raised_just_before_the_scope_ends_is_the_exits,
             the_sender_is_the_process_that_sent,
