@@ -292,7 +292,12 @@ fn new_guard_in_the_child() {
     });
     say(reap(child));
     let child = fork(|| {
-        // The child's own has other signals.
+        // The parent's signals are not the child's own guard's.
+        let _own = HandleExit::builder().signals([Signal::USR1]).install(|| {}).unwrap();
+        raise(Signal::TERM);
+    });
+    say(reap(child));
+    let child = fork(|| {
         let own = HandleExit::builder().signals([Signal::USR1]).install(|| {}).unwrap();
         let at_work = disposition(Signal::USR1);
         drop(parents.take());
@@ -654,6 +659,7 @@ fn a_new_guard_in_the_child_is_the_childs() {
         "exited with 4",
         AT_SCOPE_END,
         "exited with 0",
+        "died of SIGTERM",
         "exited with 0",
         AT_SCOPE_END,
     ];
