@@ -7,7 +7,7 @@ mod support;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -197,13 +197,13 @@ fn callback() {
     say("callback");
 }
 
-// ------------------------------------------------------- another thread, at the worst of moments
+// ------------------------------------------------------------------- at the worst of moments
 
-/// The handler that somebody installs on TERM just before the next installation there, or 0.
-static INTRUDER: AtomicUsize = AtomicUsize::new(0);
+/// What happens just before the next installation of a handler of TERM: a `fn()`, or 0.
+static MEANWHILE: AtomicUsize = AtomicUsize::new(0);
 
 /// What Rust code of this process calls instead of the C library's: between a query of the guard's
-/// and what it installs then, nobody can be stopped from coming in.
+/// and what it installs then, other threads do what they like, and handlers interrupt it.
 #[unsafe(no_mangle)]
 extern "C" fn sigaction(
     raw: c_int,
@@ -211,24 +211,33 @@ extern "C" fn sigaction(
     displaced: *mut libc::sigaction,
 ) -> c_int {
     type Sigaction = extern "C" fn(c_int, *const libc::sigaction, *mut libc::sigaction) -> c_int;
+    if raw == libc::SIGTERM && !new.is_null() {
+        let happens = MEANWHILE.swap(0, SeqCst);
+        if happens != 0 {
+            // SAFETY: `meanwhile` stored it.
+            let happens = unsafe { std::mem::transmute::<usize, fn()>(happens) };
+            happens();
+        }
+    }
     // SAFETY: a NUL-terminated name, of a function that has this signature.
     let real = unsafe {
         let found = libc::dlsym(libc::RTLD_NEXT, c"sigaction".as_ptr());
         std::mem::transmute::<*mut c_void, Sigaction>(found)
     };
-    if raw == libc::SIGTERM && !new.is_null() {
-        let intruder = INTRUDER.swap(0, SeqCst);
-        if intruder != 0 {
-            install_exactly(Signal::TERM, intruder, libc::SA_SIGINFO, &[Signal::USR1]);
-        }
-    }
     real(raw, new, displaced)
 }
 
+fn meanwhile(happens: fn()) {
+    MEANWHILE.store(happens as usize, SeqCst);
+}
+
 /// As `put_on_top`, but when the guard has looked and is about to install.
-fn will_intrude(n: usize) {
-    DISPLACED[n].store(disposition(Signal::TERM).0, SeqCst);
-    INTRUDER.store(FOREIGN_HANDLERS[n] as usize, SeqCst);
+fn will_intrude<const N: usize>() {
+    DISPLACED[N].store(disposition(Signal::TERM).0, SeqCst);
+    meanwhile(|| {
+        let intruder = FOREIGN_HANDLERS[N] as usize;
+        install_exactly(Signal::TERM, intruder, libc::SA_SIGINFO, &[Signal::USR1]);
+    });
 }
 
 // ------------------------------------------------------------------------------------ scenarios
@@ -636,7 +645,7 @@ fn many_handlers_one_after_the_other() {
 fn intruded_upon_while_it_is_made() {
     install_old(Signal::INT);
     let before = disposition(Signal::INT);
-    will_intrude(0);
+    will_intrude::<0>();
     let refused = HandleExit::append(callback).unwrap_err();
     assert!(matches!(refused, Error::System { signal: Some(Signal::TERM), .. }), "{refused}");
     assert_eq!(disposition(Signal::INT), before);
@@ -646,11 +655,12 @@ fn intruded_upon_while_it_is_made() {
 
 fn intruded_upon_while_it_is_dropped() {
     install_old(Signal::TERM);
-    for n in 0..2 {
+    let intrusions: [fn(); 2] = [will_intrude::<0>, will_intrude::<1>];
+    for (intrusion, intruder) in intrusions.into_iter().zip(FOREIGN_HANDLERS) {
         let guard = HandleExit::append(callback).unwrap();
-        will_intrude(n);
+        intrusion();
         drop(guard);
-        assert_eq!(disposition(Signal::TERM).0, FOREIGN_HANDLERS[n] as usize);
+        assert_eq!(disposition(Signal::TERM).0, intruder as usize);
         raise(Signal::TERM);
     }
     // The handlers that came in go on calling those of the guards that were.
@@ -658,6 +668,33 @@ fn intruded_upon_while_it_is_dropped() {
     raise(Signal::TERM);
     let _ = guard.wait();
     drop(guard);
+}
+
+/// As a handler does that calls what it must not, and interrupts the making of a guard.
+fn exits_while_it_makes_a_guard() {
+    meanwhile(|| {
+        std::process::exit(3);
+    });
+    let _guard = HandleExit::new(callback);
+    unreachable!("the process has ended");
+}
+
+fn exits_while_another_thread_makes_a_guard() {
+    static BEING_MADE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+    meanwhile(|| {
+        *BEING_MADE.0.lock().unwrap() = true;
+        BEING_MADE.1.notify_all();
+        let pid = std::process::id();
+        let waits = libc::SYS_clock_nanosleep.to_string();
+        until("the main thread waits for the guard", || {
+            let call = std::fs::read_to_string(format!("/proc/self/task/{pid}/syscall")).unwrap();
+            call.split(' ').next() == Some(&waits)
+        });
+    });
+    thread::spawn(|| HandleExit::new(callback).unwrap().keep());
+    let being_made = BEING_MADE.0.lock().unwrap();
+    drop(BEING_MADE.1.wait_while(being_made, |being_made| !*being_made).unwrap());
+    std::process::exit(3);
 }
 
 /// Ours is on top again, without a guard.
@@ -942,6 +979,12 @@ fn a_handler_that_comes_in_while_a_guard_is_dropped_stays() {
     ends_well("intruded_upon_while_it_is_dropped", &lines);
 }
 
+fn a_process_may_exit_while_a_guard_is_made() {
+    Victim::start("exits_while_it_makes_a_guard").end().said(&[]).exited(3);
+    let end = Victim::start("exits_while_another_thread_makes_a_guard").end();
+    end.said(&["callback"]).exited(3);
+}
+
 fn a_foreign_handler_that_goes_away_leaves_a_pass_through() {
     let rounds = (0..FOREIGN).flat_map(|n| {
         let passed_through: &[&str] = if n % 2 == 0 { &["old"] } else { &[] };
@@ -1045,6 +1088,8 @@ fn main() {
             many_handlers_one_after_the_other,
             intruded_upon_while_it_is_made,
             intruded_upon_while_it_is_dropped,
+            exits_while_it_makes_a_guard,
+            exits_while_another_thread_makes_a_guard,
             on_top_and_away_again,
             away_again_over_a_default,
             signal_hook_before,
@@ -1076,6 +1121,7 @@ fn main() {
             a_handler_that_cannot_lead_to_ours_takes_no_level,
             a_handler_that_comes_in_while_a_guard_is_made_has_it_refused,
             a_handler_that_comes_in_while_a_guard_is_dropped_stays,
+            a_process_may_exit_while_a_guard_is_made,
             a_foreign_handler_that_goes_away_leaves_a_pass_through,
             a_foreign_handler_that_goes_away_leaves_the_default,
             signal_hook_registered_before_is_refused_or_appended_and_goes_on,
