@@ -142,6 +142,13 @@ fn the_callback_hangs() {
     std::process::abort();
 }
 
+/// The abort would wait for longer than the test does.
+fn the_callback_returns_long_before_its_time() {
+    let guard = builder().callback_timeout(2 * DEADLINE).install(|| say("callback")).unwrap();
+    guard.defer(|| say("deferred")).unwrap();
+    std::process::abort();
+}
+
 fn the_callback_panics() {
     let guard = builder().install(|| panic!("on purpose")).unwrap();
     guard.defer(|| say("deferred")).unwrap();
@@ -220,6 +227,11 @@ fn an_abort_waits_as_long_as_the_callback_may_run() {
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
+fn an_abort_waits_no_longer_than_the_callback_runs() {
+    let end = Victim::start("the_callback_returns_long_before_its_time").end();
+    end.said(&["callback", "deferred"]).died_by(Signal::ABRT);
+}
+
 fn a_callback_that_panics_in_an_abort_is_not_reported_as_a_clean_stop() {
     let end = Victim::start("the_callback_panics").end();
     end.said(&["deferred"]).exited(101);
@@ -246,6 +258,7 @@ fn main() {
             a_deferred_function_aborts,
             a_thread_aborts_during_the_callback,
             the_callback_hangs,
+            the_callback_returns_long_before_its_time,
             the_callback_panics,
             after_the_guard,
             not_guarded,
@@ -257,6 +270,7 @@ fn main() {
             an_abort_while_the_callback_runs_lets_it_end,
             an_abort_waits_five_seconds_for_a_callback_that_hangs,
             an_abort_waits_as_long_as_the_callback_may_run,
+            an_abort_waits_no_longer_than_the_callback_runs,
             a_callback_that_panics_in_an_abort_is_not_reported_as_a_clean_stop,
             an_abort_without_a_guard_of_sigabrt_runs_nothing,
         ],
