@@ -71,8 +71,13 @@ fn parked_for_no_time() {
     ready_for_ever();
 }
 
+/// An abort that waited to no purpose would do so for longer than the test does.
+fn with_much_time() -> Builder {
+    builder().callback_timeout(2 * DEADLINE)
+}
+
 fn the_callback_aborts() {
-    let guard = builder()
+    let guard = with_much_time()
         .install(|| {
             say("callback");
             std::process::abort();
@@ -93,7 +98,7 @@ fn the_callback_aborts() {
 }
 
 fn a_deferred_function_aborts() {
-    let guard = builder().install(|| say("callback")).unwrap();
+    let guard = with_much_time().install(|| say("callback")).unwrap();
     guard
         .defer(|| {
             say("deferred");
@@ -142,9 +147,8 @@ fn the_callback_hangs() {
     std::process::abort();
 }
 
-/// The abort would wait for longer than the test does.
 fn the_callback_returns_long_before_its_time() {
-    let guard = builder().callback_timeout(2 * DEADLINE).install(|| say("callback")).unwrap();
+    let guard = with_much_time().install(|| say("callback")).unwrap();
     guard.defer(|| say("deferred")).unwrap();
     std::process::abort();
 }
