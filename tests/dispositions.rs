@@ -670,6 +670,27 @@ fn intruded_upon_while_it_is_dropped() {
     drop(guard);
 }
 
+/// The watcher is there before the first handler, and takes no signal until the last is in place.
+fn pending_while_a_guard_is_made() {
+    block(Signal::TERM);
+    kill(std::process::id() as i32, Signal::TERM);
+    meanwhile(|| {
+        let main = std::process::id() as i32;
+        let sleeps = |thread: i32| {
+            let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+            stat.contains(") S ")
+        };
+        until("the watcher waits", || {
+            threads().iter().any(|thread| *thread != main && sleeps(*thread))
+        });
+        say("installing");
+    });
+    let _guard = HandleExit::cleanup(callback).unwrap();
+    loop {
+        thread::park();
+    }
+}
+
 /// As a handler does that calls what it must not, and interrupts the making of a guard.
 fn exits_while_it_makes_a_guard() {
     meanwhile(|| {
@@ -979,6 +1000,11 @@ fn a_handler_that_comes_in_while_a_guard_is_dropped_stays() {
     ends_well("intruded_upon_while_it_is_dropped", &lines);
 }
 
+fn a_signal_that_is_pending_waits_until_the_guard_is_made() {
+    let end = Victim::start("pending_while_a_guard_is_made").end();
+    end.said(&["installing", "callback"]).died_by(Signal::TERM);
+}
+
 fn a_process_may_exit_while_a_guard_is_made() {
     Victim::start("exits_while_it_makes_a_guard").end().said(&[]).exited(3);
     let end = Victim::start("exits_while_another_thread_makes_a_guard").end();
@@ -1088,6 +1114,7 @@ fn main() {
             many_handlers_one_after_the_other,
             intruded_upon_while_it_is_made,
             intruded_upon_while_it_is_dropped,
+            pending_while_a_guard_is_made,
             exits_while_it_makes_a_guard,
             exits_while_another_thread_makes_a_guard,
             on_top_and_away_again,
@@ -1121,6 +1148,7 @@ fn main() {
             a_handler_that_cannot_lead_to_ours_takes_no_level,
             a_handler_that_comes_in_while_a_guard_is_made_has_it_refused,
             a_handler_that_comes_in_while_a_guard_is_dropped_stays,
+            a_signal_that_is_pending_waits_until_the_guard_is_made,
             a_process_may_exit_while_a_guard_is_made,
             a_foreign_handler_that_goes_away_leaves_a_pass_through,
             a_foreign_handler_that_goes_away_leaves_the_default,
