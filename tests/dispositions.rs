@@ -14,7 +14,8 @@ use std::time::Duration;
 use handle_exit::{Builder, Error, ExitHandle, HandleExit, Ignored, Signal};
 use nix::libc::{self, c_int, c_void, siginfo_t};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{Uid, geteuid, setuid};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::{ForkResult, Uid, geteuid, setuid};
 use support::*;
 
 /// A disposition: what it is called here, handler, flags, mask.
@@ -670,6 +671,31 @@ fn intruded_upon_while_it_is_dropped() {
     drop(guard);
 }
 
+/// In a forked child: the guard stays the parent's.
+fn intruded_upon_while_it_is_rearmed() {
+    let guard = HandleExit::new(callback).unwrap();
+    // SAFETY: no other thread holds a lock that the child needs.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        ForkResult::Parent { child } => {
+            let ended = nix::sys::wait::waitpid(child, None).unwrap();
+            assert_eq!(ended, WaitStatus::Exited(child, 0));
+        }
+        ForkResult::Child => {
+            let refused = catch_unwind(AssertUnwindSafe(|| {
+                will_intrude::<0>();
+                let refused = guard.rearm().unwrap_err();
+                assert!(matches!(refused, Error::System { signal: Some(Signal::TERM), .. }));
+                assert!(ExitHandle::current().is_none());
+                drop(guard);
+                assert_eq!(disposition(Signal::TERM).0, FOREIGN_HANDLERS[0] as usize);
+                assert_eq!(disposition(Signal::INT).0, libc::SIG_DFL);
+            }));
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(if refused.is_ok() { 0 } else { 101 }) }
+        }
+    }
+}
+
 /// The watcher is there before the first handler, and takes no signal until the last is in place.
 fn pending_while_a_guard_is_made() {
     block(Signal::TERM);
@@ -983,6 +1009,10 @@ fn a_handler_that_comes_in_while_a_guard_is_made_has_it_refused() {
     ends_well("intruded_upon_while_it_is_made", &["foreign 0"]);
 }
 
+fn a_handler_that_comes_in_while_a_guard_is_rearmed_leaves_it_the_parents() {
+    ends_well("intruded_upon_while_it_is_rearmed", &["callback"]);
+}
+
 fn a_handler_that_comes_in_while_a_guard_is_dropped_stays() {
     let lines = [
         "callback",
@@ -1114,6 +1144,7 @@ fn main() {
             many_handlers_one_after_the_other,
             intruded_upon_while_it_is_made,
             intruded_upon_while_it_is_dropped,
+            intruded_upon_while_it_is_rearmed,
             pending_while_a_guard_is_made,
             exits_while_it_makes_a_guard,
             exits_while_another_thread_makes_a_guard,
@@ -1147,6 +1178,7 @@ fn main() {
             a_guard_over_buried_guards_runs_each_handler_once,
             a_handler_that_cannot_lead_to_ours_takes_no_level,
             a_handler_that_comes_in_while_a_guard_is_made_has_it_refused,
+            a_handler_that_comes_in_while_a_guard_is_rearmed_leaves_it_the_parents,
             a_handler_that_comes_in_while_a_guard_is_dropped_stays,
             a_signal_that_is_pending_waits_until_the_guard_is_made,
             a_process_may_exit_while_a_guard_is_made,

@@ -309,6 +309,28 @@ fn new_guard_in_the_child() {
     assert!(!parents.unwrap().is_exiting());
 }
 
+static EXITING: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note_exiting() {
+    EXITING.store(true, SeqCst);
+}
+
+/// The callback runs on the thread that came through the fork, and calls `exit` while another exits.
+fn callback_exits_in_the_child() {
+    let _parents = guard();
+    let child = fork(|| {
+        let own = HandleExit::new(|| {
+            say("callback in the child");
+            std::thread::spawn(|| std::process::exit(3));
+            until("the other thread exits", || EXITING.load(SeqCst));
+            std::process::exit(7);
+        });
+        at_exit(note_exiting);
+        drop(own.unwrap());
+    });
+    say(reap(child));
+}
+
 fn rearm() {
     let guard = guard();
     let rearmed = || {
@@ -666,6 +688,11 @@ fn a_new_guard_in_the_child_is_the_childs() {
     ends_well("new_guard_in_the_child", &lines);
 }
 
+fn exit_in_the_callback_does_not_hang_a_child_that_exits() {
+    let lines = ["callback in the child", "exited with 3", AT_SCOPE_END];
+    ends_well("callback_exits_in_the_child", &lines);
+}
+
 fn a_rearmed_guard_is_the_childs() {
     let lines = [
         "callback in the child: SIGTERM",
@@ -755,6 +782,7 @@ fn main() {
             handle_in_the_child,
             handle_in_the_child_of_an_exit,
             new_guard_in_the_child,
+            callback_exits_in_the_child,
             rearm,
             rearm_and_drop,
             rearm_with_an_old_handler,
@@ -779,6 +807,7 @@ fn main() {
             the_parents_handle_does_nothing_in_the_child,
             the_parents_handle_tells_the_child_nothing_of_the_parents_exit,
             a_new_guard_in_the_child_is_the_childs,
+            exit_in_the_callback_does_not_hang_a_child_that_exits,
             a_rearmed_guard_is_the_childs,
             a_rearmed_guard_that_is_dropped_restores_in_the_child,
             a_rearmed_guard_runs_the_old_handler,

@@ -313,6 +313,37 @@ fn main_exits() {
     returning_from_main(|| std::process::exit(3));
 }
 
+/// The signal comes when the callback that the end of the scope began is at work.
+fn signalled_while_the_scope_ends() {
+    install_looks_around(0, &[]);
+    drop(append().install(|| raise(Signal::TERM)).unwrap());
+    assert!(RAN.load(SeqCst));
+    assert_eq!((CODE.load(SeqCst), PID.load(SeqCst)), (libc::SI_TKILL, std::process::id() as i32));
+}
+
+/// Of all threads, the one that ends the scope blocks the signal.
+fn signalled_while_a_thread_that_blocks_it_ends_the_scope() {
+    std::thread::spawn(|| {
+        loop {
+            std::thread::park();
+        }
+    });
+    block(Signal::TERM);
+    let guard = HandleExit::new(|| {
+        callback();
+        kill(std::process::id() as i32, Signal::TERM);
+        until("another thread takes it", || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap();
+            u64::from_str_radix(pending.trim(), 16).unwrap() & bit(Signal::TERM) == 0
+        });
+    });
+    drop(guard.unwrap());
+    loop {
+        std::thread::park();
+    }
+}
+
 /// The signal comes when the callback that the end of the process began is at work.
 fn signalled_while_the_process_exits() {
     install(Signal::TERM, old);
@@ -513,6 +544,12 @@ fn main_that_returns_waits_for_the_old_handler() {
     victim.end().said(&["ready", "callback", "old"]).exited(3);
 }
 
+fn a_signal_while_the_scope_ends_is_handed_over_as_it_came() {
+    Victim::start("signalled_while_the_scope_ends").end().said(&[]).exited(0);
+    let end = Victim::start("signalled_while_a_thread_that_blocks_it_ends_the_scope").end();
+    end.said(&["callback"]).died_by(Signal::TERM);
+}
+
 fn a_signal_while_the_process_exits_runs_its_old_handler_and_that_is_put_back() {
     let end = Victim::start("signalled_while_the_process_exits").end();
     end.said(&["callback", "callback ends", "old", "put back"]).exited(3);
@@ -552,6 +589,8 @@ fn main() {
             on_signal_without_a_signal,
             main_returns,
             main_exits,
+            signalled_while_the_scope_ends,
+            signalled_while_a_thread_that_blocks_it_ends_the_scope,
             signalled_while_the_process_exits,
             append_without_an_old_handler,
             append_without_an_old_handler_parked,
@@ -577,6 +616,7 @@ fn main() {
             always_does_not_run_a_handler_twice_after_a_signal,
             a_disarmed_guard_runs_no_old_handler,
             main_that_returns_waits_for_the_old_handler,
+            a_signal_while_the_scope_ends_is_handed_over_as_it_came,
             a_signal_while_the_process_exits_runs_its_old_handler_and_that_is_put_back,
             append_without_an_old_handler_is_new,
         ],

@@ -255,6 +255,18 @@ fn another_thread_exits_while_the_callback_runs() {
     });
 }
 
+/// Here it is the end of the process that has begun the callback.
+fn drop_while_the_process_exits() {
+    let guard = HandleExit::new(held_callback).unwrap();
+    std::thread::spawn(|| {
+        until_held();
+        say("scope ends");
+        drop(guard);
+        say("behind");
+    });
+    std::process::exit(3);
+}
+
 fn held_callback_that_panics() {
     held_callback();
     panic!("in the callback");
@@ -428,6 +440,15 @@ fn the_end_of_the_scope_waits_for_the_callback() {
         meet_the_callback(scenario).said(&[&MET[..], &[behind]].concat()).exited(0);
     }
     meet_the_callback("panic_while_the_callback_runs").said(&MET).exited(101);
+
+    let mut victim = Victim::start("drop_while_the_process_exits");
+    victim.expect("scope ends");
+    victim.at_rest();
+    victim.tell("go on");
+    let end = victim.end();
+    end.exited(3);
+    // Whether the thread gets any further is open.
+    assert_eq!(end.lines[..3], ["callback begins", "scope ends", "callback ends"], "{end:#?}");
 }
 
 fn nothing_goes_on_behind_a_callback_that_panics_unless_finish_reports_it() {
@@ -486,6 +507,7 @@ fn main() {
             return_while_the_callback_runs,
             process_exit_while_the_callback_runs,
             another_thread_exits_while_the_callback_runs,
+            drop_while_the_process_exits,
             drop_while_the_callback_fails,
             disarm_while_the_callback_fails,
             finish_while_the_callback_fails,
