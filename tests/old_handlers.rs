@@ -313,6 +313,26 @@ fn main_exits() {
     returning_from_main(|| std::process::exit(3));
 }
 
+/// Runs on the watcher, which it interrupts nowhere.
+extern "C" fn takes_its_time(_: c_int) {
+    say("old begins");
+    hear();
+    say("old ends");
+}
+
+fn old_takes_its_time() {
+    install(Signal::TERM, takes_its_time);
+    let always = told::<String>() == "always";
+    let when = if always { OldHandler::Always } else { OldHandler::OnSignal };
+    let guard = append().old_handler(when).install(callback).unwrap();
+    guard.defer(|| say("deferred")).unwrap();
+    if !always {
+        raise(Signal::TERM);
+    }
+    drop(guard);
+    say("behind");
+}
+
 /// The signal comes when the callback that the end of the scope began is at work.
 fn signalled_while_the_scope_ends() {
     install_looks_around(0, &[]);
@@ -555,6 +575,18 @@ fn a_signal_while_the_process_exits_runs_its_old_handler_and_that_is_put_back() 
     end.said(&["callback", "callback ends", "old", "put back"]).exited(3);
 }
 
+/// However long it takes.
+fn deferred_functions_run_behind_the_old_handler() {
+    for when in ["on signal", "always"] {
+        let mut victim = Victim::spawn(when, victim_told("old_takes_its_time", when));
+        victim.expect("old begins");
+        victim.at_rest();
+        victim.tell("go on");
+        let end = victim.end();
+        end.said(&["callback", "old begins", "old ends", "deferred", "behind"]).exited(0);
+    }
+}
+
 fn append_without_an_old_handler_is_new() {
     let victim = Victim::ready("append_without_an_old_handler");
     victim.send(Signal::TERM);
@@ -589,6 +621,7 @@ fn main() {
             on_signal_without_a_signal,
             main_returns,
             main_exits,
+            old_takes_its_time,
             signalled_while_the_scope_ends,
             signalled_while_a_thread_that_blocks_it_ends_the_scope,
             signalled_while_the_process_exits,
@@ -618,6 +651,7 @@ fn main() {
             main_that_returns_waits_for_the_old_handler,
             a_signal_while_the_scope_ends_is_handed_over_as_it_came,
             a_signal_while_the_process_exits_runs_its_old_handler_and_that_is_put_back,
+            deferred_functions_run_behind_the_old_handler,
             append_without_an_old_handler_is_new,
         ],
     );
