@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use handle_exit::{Builder, Error, ExitHandle, HandleExit, Ignored, Signal};
+use nix::errno::Errno;
 use nix::libc::{self, c_int, c_void, siginfo_t};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::wait::WaitStatus;
@@ -203,6 +204,11 @@ fn callback() {
 /// What happens just before the next installation of a handler of TERM: a `fn()`, or 0.
 static MEANWHILE: AtomicUsize = AtomicUsize::new(0);
 
+/// What of TERM fails the next time: `QUERY`, `INSTALLATION`, or 0.
+static FAILS: AtomicUsize = AtomicUsize::new(0);
+const QUERY: usize = 1;
+const INSTALLATION: usize = 2;
+
 /// What Rust code of this process calls instead of the C library's: between a query of the guard's
 /// and what it installs then, other threads do what they like, and handlers interrupt it.
 #[unsafe(no_mangle)]
@@ -212,6 +218,11 @@ extern "C" fn sigaction(
     displaced: *mut libc::sigaction,
 ) -> c_int {
     type Sigaction = extern "C" fn(c_int, *const libc::sigaction, *mut libc::sigaction) -> c_int;
+    let kind = if new.is_null() { QUERY } else { INSTALLATION };
+    if raw == libc::SIGTERM && FAILS.compare_exchange(kind, 0, SeqCst, SeqCst).is_ok() {
+        Errno::EINVAL.set();
+        return -1;
+    }
     if raw == libc::SIGTERM && !new.is_null() {
         let happens = MEANWHILE.swap(0, SeqCst);
         if happens != 0 {
@@ -671,6 +682,30 @@ fn intruded_upon_while_it_is_dropped() {
     drop(guard);
 }
 
+fn making_a_guard_fails() {
+    let all = all_dispositions();
+    for what in [QUERY, INSTALLATION] {
+        FAILS.store(what, SeqCst);
+        let Err(Error::System { signal, source, .. }) = HandleExit::new(callback) else {
+            panic!("{what} did not fail")
+        };
+        assert_eq!((signal, source.raw_os_error()), (Some(Signal::TERM), Some(libc::EINVAL)));
+        assert_eq!(all_dispositions(), all);
+    }
+}
+
+/// What stays is the guard's handler, and passes signals through.
+fn putting_back_fails() {
+    let guard = HandleExit::new(callback).unwrap();
+    let ours = disposition(Signal::TERM);
+    FAILS.store(told(), SeqCst);
+    drop(guard);
+    assert_eq!(FAILS.load(SeqCst), 0);
+    assert_eq!(disposition(Signal::TERM), ours);
+    say("behind");
+    raise(Signal::TERM);
+}
+
 /// In a forked child: the guard stays the parent's.
 fn intruded_upon_while_it_is_rearmed() {
     let guard = HandleExit::new(callback).unwrap();
@@ -1030,6 +1065,18 @@ fn a_handler_that_comes_in_while_a_guard_is_dropped_stays() {
     ends_well("intruded_upon_while_it_is_dropped", &lines);
 }
 
+fn a_disposition_that_the_kernel_refuses_is_an_error_with_everything_as_it_was() {
+    ends_well("making_a_guard_fails", &[]);
+}
+
+fn a_disposition_that_cannot_be_put_back_passes_through() {
+    for what in [QUERY, INSTALLATION] {
+        let end =
+            Victim::spawn("putting_back_fails", victim_told("putting_back_fails", what)).end();
+        end.said(&["callback", "behind"]).died_by(Signal::TERM);
+    }
+}
+
 fn a_signal_that_is_pending_waits_until_the_guard_is_made() {
     let end = Victim::start("pending_while_a_guard_is_made").end();
     end.said(&["installing", "callback"]).died_by(Signal::TERM);
@@ -1145,6 +1192,8 @@ fn main() {
             intruded_upon_while_it_is_made,
             intruded_upon_while_it_is_dropped,
             intruded_upon_while_it_is_rearmed,
+            making_a_guard_fails,
+            putting_back_fails,
             pending_while_a_guard_is_made,
             exits_while_it_makes_a_guard,
             exits_while_another_thread_makes_a_guard,
@@ -1180,6 +1229,8 @@ fn main() {
             a_handler_that_comes_in_while_a_guard_is_made_has_it_refused,
             a_handler_that_comes_in_while_a_guard_is_rearmed_leaves_it_the_parents,
             a_handler_that_comes_in_while_a_guard_is_dropped_stays,
+            a_disposition_that_the_kernel_refuses_is_an_error_with_everything_as_it_was,
+            a_disposition_that_cannot_be_put_back_passes_through,
             a_signal_that_is_pending_waits_until_the_guard_is_made,
             a_process_may_exit_while_a_guard_is_made,
             a_foreign_handler_that_goes_away_leaves_a_pass_through,
