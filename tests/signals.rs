@@ -53,6 +53,11 @@ fn parked_with_short_grace() {
     ready_for_ever();
 }
 
+fn parked_with_long_grace() {
+    let _guard = HandleExit::builder().grace(DEADLINE).install_with(callback).unwrap();
+    ready_for_ever();
+}
+
 fn parked_without_limit() {
     let _guard = HandleExit::builder().grace(Duration::MAX).install_with(callback).unwrap();
     ready_for_ever();
@@ -453,10 +458,13 @@ fn a_scope_that_does_not_end_dies_after_the_grace() {
 }
 
 fn a_guard_sleeps_until_something_happens() {
-    let mut victim = Victim::ready("parked_new");
+    let mut victim = Victim::ready("parked_with_long_grace");
+    victim.at_rest();
+    victim.send(Signal::TERM);
+    victim.expect(BY_TERM);
     victim.at_rest();
     victim.send(Signal::KILL);
-    victim.end().said(&["ready"]).died_by(Signal::KILL);
+    victim.end().said(&["ready", BY_TERM]).died_by(Signal::KILL);
 }
 
 fn a_scope_that_ends_in_time_goes_on() {
@@ -787,6 +795,7 @@ fn main() {
         all![
             parked_new,
             parked_with_short_grace,
+            parked_with_long_grace,
             parked_without_limit,
             parked_cleanup,
             parked_cleanup_held,
