@@ -6,6 +6,7 @@ mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use handle_exit::{Cause, Error, ExitHandle, HandleExit, Signal};
 use nix::libc;
@@ -128,7 +129,7 @@ fn forgotten_and_exited() {
 }
 
 fn cleanup_guard() -> HandleExit {
-    HandleExit::builder().grace(std::time::Duration::ZERO).install_with(callback).unwrap()
+    HandleExit::builder().grace(Duration::ZERO).install_with(callback).unwrap()
 }
 
 fn kept_and_signalled() {
@@ -411,11 +412,17 @@ fn exit_in_the_callback_ends_the_process_with_that_code() {
 
 /// Has TERM begin the callback, and the rest of the process meet it.
 fn meet_the_callback(scenario: &str) -> End {
+    meet_the_callback_for(scenario, Duration::ZERO)
+}
+
+/// As `meet_the_callback`, with a callback that takes this time at least.
+fn meet_the_callback_for(scenario: &str, time: Duration) -> End {
     let mut victim = Victim::ready(scenario);
     victim.send(Signal::TERM);
     victim.expect("callback begins");
     victim.expect("main ends");
     victim.at_rest();
+    std::thread::sleep(time);
     victim.tell("go on");
     victim.end()
 }
@@ -459,7 +466,9 @@ fn nothing_goes_on_behind_a_callback_that_panics_unless_finish_reports_it() {
 }
 
 fn the_end_of_the_process_waits_for_the_callback() {
-    meet_the_callback("return_while_the_callback_runs").said(&MET).exited(0);
+    // An exiting process looks after the callback again and again: under test is that it goes on to.
+    let looks = Duration::from_millis(200);
+    meet_the_callback_for("return_while_the_callback_runs", looks).said(&MET).exited(0);
     meet_the_callback("process_exit_while_the_callback_runs").said(&MET).exited(3);
     meet_the_callback("another_thread_exits_while_the_callback_runs").said(&MET).exited(3);
 }
