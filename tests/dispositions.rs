@@ -706,9 +706,19 @@ fn putting_back_fails() {
     raise(Signal::TERM);
 }
 
+/// Whether a thread of this process sleeps.
+fn sleeps(thread: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+    stat.contains(") S ")
+}
+
 /// In a forked child: the guard stays the parent's.
 fn intruded_upon_while_it_is_rearmed() {
+    let before = threads();
     let guard = HandleExit::new(callback).unwrap();
+    let watcher = *threads().iter().find(|thread| !before.contains(thread)).unwrap();
+    // A watcher that still holds a lock at the fork would be another refusal.
+    until("the watcher sleeps", || sleeps(watcher));
     // SAFETY: no other thread holds a lock that the child needs.
     match unsafe { nix::unistd::fork() }.unwrap() {
         ForkResult::Parent { child } => {
@@ -737,10 +747,6 @@ fn pending_while_a_guard_is_made() {
     kill(std::process::id() as i32, Signal::TERM);
     meanwhile(|| {
         let main = std::process::id() as i32;
-        let sleeps = |thread: i32| {
-            let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
-            stat.contains(") S ")
-        };
         until("the watcher waits", || {
             threads().iter().any(|thread| *thread != main && sleeps(*thread))
         });
