@@ -313,6 +313,34 @@ fn main_exits() {
     returning_from_main(|| std::process::exit(3));
 }
 
+/// What stood there when `calls_what_was_below` came on top.
+static BELOW: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn calls_what_was_below(raw: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    type Handler = extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
+    // SAFETY: it was installed with SA_SIGINFO.
+    let below = unsafe { std::mem::transmute::<usize, Handler>(BELOW.load(SeqCst)) };
+    below(raw, info, context);
+}
+
+/// A signal would run the handler on top, so the old one is called by hand.
+fn old_looks_around_below_a_foreign_one() {
+    install_looks_around(0, &[Signal::USR1]);
+    let guard = append().install(callback).unwrap();
+    BELOW.store(disposition(Signal::TERM).0, SeqCst);
+    install_exactly(
+        Signal::TERM,
+        calls_what_was_below as *const () as usize,
+        libc::SA_SIGINFO,
+        &[],
+    );
+    raise(Signal::TERM);
+    until("the old handler ran", || RAN.load(SeqCst));
+    assert_eq!((CODE.load(SeqCst), PID.load(SeqCst)), (libc::SI_TKILL, std::process::id() as i32));
+    assert_eq!(MASK.load(SeqCst), [Signal::TERM, Signal::USR1].map(bit).iter().sum::<u64>());
+    drop(guard);
+}
+
 /// Runs on the watcher, which it interrupts nowhere.
 extern "C" fn takes_its_time(_: c_int) {
     say("old begins");
@@ -469,6 +497,10 @@ fn an_old_handler_runs_on_the_watcher_with_its_own_mask() {
     Victim::start("old_runs_on_the_watcher_with_its_mask").end().said(&["callback"]).exited(0);
 }
 
+fn an_old_handler_below_a_foreign_one_gets_siginfo_and_mask() {
+    Victim::start("old_looks_around_below_a_foreign_one").end().said(&["callback"]).exited(0);
+}
+
 fn an_old_handlers_flags_hold() {
     let end = Victim::start("old_runs_with_its_flags").end();
     end.said(&["callback"]).died_by(Signal::TERM);
@@ -621,6 +653,7 @@ fn main() {
             on_signal_without_a_signal,
             main_returns,
             main_exits,
+            old_looks_around_below_a_foreign_one,
             old_takes_its_time,
             signalled_while_the_scope_ends,
             signalled_while_a_thread_that_blocks_it_ends_the_scope,
@@ -637,6 +670,7 @@ fn main() {
             an_old_handler_gets_the_senders_siginfo,
             an_old_handler_gets_the_value_of_sigqueue,
             an_old_handler_runs_on_the_watcher_with_its_own_mask,
+            an_old_handler_below_a_foreign_one_gets_siginfo_and_mask,
             an_old_handlers_flags_hold,
             ten_signals_in_a_row_are_one,
             ten_signals_from_outside_run_the_callback_once_and_first,
