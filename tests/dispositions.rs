@@ -378,6 +378,11 @@ fn names_the_holder() {
     for part in ["SIGINT", "abort", object, &format!("{address:#x}"), "append"] {
         assert!(message.contains(part), "no `{part}` in: {message}");
     }
+    // What only lies behind an exported function has another name, or none.
+    install_exactly(Signal::INT, address + 1, 0, &[]);
+    let error = HandleExit::new(|| {}).unwrap_err();
+    let Error::HandlerExists { holder, .. } = error else { panic!("{error}") };
+    assert_eq!((holder.address(), holder.symbol()), (address + 1, None));
     // A function of the program itself, which is not exported.
     install_old(Signal::INT);
     let error = HandleExit::new(|| {}).unwrap_err();
