@@ -1,11 +1,14 @@
 //! SIGABRT under guard: an `abort` has the callback run first, bounded, and then the process dies of
 //! SIGABRT.
 
+#![allow(unsafe_code, reason = "a signal is sent to one thread")]
+
 mod support;
 
 use std::time::{Duration, Instant};
 
 use handle_exit::{Builder, HandleExit, Signal};
+use nix::libc;
 use support::*;
 
 fn builder() -> Builder {
@@ -71,8 +74,25 @@ fn parked_for_no_time() {
     ready_for_ever();
 }
 
+/// The scope ends in its grace.
+fn outlives_a_sigabrt() {
+    let guard = guard();
+    say("ready");
+    if told::<String>() == "itself" {
+        kill(std::process::id() as i32, Signal::ABRT);
+    }
+    guard.wait();
+    drop(guard);
+    say("behind");
+}
+
+/// An abort that waited to no purpose would do so for longer than the test does.
+fn with_much_time() -> Builder {
+    builder().callback_timeout(2 * DEADLINE)
+}
+
 fn the_callback_aborts() {
-    let guard = builder()
+    let guard = with_much_time()
         .install(|| {
             say("callback");
             std::process::abort();
@@ -93,7 +113,7 @@ fn the_callback_aborts() {
 }
 
 fn a_deferred_function_aborts() {
-    let guard = builder().install(|| say("callback")).unwrap();
+    let guard = with_much_time().install(|| say("callback")).unwrap();
     guard
         .defer(|| {
             say("deferred");
@@ -142,6 +162,12 @@ fn the_callback_hangs() {
     std::process::abort();
 }
 
+fn the_callback_returns_long_before_its_time() {
+    let guard = with_much_time().install(|| say("callback")).unwrap();
+    guard.defer(|| say("deferred")).unwrap();
+    std::process::abort();
+}
+
 fn the_callback_panics() {
     let guard = builder().install(|| panic!("on purpose")).unwrap();
     guard.defer(|| say("deferred")).unwrap();
@@ -186,6 +212,22 @@ fn a_sigabrt_from_outside_is_a_signal_like_any_other() {
     end.died_by(Signal::ABRT);
 }
 
+fn only_a_thread_that_signals_itself_aborts() {
+    for sender in ["itself", "another"] {
+        let command = victim_told("outlives_a_sigabrt", sender);
+        let mut victim = Victim::spawn(sender, command);
+        victim.expect("ready");
+        if sender == "another" {
+            let (pid, raw) = (victim.pid(), Signal::ABRT.as_raw());
+            // SAFETY: a system call without memory, to a child that is not waited for yet.
+            assert_eq!(unsafe { libc::syscall(libc::SYS_tgkill, pid, pid, raw) }, 0);
+        }
+        let end = victim.end();
+        end.exited(0).ended_with("behind");
+        assert!(end.lines[1].starts_with("callback: SIGABRT"), "{end:#?}");
+    }
+}
+
 /// Nobody could wait for anybody there: it dies at once, and does not hang.
 fn an_abort_in_the_callback_or_a_deferred_function_dies_at_once() {
     for way in ["drop", "request", "signal"] {
@@ -220,6 +262,11 @@ fn an_abort_waits_as_long_as_the_callback_may_run() {
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
+fn an_abort_waits_no_longer_than_the_callback_runs() {
+    let end = Victim::start("the_callback_returns_long_before_its_time").end();
+    end.said(&["callback", "deferred"]).died_by(Signal::ABRT);
+}
+
 fn a_callback_that_panics_in_an_abort_is_not_reported_as_a_clean_stop() {
     let end = Victim::start("the_callback_panics").end();
     end.said(&["deferred"]).exited(101);
@@ -242,10 +289,12 @@ fn main() {
             a_panic_aborts,
             parked,
             parked_for_no_time,
+            outlives_a_sigabrt,
             the_callback_aborts,
             a_deferred_function_aborts,
             a_thread_aborts_during_the_callback,
             the_callback_hangs,
+            the_callback_returns_long_before_its_time,
             the_callback_panics,
             after_the_guard,
             not_guarded,
@@ -253,10 +302,12 @@ fn main() {
         all![
             an_abort_runs_the_callback_and_what_was_deferred_and_dies_of_sigabrt,
             a_sigabrt_from_outside_is_a_signal_like_any_other,
+            only_a_thread_that_signals_itself_aborts,
             an_abort_in_the_callback_or_a_deferred_function_dies_at_once,
             an_abort_while_the_callback_runs_lets_it_end,
             an_abort_waits_five_seconds_for_a_callback_that_hangs,
             an_abort_waits_as_long_as_the_callback_may_run,
+            an_abort_waits_no_longer_than_the_callback_runs,
             a_callback_that_panics_in_an_abort_is_not_reported_as_a_clean_stop,
             an_abort_without_a_guard_of_sigabrt_runs_nothing,
         ],

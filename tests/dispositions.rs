@@ -7,14 +7,16 @@ mod support;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use handle_exit::{Builder, Error, ExitHandle, HandleExit, Ignored, OldHandler, Signal};
+use nix::errno::Errno;
 use nix::libc::{self, c_int, c_void, siginfo_t};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{Uid, geteuid, setuid};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::{ForkResult, Uid, geteuid, setuid};
 use support::*;
 
 /// A disposition: what it is called here, handler, flags, mask.
@@ -197,6 +199,59 @@ fn callback() {
     say("callback");
 }
 
+// ------------------------------------------------------------------- at the worst of moments
+
+/// What happens just before the next installation of a handler of TERM: a `fn()`, or 0.
+static MEANWHILE: AtomicUsize = AtomicUsize::new(0);
+
+/// What of TERM fails the next time: `QUERY`, `INSTALLATION`, or 0.
+static FAILS: AtomicUsize = AtomicUsize::new(0);
+const QUERY: usize = 1;
+const INSTALLATION: usize = 2;
+
+/// What Rust code of this process calls instead of the C library's: between a query of the guard's
+/// and what it installs then, other threads do what they like, and handlers interrupt it.
+#[unsafe(no_mangle)]
+extern "C" fn sigaction(
+    raw: c_int,
+    new: *const libc::sigaction,
+    displaced: *mut libc::sigaction,
+) -> c_int {
+    type Sigaction = extern "C" fn(c_int, *const libc::sigaction, *mut libc::sigaction) -> c_int;
+    let kind = if new.is_null() { QUERY } else { INSTALLATION };
+    if raw == libc::SIGTERM && FAILS.compare_exchange(kind, 0, SeqCst, SeqCst).is_ok() {
+        Errno::EINVAL.set();
+        return -1;
+    }
+    if raw == libc::SIGTERM && !new.is_null() {
+        let happens = MEANWHILE.swap(0, SeqCst);
+        if happens != 0 {
+            // SAFETY: `meanwhile` stored it.
+            let happens = unsafe { std::mem::transmute::<usize, fn()>(happens) };
+            happens();
+        }
+    }
+    // SAFETY: a NUL-terminated name, of a function that has this signature.
+    let real = unsafe {
+        let found = libc::dlsym(libc::RTLD_NEXT, c"sigaction".as_ptr());
+        std::mem::transmute::<*mut c_void, Sigaction>(found)
+    };
+    real(raw, new, displaced)
+}
+
+fn meanwhile(happens: fn()) {
+    MEANWHILE.store(happens as usize, SeqCst);
+}
+
+/// As `put_on_top`, but when the guard has looked and is about to install.
+fn will_intrude<const N: usize>() {
+    DISPLACED[N].store(disposition(Signal::TERM).0, SeqCst);
+    meanwhile(|| {
+        let intruder = FOREIGN_HANDLERS[N] as usize;
+        install_exactly(Signal::TERM, intruder, libc::SA_SIGINFO, &[Signal::USR1]);
+    });
+}
+
 // ------------------------------------------------------------------------------------ scenarios
 
 fn every_end_restores() {
@@ -323,6 +378,11 @@ fn names_the_holder() {
     for part in ["SIGINT", "abort", object, &format!("{address:#x}"), "append"] {
         assert!(message.contains(part), "no `{part}` in: {message}");
     }
+    // What only lies behind an exported function has another name, or none.
+    install_exactly(Signal::INT, address + 1, 0, &[]);
+    let error = HandleExit::new(|| {}).unwrap_err();
+    let Error::HandlerExists { holder, .. } = error else { panic!("{error}") };
+    assert_eq!((holder.address(), holder.symbol()), (address + 1, None));
     // A function of the program itself, which is not exported.
     install_old(Signal::INT);
     let error = HandleExit::new(|| {}).unwrap_err();
@@ -570,6 +630,164 @@ fn guarded_over_buried_guards() {
     assert_eq!(disposition(Signal::TERM), foreign);
     say("dropped");
     raise(Signal::TERM);
+}
+
+/// A handler that is gone, or that has its place back, or that was there before the guard, cannot lead to
+/// the guard's.
+fn many_handlers_one_after_the_other() {
+    let install = |handler: Handler| {
+        install_exactly(Signal::TERM, handler as usize, libc::SA_SIGINFO, &[]);
+        HandleExit::append(|| {}).unwrap()
+    };
+    for handler in FOREIGN_HANDLERS {
+        let guard = install(handler);
+        install_exactly(Signal::TERM, libc::SIG_DFL, 0, &[]);
+        drop(guard);
+        assert_eq!(disposition(Signal::TERM), (libc::SIG_DFL, 0, 0));
+    }
+    for handler in FOREIGN_HANDLERS {
+        let guard = install(handler);
+        raise(Signal::TERM);
+        guard.wait();
+        drop(guard);
+    }
+    for _ in FOREIGN_HANDLERS {
+        install_old(Signal::TERM);
+        let guard = HandleExit::append(|| {}).unwrap();
+        put_on_top(0);
+        drop(guard);
+    }
+}
+
+fn intruded_upon_while_it_is_made() {
+    install_old(Signal::INT);
+    let before = disposition(Signal::INT);
+    will_intrude::<0>();
+    let refused = HandleExit::append(callback).unwrap_err();
+    assert!(matches!(refused, Error::System { signal: Some(Signal::TERM), .. }), "{refused}");
+    assert_eq!(disposition(Signal::INT), before);
+    assert_eq!(disposition(Signal::TERM).0, FOREIGN_HANDLERS[0] as usize);
+    raise(Signal::TERM);
+}
+
+fn intruded_upon_while_it_is_dropped() {
+    install_old(Signal::TERM);
+    let intrusions: [fn(); 2] = [will_intrude::<0>, will_intrude::<1>];
+    for (intrusion, intruder) in intrusions.into_iter().zip(FOREIGN_HANDLERS) {
+        let guard = HandleExit::append(callback).unwrap();
+        intrusion();
+        drop(guard);
+        assert_eq!(disposition(Signal::TERM).0, intruder as usize);
+        raise(Signal::TERM);
+    }
+    // The handlers that came in go on calling those of the guards that were.
+    let guard = HandleExit::append(callback).unwrap();
+    raise(Signal::TERM);
+    guard.wait();
+    drop(guard);
+}
+
+fn making_a_guard_fails() {
+    let all = all_dispositions();
+    for what in [QUERY, INSTALLATION] {
+        FAILS.store(what, SeqCst);
+        let Err(Error::System { signal, source, .. }) = HandleExit::new(callback) else {
+            panic!("{what} did not fail")
+        };
+        assert_eq!((signal, source.raw_os_error()), (Some(Signal::TERM), Some(libc::EINVAL)));
+        assert_eq!(all_dispositions(), all);
+    }
+}
+
+/// What stays is the guard's handler, and passes signals through.
+fn putting_back_fails() {
+    let guard = HandleExit::new(callback).unwrap();
+    let ours = disposition(Signal::TERM);
+    FAILS.store(told(), SeqCst);
+    drop(guard);
+    assert_eq!(FAILS.load(SeqCst), 0);
+    assert_eq!(disposition(Signal::TERM), ours);
+    say("behind");
+    raise(Signal::TERM);
+}
+
+/// Whether a thread of this process sleeps.
+fn sleeps(thread: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+    stat.contains(") S ")
+}
+
+/// In a forked child: the guard stays the parent's.
+fn intruded_upon_while_it_is_rearmed() {
+    let before = threads();
+    let guard = HandleExit::new(callback).unwrap();
+    let watcher = *threads().iter().find(|thread| !before.contains(thread)).unwrap();
+    // A watcher that still holds a lock at the fork would be another refusal.
+    until("the watcher sleeps", || sleeps(watcher));
+    // SAFETY: no other thread holds a lock that the child needs.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        ForkResult::Parent { child } => {
+            let ended = nix::sys::wait::waitpid(child, None).unwrap();
+            assert_eq!(ended, WaitStatus::Exited(child, 0));
+        }
+        ForkResult::Child => {
+            let refused = catch_unwind(AssertUnwindSafe(|| {
+                will_intrude::<0>();
+                let refused = guard.rearm().unwrap_err();
+                assert!(matches!(refused, Error::System { signal: Some(Signal::TERM), .. }));
+                assert!(ExitHandle::current().is_none());
+                drop(guard);
+                assert_eq!(disposition(Signal::TERM).0, FOREIGN_HANDLERS[0] as usize);
+                assert_eq!(disposition(Signal::INT).0, libc::SIG_DFL);
+            }));
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(if refused.is_ok() { 0 } else { 101 }) }
+        }
+    }
+}
+
+/// The watcher is there before the first handler, and takes no signal until the last is in place.
+fn pending_while_a_guard_is_made() {
+    block(Signal::TERM);
+    kill(std::process::id() as i32, Signal::TERM);
+    meanwhile(|| {
+        let main = std::process::id() as i32;
+        until("the watcher waits", || {
+            threads().iter().any(|thread| *thread != main && sleeps(*thread))
+        });
+        say("installing");
+    });
+    let _guard = HandleExit::cleanup(callback).unwrap();
+    loop {
+        thread::park();
+    }
+}
+
+/// As a handler does that calls what it must not, and interrupts the making of a guard.
+fn exits_while_it_makes_a_guard() {
+    meanwhile(|| {
+        std::process::exit(3);
+    });
+    let _guard = HandleExit::new(callback);
+    unreachable!("the process has ended");
+}
+
+fn exits_while_another_thread_makes_a_guard() {
+    static BEING_MADE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+    meanwhile(|| {
+        *BEING_MADE.0.lock().unwrap() = true;
+        BEING_MADE.1.notify_all();
+        let pid = std::process::id();
+        let waits = libc::SYS_clock_nanosleep.to_string();
+        until("the main thread waits for the guard", || {
+            let call = std::fs::read_to_string(format!("/proc/self/task/{pid}/syscall")).unwrap();
+            call.split(' ').next() == Some(&waits)
+        });
+    });
+    thread::spawn(|| HandleExit::new(callback).unwrap().keep());
+    let being_made = BEING_MADE.0.lock().unwrap();
+    drop(BEING_MADE.1.wait_while(being_made, |being_made| !*being_made).unwrap());
+    std::process::exit(3);
 }
 
 /// Ours is on top again, without a guard.
@@ -838,6 +1056,61 @@ fn a_guard_over_buried_guards_runs_each_handler_once() {
     assert_eq!(end.lines, lines, "{end:#?}");
 }
 
+fn a_handler_that_cannot_lead_to_ours_takes_no_level() {
+    let ran: Vec<String> = (0..FOREIGN).map(|n| format!("foreign {n}")).collect();
+    let end = Victim::start("many_handlers_one_after_the_other").end();
+    end.exited(0);
+    assert_eq!(end.lines, ran, "{end:#?}");
+}
+
+fn a_handler_that_comes_in_while_a_guard_is_made_has_it_refused() {
+    ends_well("intruded_upon_while_it_is_made", &["foreign 0"]);
+}
+
+fn a_handler_that_comes_in_while_a_guard_is_rearmed_leaves_it_the_parents() {
+    ends_well("intruded_upon_while_it_is_rearmed", &["callback"]);
+}
+
+fn a_handler_that_comes_in_while_a_guard_is_dropped_stays() {
+    let lines = [
+        "callback",
+        "foreign 0",
+        "old",
+        "callback",
+        "foreign 1",
+        "foreign 0",
+        "old",
+        "callback",
+        "foreign 1",
+        "foreign 0",
+        "old",
+    ];
+    ends_well("intruded_upon_while_it_is_dropped", &lines);
+}
+
+fn a_disposition_that_the_kernel_refuses_is_an_error_with_everything_as_it_was() {
+    ends_well("making_a_guard_fails", &[]);
+}
+
+fn a_disposition_that_cannot_be_put_back_passes_through() {
+    for what in [QUERY, INSTALLATION] {
+        let end =
+            Victim::spawn("putting_back_fails", victim_told("putting_back_fails", what)).end();
+        end.said(&["callback", "behind"]).died_by(Signal::TERM);
+    }
+}
+
+fn a_signal_that_is_pending_waits_until_the_guard_is_made() {
+    let end = Victim::start("pending_while_a_guard_is_made").end();
+    end.said(&["installing", "callback"]).died_by(Signal::TERM);
+}
+
+fn a_process_may_exit_while_a_guard_is_made() {
+    Victim::start("exits_while_it_makes_a_guard").end().said(&[]).exited(3);
+    let end = Victim::start("exits_while_another_thread_makes_a_guard").end();
+    end.said(&["callback"]).exited(3);
+}
+
 fn a_foreign_handler_that_goes_away_leaves_a_pass_through() {
     let rounds = (0..FOREIGN).flat_map(|n| {
         let passed_through: &[&str] = if n % 2 == 0 { &["old"] } else { &[] };
@@ -943,6 +1216,15 @@ fn main() {
             on_top_of_an_old_handler,
             buried_again_and_again,
             guarded_over_buried_guards,
+            many_handlers_one_after_the_other,
+            intruded_upon_while_it_is_made,
+            intruded_upon_while_it_is_dropped,
+            intruded_upon_while_it_is_rearmed,
+            making_a_guard_fails,
+            putting_back_fails,
+            pending_while_a_guard_is_made,
+            exits_while_it_makes_a_guard,
+            exits_while_another_thread_makes_a_guard,
             on_top_and_away_again,
             away_again_over_a_default,
             a_default_over_a_chain_to_a_buried_guard,
@@ -972,6 +1254,14 @@ fn main() {
             a_foreign_handler_on_top_stays_and_the_old_one_is_reached_through_ours,
             burying_again_and_again_never_recurses,
             a_guard_over_buried_guards_runs_each_handler_once,
+            a_handler_that_cannot_lead_to_ours_takes_no_level,
+            a_handler_that_comes_in_while_a_guard_is_made_has_it_refused,
+            a_handler_that_comes_in_while_a_guard_is_rearmed_leaves_it_the_parents,
+            a_handler_that_comes_in_while_a_guard_is_dropped_stays,
+            a_disposition_that_the_kernel_refuses_is_an_error_with_everything_as_it_was,
+            a_disposition_that_cannot_be_put_back_passes_through,
+            a_signal_that_is_pending_waits_until_the_guard_is_made,
+            a_process_may_exit_while_a_guard_is_made,
             a_foreign_handler_that_goes_away_leaves_a_pass_through,
             a_foreign_handler_that_goes_away_leaves_the_default,
             a_chain_to_a_buried_guard_ends_at_a_default,

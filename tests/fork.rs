@@ -238,6 +238,26 @@ fn handle_in_the_child() {
     assert!(!guard.is_exiting());
 }
 
+/// What began the parent's exit before the fork began none of the child's.
+fn handle_in_the_child_of_an_exit() {
+    let before = threads();
+    let guard = HandleExit::new(|| {}).unwrap();
+    let watcher = *threads().iter().find(|thread| !before.contains(thread)).unwrap();
+    let deferred = guard.defer(|| say("deferred")).unwrap();
+    guard.request();
+    assert_eq!(guard.wait(), Cause::Requested);
+    until_asleep(watcher);
+    let child = fork(|| {
+        assert_eq!(guard.cause(), None);
+        assert_eq!(guard.wait_timeout(Duration::from_millis(1)), None);
+        let mut begun = guard.begun();
+        let waker = Waker::from(Arc::new(SaysWhenWoken));
+        assert!(Pin::new(&mut begun).poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(!deferred.cancel());
+    });
+    say(reap(child));
+}
+
 // ------------------------------------------------------------- scenarios: a guard of the child's own
 
 fn new_guard_in_the_child() {
@@ -272,7 +292,44 @@ fn new_guard_in_the_child() {
         drop(own);
     });
     say(reap(child));
+    let child = fork(|| {
+        // The parent's signals are not the child's own guard's.
+        let _own = HandleExit::builder().signals([Signal::USR1]).install(|| {}).unwrap();
+        raise(Signal::TERM);
+    });
+    say(reap(child));
+    let child = fork(|| {
+        let own = HandleExit::builder().signals([Signal::USR1]).install(|| {}).unwrap();
+        let at_work = disposition(Signal::USR1);
+        drop(parents.take());
+        assert_eq!(disposition(Signal::TERM), (libc::SIG_DFL, 0, 0));
+        assert_eq!(disposition(Signal::USR1), at_work);
+        drop(own);
+    });
+    say(reap(child));
     assert!(!parents.unwrap().is_exiting());
+}
+
+static EXITING: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note_exiting() {
+    EXITING.store(true, SeqCst);
+}
+
+/// The callback runs on the thread that came through the fork, and calls `exit` while another exits.
+fn callback_exits_in_the_child() {
+    let _parents = guard();
+    let child = fork(|| {
+        let own = HandleExit::new(|| {
+            say("callback in the child");
+            std::thread::spawn(|| std::process::exit(3));
+            until("the other thread exits", || EXITING.load(SeqCst));
+            std::process::exit(7);
+        });
+        at_exit(note_exiting);
+        drop(own.unwrap());
+    });
+    say(reap(child));
 }
 
 fn rearm() {
@@ -492,13 +549,17 @@ fn rearm_after_the_exit_had_begun() {
     guard.request();
     has_run.recv().unwrap();
     // A watcher that still holds a lock at the fork would be another refusal.
-    let state = || std::fs::read_to_string(format!("/proc/self/task/{watcher}/stat")).unwrap();
-    until("the watcher sleeps", || state().contains(") S "));
+    until_asleep(watcher);
     let child = fork(|| {
         assert!(matches!(guard.rearm(), Err(Error::Ended)));
         raise(Signal::TERM);
     });
     say(reap(child));
+}
+
+fn until_asleep(watcher: i32) {
+    let state = || std::fs::read_to_string(format!("/proc/self/task/{watcher}/stat")).unwrap();
+    until("the watcher sleeps", || state().contains(") S "));
 }
 
 /// `daemon(3)` by hand, after the guard was made. This process only stands by to see how it ends.
@@ -670,6 +731,10 @@ fn the_parents_handle_does_nothing_in_the_child() {
     ends_well("handle_in_the_child", &["exited with 0", AT_SCOPE_END]);
 }
 
+fn the_parents_handle_tells_the_child_nothing_of_the_parents_exit() {
+    ends_well("handle_in_the_child_of_an_exit", &["exited with 0", "deferred"]);
+}
+
 fn a_new_guard_in_the_child_is_the_childs() {
     let lines = [
         "callback where it was made: SIGTERM",
@@ -680,9 +745,16 @@ fn a_new_guard_in_the_child_is_the_childs() {
         "exited with 4",
         AT_SCOPE_END,
         "exited with 0",
+        "died of SIGTERM",
+        "exited with 0",
         AT_SCOPE_END,
     ];
     ends_well("new_guard_in_the_child", &lines);
+}
+
+fn exit_in_the_callback_does_not_hang_a_child_that_exits() {
+    let lines = ["callback in the child", "exited with 3", AT_SCOPE_END];
+    ends_well("callback_exits_in_the_child", &lines);
 }
 
 fn a_rearmed_guard_is_the_childs() {
@@ -785,7 +857,9 @@ fn main() {
             exit_in_the_child,
             return_from_main_in_the_child,
             handle_in_the_child,
+            handle_in_the_child_of_an_exit,
             new_guard_in_the_child,
+            callback_exits_in_the_child,
             rearm,
             rearm_and_drop,
             rearm_with_an_old_handler,
@@ -810,7 +884,9 @@ fn main() {
             process_exit_in_the_child_runs_nothing_of_the_parents,
             main_that_returns_in_the_child_runs_nothing_of_the_parents,
             the_parents_handle_does_nothing_in_the_child,
+            the_parents_handle_tells_the_child_nothing_of_the_parents_exit,
             a_new_guard_in_the_child_is_the_childs,
+            exit_in_the_callback_does_not_hang_a_child_that_exits,
             a_rearmed_guard_is_the_childs,
             a_rearmed_guard_that_is_dropped_restores_in_the_child,
             a_rearmed_guard_runs_the_old_handler,

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::sync::OnceLock;
 use std::sync::atomic::{
     AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst,
 };
@@ -352,6 +353,105 @@ fn signals_in_an_exit() {
     std::process::exit(3);
 }
 
+/// What stood there when `calls_what_was_below` came on top.
+static BELOW: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn calls_what_was_below(raw: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    type Handler = extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
+    // SAFETY: it was installed with SA_SIGINFO.
+    let below = unsafe { std::mem::transmute::<usize, Handler>(BELOW.load(SeqCst)) };
+    below(raw, info, context);
+}
+
+/// A signal would run the handler on top, so the old one is called by hand.
+fn old_looks_around_below_a_foreign_one() {
+    install_looks_around(0, &[Signal::USR1]);
+    let guard = append().install(callback).unwrap();
+    BELOW.store(disposition(Signal::TERM).0, SeqCst);
+    install_exactly(
+        Signal::TERM,
+        calls_what_was_below as *const () as usize,
+        libc::SA_SIGINFO,
+        &[],
+    );
+    raise(Signal::TERM);
+    until("the old handler ran", || RAN.load(SeqCst));
+    assert_eq!((CODE.load(SeqCst), PID.load(SeqCst)), (libc::SI_TKILL, std::process::id() as i32));
+    assert_eq!(MASK.load(SeqCst), [Signal::TERM, Signal::USR1].map(bit).iter().sum::<u64>());
+    drop(guard);
+}
+
+/// Runs on the watcher, which it interrupts nowhere.
+extern "C" fn takes_its_time(_: c_int) {
+    say("old begins");
+    hear();
+    say("old ends");
+}
+
+fn old_takes_its_time() {
+    install(Signal::TERM, takes_its_time);
+    let always = told::<String>() == "always";
+    let when = if always { OldHandler::Always } else { OldHandler::OnSignal };
+    let guard = append().old_handler(when).install(callback).unwrap();
+    guard.defer(|| say("deferred")).unwrap();
+    if !always {
+        raise(Signal::TERM);
+    }
+    drop(guard);
+    say("behind");
+}
+
+/// The signal comes when the callback that the end of the scope began is at work.
+fn signalled_while_the_scope_ends() {
+    install_looks_around(0, &[]);
+    drop(append().install(|| raise(Signal::TERM)).unwrap());
+    assert!(RAN.load(SeqCst));
+    assert_eq!((CODE.load(SeqCst), PID.load(SeqCst)), (libc::SI_TKILL, std::process::id() as i32));
+}
+
+/// Of all threads, the one that ends the scope blocks the signal.
+fn signalled_while_a_thread_that_blocks_it_ends_the_scope() {
+    std::thread::spawn(|| {
+        loop {
+            std::thread::park();
+        }
+    });
+    block(Signal::TERM);
+    let guard = HandleExit::new(|| {
+        callback();
+        kill(std::process::id() as i32, Signal::TERM);
+        until("another thread takes it", || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap();
+            u64::from_str_radix(pending.trim(), 16).unwrap() & bit(Signal::TERM) == 0
+        });
+    });
+    drop(guard.unwrap());
+    loop {
+        std::thread::park();
+    }
+}
+
+/// The signal comes when the callback that the end of the process began is at work.
+fn signalled_while_the_process_exits() {
+    install(Signal::TERM, old);
+    static BEFORE: OnceLock<(usize, i32, u64)> = OnceLock::new();
+    BEFORE.set(disposition(Signal::TERM)).unwrap();
+    extern "C" fn says_whether_it_is_back() {
+        let is_back = BEFORE.get() == Some(&disposition(Signal::TERM));
+        say(if is_back { "put back" } else { "not put back" });
+    }
+    // Behind the guard's: last in, first out.
+    at_exit(says_whether_it_is_back);
+    let guard = append().install(|| {
+        callback();
+        raise(Signal::TERM);
+        say("callback ends");
+    });
+    guard.unwrap().keep();
+    std::process::exit(3);
+}
+
 /// Where no handler stands, `append` is `new`.
 fn append_without_an_old_handler() {
     let (stop, stopped) = channel();
@@ -435,6 +535,10 @@ fn an_old_handler_gets_the_value_of_sigqueue() {
 
 fn an_old_handler_runs_on_the_watcher_with_its_own_mask() {
     Victim::start("old_runs_on_the_watcher_with_its_mask").end().said(&["callback"]).exited(0);
+}
+
+fn an_old_handler_below_a_foreign_one_gets_siginfo_and_mask() {
+    Victim::start("old_looks_around_below_a_foreign_one").end().said(&["callback"]).exited(0);
 }
 
 fn an_old_handlers_flags_hold() {
@@ -554,6 +658,29 @@ fn a_signal_in_an_exit_goes_to_its_old_handler_and_ends_nothing() {
     end.said(&["callback", "old", "libc exit function"]).exited(3);
 }
 
+fn a_signal_while_the_scope_ends_is_handed_over_as_it_came() {
+    Victim::start("signalled_while_the_scope_ends").end().said(&[]).exited(0);
+    let end = Victim::start("signalled_while_a_thread_that_blocks_it_ends_the_scope").end();
+    end.said(&["callback"]).died_by(Signal::TERM);
+}
+
+fn a_signal_while_the_process_exits_runs_its_old_handler_and_that_is_put_back() {
+    let end = Victim::start("signalled_while_the_process_exits").end();
+    end.said(&["callback", "callback ends", "old", "put back"]).exited(3);
+}
+
+/// However long it takes.
+fn deferred_functions_run_behind_the_old_handler() {
+    for when in ["on signal", "always"] {
+        let mut victim = Victim::spawn(when, victim_told("old_takes_its_time", when));
+        victim.expect("old begins");
+        victim.at_rest();
+        victim.tell("go on");
+        let end = victim.end();
+        end.said(&["callback", "old begins", "old ends", "deferred", "behind"]).exited(0);
+    }
+}
+
 fn append_without_an_old_handler_is_new() {
     let victim = Victim::ready("append_without_an_old_handler");
     victim.send(Signal::TERM);
@@ -590,6 +717,11 @@ fn main() {
             main_exits,
             main_exits_beside_one_that_never_returns,
             signals_in_an_exit,
+            old_looks_around_below_a_foreign_one,
+            old_takes_its_time,
+            signalled_while_the_scope_ends,
+            signalled_while_a_thread_that_blocks_it_ends_the_scope,
+            signalled_while_the_process_exits,
             append_without_an_old_handler,
             append_without_an_old_handler_parked,
         ],
@@ -602,6 +734,7 @@ fn main() {
             an_old_handler_gets_the_senders_siginfo,
             an_old_handler_gets_the_value_of_sigqueue,
             an_old_handler_runs_on_the_watcher_with_its_own_mask,
+            an_old_handler_below_a_foreign_one_gets_siginfo_and_mask,
             an_old_handlers_flags_hold,
             ten_signals_in_a_row_are_one,
             ten_signals_from_outside_run_the_callback_once_and_first,
@@ -617,6 +750,9 @@ fn main() {
             an_exit_waits_a_second_for_the_old_handler_and_no_longer,
             an_old_handler_that_calls_exit_does_not_wait_for_itself,
             a_signal_in_an_exit_goes_to_its_old_handler_and_ends_nothing,
+            a_signal_while_the_scope_ends_is_handed_over_as_it_came,
+            a_signal_while_the_process_exits_runs_its_old_handler_and_that_is_put_back,
+            deferred_functions_run_behind_the_old_handler,
             append_without_an_old_handler_is_new,
         ],
     );

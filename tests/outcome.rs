@@ -3,9 +3,10 @@
 mod support;
 
 use std::process::{ExitCode, Termination};
+use std::sync::Mutex;
 use std::time::Duration;
 
-use handle_exit::{Cause, Ending, HandleExit, Outcome, Signal};
+use handle_exit::{Cause, Ending, ExitHandle, HandleExit, Outcome, Signal};
 use support::*;
 
 // ------------------------------------------------------------------------- examples/outcome.rs
@@ -117,6 +118,30 @@ fn an_outcome_contains_the_panic_of_the_callback() {
     assert_code(&outcome, 101);
 }
 
+extern "C" fn old_handler(_: nix::libc::c_int) {}
+
+/// There the watcher has not come to the signals yet.
+fn an_outcome_inside_the_callback_names_the_signal_that_began_it() {
+    static GUARD: Mutex<Option<HandleExit>> = Mutex::new(None);
+    static OUTCOME: Mutex<Option<Outcome>> = Mutex::new(None);
+    // A signal that has a handler of its own does not end the process.
+    for (has_old_handler, code) in [(false, 143), (true, 0)] {
+        if has_old_handler {
+            install(Signal::TERM, old_handler);
+        }
+        let guard = HandleExit::builder().append(true).grace(Duration::MAX).install(|| {
+            let guard = GUARD.lock().unwrap().take().unwrap();
+            *OUTCOME.lock().unwrap() = Some(guard.finish());
+        });
+        *GUARD.lock().unwrap() = Some(guard.unwrap());
+        raise(Signal::TERM);
+        until("the guard has ended", || ExitHandle::current().is_none());
+        let outcome = OUTCOME.lock().unwrap().take().unwrap();
+        assert_eq!(outcome.signal(), Some(Signal::TERM));
+        assert_code(&outcome, code);
+    }
+}
+
 // --------------------------------------------------------------------------------- end_process
 
 struct SaysNothing;
@@ -193,6 +218,7 @@ fn main() {
             an_outcome_says_what_happened,
             an_outcome_after_a_request_names_the_signal_that_came_later,
             an_outcome_contains_the_panic_of_the_callback,
+            an_outcome_inside_the_callback_names_the_signal_that_began_it,
         ],
     );
 }

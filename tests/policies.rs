@@ -234,6 +234,22 @@ fn force_on_drop() {
     say("behind");
 }
 
+/// The repeat comes when the scope is closing already.
+fn repeated_while_the_scope_ends() {
+    let guard = HandleExit::builder().grace(Duration::MAX).install(|| say("callback")).unwrap();
+    let (begun, apart) = (Instant::now(), Duration::from_millis(told()));
+    let repeat = move || {
+        std::thread::sleep(apart);
+        raise(Signal::TERM);
+        say(if begun.elapsed() < Duration::from_millis(500) { "quickly" } else { "later" });
+    };
+    guard.defer(repeat).unwrap();
+    raise(Signal::TERM);
+    guard.wait();
+    drop(guard);
+    say("behind");
+}
+
 fn finish_cleanup() {
     let guard = HandleExit::cleanup(held_callback).unwrap();
     guard.defer(held_callback).unwrap();
@@ -413,6 +429,22 @@ fn force_cuts_a_callback_on_drop_too() {
     send_unseen(&victim, Signal::TERM);
     victim.send(Signal::TERM);
     victim.end().said(&["callback begins"]).died_by(Signal::TERM);
+}
+
+fn a_repeat_while_the_scope_ends_is_absorbed_or_a_second_wish_to_end() {
+    let repeated = |apart| {
+        Victim::spawn("repeated", victim_told("repeated_while_the_scope_ends", apart)).end()
+    };
+    repeated(700).said(&["callback", "later"]).died_by(Signal::TERM);
+    // The first attempt is quick enough unless the machine is very busy.
+    until("a signal repeated quickly", || {
+        let end = repeated(0);
+        let quickly = end.count("quickly") == 1;
+        if quickly {
+            end.said(&["callback", "quickly", "behind"]).exited(0);
+        }
+        quickly
+    });
 }
 
 fn a_quick_repeat_does_not_cut_even_with_force() {
@@ -897,6 +929,7 @@ fn main() {
             force_by_code,
             force_by_shell_code,
             force_on_drop,
+            repeated_while_the_scope_ends,
             finish_cleanup,
             grace_after_a_slow_callback,
             drop_takes_longer_than_the_grace,
@@ -934,6 +967,7 @@ fn main() {
             by_default_no_repeat_cuts_the_callback_or_a_deferred_function,
             force_cuts_the_callback_and_nothing_else_runs,
             force_cuts_a_callback_on_drop_too,
+            a_repeat_while_the_scope_ends_is_absorbed_or_a_second_wish_to_end,
             a_quick_repeat_does_not_cut_even_with_force,
             a_different_signal_does_not_cut_even_with_force,
             the_grace_counts_from_the_end_of_the_callback,

@@ -6,6 +6,7 @@ mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use handle_exit::{Cause, Error, ExitHandle, HandleExit, Signal};
 use nix::libc;
@@ -128,7 +129,7 @@ fn forgotten_and_exited() {
 }
 
 fn cleanup_guard() -> HandleExit {
-    HandleExit::builder().grace(std::time::Duration::ZERO).install_with(callback).unwrap()
+    HandleExit::builder().grace(Duration::ZERO).install_with(callback).unwrap()
 }
 
 fn kept_and_signalled() {
@@ -219,7 +220,11 @@ fn callback_exits_while_main_exits() {
 /// `end` meets a callback that a signal has begun, and that waits for the test. The guard leaves the
 /// scope no time: that the scope has begun to end while the callback runs is in time all the same.
 fn while_the_callback_runs(end: fn(HandleExit)) {
-    let guard = HandleExit::cleanup(held_callback).unwrap();
+    while_a_callback_runs(held_callback, end);
+}
+
+fn while_a_callback_runs(callback: fn(), end: fn(HandleExit)) {
+    let guard = HandleExit::cleanup(callback).unwrap();
     say("ready");
     until_held();
     say("main ends");
@@ -262,6 +267,44 @@ fn another_thread_exits_while_the_callback_runs() {
     while_the_callback_runs(|_guard| {
         let exits = std::thread::spawn(|| std::process::exit(3));
         exits.join().unwrap();
+    });
+}
+
+/// Here it is the end of the process that has begun the callback.
+fn drop_while_the_process_exits() {
+    let guard = HandleExit::new(held_callback).unwrap();
+    std::thread::spawn(|| {
+        until_held();
+        say("scope ends");
+        drop(guard);
+        say("behind");
+    });
+    std::process::exit(3);
+}
+
+fn held_callback_that_panics() {
+    held_callback();
+    panic!("in the callback");
+}
+
+fn drop_while_the_callback_fails() {
+    while_a_callback_runs(held_callback_that_panics, |guard| {
+        drop(guard);
+        say("behind");
+    });
+}
+
+fn disarm_while_the_callback_fails() {
+    while_a_callback_runs(held_callback_that_panics, |guard| {
+        assert!(!guard.disarm(), "the exit had begun");
+        say("behind");
+    });
+}
+
+fn finish_while_the_callback_fails() {
+    while_a_callback_runs(held_callback_that_panics, |guard| {
+        assert!(guard.finish().callback_panicked());
+        say("behind");
     });
 }
 
@@ -383,11 +426,17 @@ fn exit_in_the_callback_ends_the_process_with_that_code() {
 
 /// Has TERM begin the callback, and the rest of the process meet it.
 fn meet_the_callback(scenario: &str) -> End {
+    meet_the_callback_for(scenario, Duration::ZERO)
+}
+
+/// As `meet_the_callback`, with a callback that takes this time at least.
+fn meet_the_callback_for(scenario: &str, time: Duration) -> End {
     let mut victim = Victim::ready(scenario);
     victim.send(Signal::TERM);
     victim.expect("callback begins");
     victim.expect("main ends");
     victim.at_rest();
+    std::thread::sleep(time);
     victim.tell("go on");
     victim.end()
 }
@@ -412,6 +461,22 @@ fn the_end_of_the_scope_waits_for_the_callback() {
         meet_the_callback(scenario).said(&[&MET[..], &[behind]].concat()).exited(0);
     }
     meet_the_callback("panic_while_the_callback_runs").said(&MET).exited(101);
+
+    let mut victim = Victim::start("drop_while_the_process_exits");
+    victim.expect("scope ends");
+    victim.at_rest();
+    victim.tell("go on");
+    let end = victim.end();
+    end.exited(3);
+    // Whether the thread gets any further is open.
+    assert_eq!(end.lines[..3], ["callback begins", "scope ends", "callback ends"], "{end:#?}");
+}
+
+fn nothing_goes_on_behind_a_callback_that_panics_unless_finish_reports_it() {
+    meet_the_callback("drop_while_the_callback_fails").said(&MET).exited(101);
+    meet_the_callback("disarm_while_the_callback_fails").said(&MET).exited(101);
+    let end = meet_the_callback("finish_while_the_callback_fails");
+    end.said(&[&MET[..], &["behind"]].concat()).exited(0);
 }
 
 fn nothing_goes_on_behind_a_scope_whose_callback_panicked_on_a_signal() {
@@ -419,7 +484,9 @@ fn nothing_goes_on_behind_a_scope_whose_callback_panicked_on_a_signal() {
 }
 
 fn the_end_of_the_process_waits_for_the_callback() {
-    meet_the_callback("return_while_the_callback_runs").said(&MET).exited(0);
+    // An exiting process looks after the callback again and again: under test is that it goes on to.
+    let looks = Duration::from_millis(200);
+    meet_the_callback_for("return_while_the_callback_runs", looks).said(&MET).exited(0);
     meet_the_callback("process_exit_while_the_callback_runs").said(&MET).exited(3);
     meet_the_callback("another_thread_exits_while_the_callback_runs").said(&MET).exited(3);
 }
@@ -468,6 +535,10 @@ fn main() {
             return_while_the_callback_runs,
             process_exit_while_the_callback_runs,
             another_thread_exits_while_the_callback_runs,
+            drop_while_the_process_exits,
+            drop_while_the_callback_fails,
+            disarm_while_the_callback_fails,
+            finish_while_the_callback_fails,
             dropped_in_its_callback_on_a_signal,
             dropped_in_its_callback_on_process_exit,
         ],
@@ -487,6 +558,7 @@ fn main() {
             exit_in_the_callback_does_not_hang_a_process_that_exits,
             the_end_of_the_scope_waits_for_the_callback,
             nothing_goes_on_behind_a_scope_whose_callback_panicked_on_a_signal,
+            nothing_goes_on_behind_a_callback_that_panics_unless_finish_reports_it,
             the_end_of_the_process_waits_for_the_callback,
             a_guard_may_be_dropped_in_its_own_callback,
         ],

@@ -7,7 +7,7 @@ mod support;
 
 use std::cell::Cell;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,11 @@ fn parked_new() {
 fn parked_with_short_grace() {
     let grace = Duration::from_millis(300);
     let _guard = HandleExit::builder().grace(grace).install_with(callback).unwrap();
+    ready_for_ever();
+}
+
+fn parked_with_long_grace() {
+    let _guard = HandleExit::builder().grace(DEADLINE).install_with(callback).unwrap();
     ready_for_ever();
 }
 
@@ -267,6 +272,128 @@ fn handler_on_the_alternate_stack() {
     assert_ne!(used, 0, "the handler has run on another stack");
 }
 
+/// Sends TERM to the main thread, and waits until that has taken it.
+fn signal_main() {
+    let pid = std::process::id();
+    // SAFETY: a system call without memory; the main thread has the id of its process.
+    assert_eq!(unsafe { libc::syscall(libc::SYS_tgkill, pid, pid, libc::SIGTERM) }, 0);
+    until("the main thread takes the signal", || {
+        let status = std::fs::read_to_string(format!("/proc/self/task/{pid}/status")).unwrap();
+        let pending = status.lines().find_map(|line| line.strip_prefix("SigPnd:")).unwrap();
+        u64::from_str_radix(pending.trim(), 16).unwrap() & signal_bit(Signal::TERM) == 0
+    });
+}
+
+/// `process::exit` may have unmapped the alternate stack of the main thread by then.
+fn main_is_signalled_while_another_thread_exits() {
+    let guard = HandleExit::new(|| {
+        say("callback");
+        signal_main();
+    });
+    guard.unwrap().keep();
+    std::thread::spawn(|| std::process::exit(3));
+    loop {
+        std::thread::park();
+    }
+}
+
+extern "C" fn signal_main_again() {
+    signal_main();
+    say("signalled again");
+}
+
+/// The same before the guard's exit function is reached, where it is the guard that calls `exit`.
+fn main_is_signalled_while_the_guard_exits() {
+    let _guard = cleanup_guard().ending(Ending::Code(3)).install_with(callback).unwrap();
+    // Last in, first out.
+    at_exit(signal_main_again);
+    ready_for_ever();
+}
+
+extern "C" fn foreign(_: libc::c_int) {}
+
+/// A handler on top of the guard's stays what it is, with its own wish for the alternate stack.
+fn exits_under_a_foreign_handler() {
+    let guard = HandleExit::new(|| {
+        let flags = libc::SA_ONSTACK | libc::SA_RESTART;
+        assert_eq!(disposition(Signal::TERM), (foreign as *const () as usize, flags, 0));
+        // The guard's own handler does without it from here on.
+        assert_eq!(disposition(Signal::INT).1, libc::SA_SIGINFO | libc::SA_RESTART);
+        say("callback");
+    });
+    guard.unwrap().keep();
+    let handler = foreign as *const () as usize;
+    install_exactly(Signal::TERM, handler, libc::SA_ONSTACK | libc::SA_RESTART, &[]);
+    std::process::exit(3);
+}
+
+/// The thread whose handler is held where it reads the clock, until that is let go.
+static HELD_THREAD: AtomicI32 = AtomicI32::new(0);
+static HANDLER_IS_HELD: AtomicBool = AtomicBool::new(false);
+static HANDLER_MAY_GO: AtomicBool = AtomicBool::new(false);
+
+/// What Rust code of this process calls instead of the C library's.
+#[unsafe(no_mangle)]
+extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> libc::c_int {
+    // SAFETY: no arguments, cannot fail.
+    if HELD_THREAD.load(SeqCst) == unsafe { libc::gettid() } {
+        HANDLER_IS_HELD.store(true, SeqCst);
+        while !HANDLER_MAY_GO.load(SeqCst) {
+            // SAFETY: poll(2) of no descriptors only waits.
+            unsafe { libc::poll(std::ptr::null_mut(), 0, 1) };
+        }
+    }
+    // SAFETY: the caller's arguments.
+    unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) as libc::c_int }
+}
+
+/// Has a thread of its own take TERM, and returns when its handler is held.
+fn hold_a_handler() {
+    std::thread::spawn(|| {
+        // SAFETY: no arguments, cannot fail.
+        HELD_THREAD.store(unsafe { libc::gettid() }, SeqCst);
+        raise(Signal::TERM);
+        HELD_THREAD.store(0, SeqCst);
+    });
+    until("a handler is held", || HANDLER_IS_HELD.load(SeqCst));
+}
+
+/// Lets the handler go once the guard's disposition is gone, from another thread.
+fn let_the_handler_go_when_restored() {
+    let ours = disposition(Signal::TERM).0;
+    std::thread::spawn(move || {
+        until("TERM is put back", || disposition(Signal::TERM).0 != ours);
+        HANDLER_MAY_GO.store(true, SeqCst);
+    });
+}
+
+fn drop_waits_for_a_handler() {
+    let guard = HandleExit::new(|| say("callback")).unwrap();
+    let_the_handler_go_when_restored();
+    hold_a_handler();
+    drop(guard);
+    say("behind");
+}
+
+extern "C" fn old(_: libc::c_int) {
+    say_in_handler("old\n");
+}
+
+fn process_exit_waits_for_a_handler() {
+    install(Signal::TERM, old);
+    let guard = HandleExit::append(|| say("callback"));
+    guard.unwrap().keep();
+    let_the_handler_go_when_restored();
+    hold_a_handler();
+    std::process::exit(3);
+}
+
+fn process_exit_waits_for_a_handler_that_never_returns() {
+    HandleExit::new(|| say("callback")).unwrap().keep();
+    hold_a_handler();
+    std::process::exit(3);
+}
+
 fn reads_through_a_signal() {
     let _guard = HandleExit::builder().grace(Duration::MAX).install_with(callback).unwrap();
     say("ready");
@@ -328,6 +455,16 @@ fn new_dies_by_the_signal_after_five_seconds() {
 
 fn a_scope_that_does_not_end_dies_after_the_grace() {
     dies_not_before("parked_with_short_grace", Duration::from_millis(300));
+}
+
+fn a_guard_sleeps_until_something_happens() {
+    let mut victim = Victim::ready("parked_with_long_grace");
+    victim.at_rest();
+    victim.send(Signal::TERM);
+    victim.expect(BY_TERM);
+    victim.at_rest();
+    victim.send(Signal::KILL);
+    victim.end().said(&["ready", BY_TERM]).died_by(Signal::KILL);
 }
 
 fn a_scope_that_ends_in_time_goes_on() {
@@ -593,6 +730,31 @@ fn the_handler_runs_on_the_alternate_stack() {
     Victim::start("handler_on_the_alternate_stack").end().exited(0);
 }
 
+fn the_main_thread_can_take_a_signal_while_the_process_exits() {
+    let end = Victim::start("main_is_signalled_while_another_thread_exits").end();
+    end.said(&["callback"]).exited(3);
+    let victim = Victim::ready("main_is_signalled_while_the_guard_exits");
+    victim.send(Signal::TERM);
+    victim.end().said(&["ready", BY_TERM, "signalled again"]).exited(3);
+}
+
+fn a_foreign_handler_keeps_its_stack_while_the_process_exits() {
+    Victim::start("exits_under_a_foreign_handler").end().said(&["callback"]).exited(3);
+}
+
+/// It is too late for the guard, and is its old disposition's.
+fn a_signal_whose_handler_is_slow_is_not_lost() {
+    let end = Victim::start("drop_waits_for_a_handler").end();
+    end.said(&["callback"]).died_by(Signal::TERM);
+    let end = Victim::start("process_exit_waits_for_a_handler").end();
+    end.said(&["callback", "old"]).exited(3);
+}
+
+fn a_handler_that_never_returns_does_not_hold_up_the_end_of_the_process() {
+    let end = Victim::start("process_exit_waits_for_a_handler_that_never_returns").end();
+    end.said(&["callback"]).exited(3);
+}
+
 fn a_blocking_call_is_restarted() {
     let mut victim = Victim::ready("reads_through_a_signal");
     victim.at_rest();
@@ -633,6 +795,7 @@ fn main() {
         all![
             parked_new,
             parked_with_short_grace,
+            parked_with_long_grace,
             parked_without_limit,
             parked_cleanup,
             parked_cleanup_held,
@@ -654,6 +817,12 @@ fn main() {
             errno_stays,
             errno_stays_where_the_signal_is_passed_on,
             handler_on_the_alternate_stack,
+            main_is_signalled_while_another_thread_exits,
+            main_is_signalled_while_the_guard_exits,
+            exits_under_a_foreign_handler,
+            drop_waits_for_a_handler,
+            process_exit_waits_for_a_handler,
+            process_exit_waits_for_a_handler_that_never_returns,
             reads_through_a_signal,
             command_on_a_signal,
             command_on_a_signal_that_main_blocks,
@@ -664,6 +833,7 @@ fn main() {
             cleanup_dies_by_the_signal,
             new_dies_by_the_signal_after_five_seconds,
             a_scope_that_does_not_end_dies_after_the_grace,
+            a_guard_sleeps_until_something_happens,
             a_scope_that_ends_in_time_goes_on,
             a_signal_raised_just_before_the_scope_ends_is_the_exits,
             the_sender_is_the_process_that_sent,
@@ -687,6 +857,10 @@ fn main() {
             the_handler_has_its_flags_and_mask_while_installed,
             the_handler_keeps_errno,
             the_handler_runs_on_the_alternate_stack,
+            the_main_thread_can_take_a_signal_while_the_process_exits,
+            a_foreign_handler_keeps_its_stack_while_the_process_exits,
+            a_signal_whose_handler_is_slow_is_not_lost,
+            a_handler_that_never_returns_does_not_hold_up_the_end_of_the_process,
             a_blocking_call_is_restarted,
             commands_started_in_the_callback_have_a_clean_mask,
         ],

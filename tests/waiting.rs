@@ -474,6 +474,19 @@ fn a_handle_outlives_its_guard_and_tells_of_its_end() {
     assert!(!second.is_exiting());
 }
 
+/// For a log: short, and without what belongs to the user.
+fn debug_says_which_signals_and_what_began_the_exit() {
+    let guard = HandleExit::new(|| {}).unwrap();
+    let (handle, deferred) = (guard.handle(), guard.defer(|| {}).unwrap());
+    let signals = format!("{:?}", [Signal::TERM, Signal::INT]);
+    assert_eq!(format!("{guard:?}"), format!("HandleExit {{ signals: {signals}, .. }}"));
+    assert_eq!(format!("{handle:?}"), "ExitHandle { cause: None, .. }");
+    assert_eq!(format!("{:?}", guard.begun()), "ExitBegun { .. }");
+    assert!(format!("{deferred:?}").starts_with("Deferred { id: "));
+    drop(guard);
+    assert_eq!(format!("{handle:?}"), "ExitHandle { cause: Some(ScopeEnd), .. }");
+}
+
 fn a_handle_does_not_keep_what_the_callback_captured() {
     let captured = Arc::new(());
     let kept = Arc::clone(&captured);
@@ -686,6 +699,7 @@ fn main() {
             a_second_cause_does_not_replace_the_first,
             current_is_the_living_guard_everywhere,
             a_handle_outlives_its_guard_and_tells_of_its_end,
+            debug_says_which_signals_and_what_began_the_exit,
             a_handle_does_not_keep_what_the_callback_captured,
             run_lends_the_callback_and_the_body_what_the_caller_has,
             run_that_is_refused_runs_neither_and_frees_both,
