@@ -62,7 +62,7 @@ impl ExitHandle {
     /// ```
     #[must_use]
     pub fn is_exiting(&self) -> bool {
-        self.scope.machine.has_begun()
+        self.scope.machine.has_begun() && self.scope.is_here()
     }
 
     /// What began the exit, if it has begun. `None` in a forked child that did not

@@ -29,7 +29,7 @@ use loom::sync::{Condvar, Mutex, MutexGuard};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::policy::Status;
@@ -45,6 +45,24 @@ impl Thread {
         // One byte per thread without a destructor: its address is the thread's name while it lives.
         thread_local!(static MARK: u8 = const { 0 });
         MARK.with(|mark| Thread(std::ptr::from_ref(mark) as usize))
+    }
+}
+
+/// Where one thread is noted. Without a lock: see `Watcher::run`.
+#[derive(Debug, Default)]
+pub(crate) struct Noted(AtomicUsize);
+
+impl Noted {
+    pub(crate) fn set(&self, thread: Thread) {
+        self.0.store(thread.0, Ordering::SeqCst);
+    }
+
+    pub(crate) fn forget(&self) {
+        self.0.store(0, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is(&self, thread: Thread) -> bool {
+        self.0.load(Ordering::SeqCst) == thread.0
     }
 }
 
@@ -475,11 +493,6 @@ impl<C: Clone, A: Arrives<C>> Machine<C, A> {
     /// Whether the callback panicked.
     pub(crate) fn panicked(&self) -> bool {
         self.lock().callback == Callback::Finished { panicked: true }
-    }
-
-    /// Whether the scope is over.
-    pub(crate) fn is_over(&self) -> bool {
-        self.lock().scope == Scope::Ended
     }
 
     /// Lets `look` see the signals that came and that the watcher has not dealt with yet.

@@ -127,7 +127,7 @@ fn wait_for_old_handlers(scope: &Scope, me: Thread) {
     let running = || {
         let active = scope.active();
         // On the watcher itself this is an old handler that called `exit`.
-        active.watcher_thread != Some(me)
+        !scope.watcher_thread.is(me)
             && active.guarded.iter().any(|one| one.has_old_handler())
             && active.watcher.as_ref().is_some_and(|watcher| !watcher.is_finished())
     };

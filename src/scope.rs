@@ -13,7 +13,7 @@ use crate::cause::Cause;
 use crate::deferred::Stack;
 use crate::error::Error;
 use crate::event::{Event, Observer};
-use crate::phase::{Close, Closer, Machine, Thread, Waited};
+use crate::phase::{Close, Closer, Machine, Noted, Thread, Waited};
 use crate::policy::{OldHandler, Policy, Status};
 use crate::signal::Signal;
 use crate::sys::guarded::{self, Guarded};
@@ -65,6 +65,10 @@ pub(crate) struct Scope {
     active: Mutex<Active>,
     /// Whether every handler is in place: until then the watcher waits.
     installed: AtomicBool,
+    /// Whether that will never be.
+    abandoned: AtomicBool,
+    /// The watcher, as the machine knows threads.
+    pub(crate) watcher_thread: Noted,
     /// The process whose guard this is.
     process: AtomicU64,
     /// The thread that runs the callback, as `exit_hook` knows threads.
@@ -79,8 +83,6 @@ pub(crate) struct Active {
     pub(crate) watcher: Option<JoinHandle<()>>,
     /// Only with a `callback_timeout`.
     pub(crate) timer: Option<JoinHandle<()>>,
-    /// The watcher, as the machine knows threads.
-    pub(crate) watcher_thread: Option<Thread>,
     /// Signals that are the exit's, in the order the watcher saw them.
     pub(crate) seen: Vec<Signal>,
     /// The first of them that had no handler of its own.
@@ -104,6 +106,8 @@ impl Scope {
             callback: Mutex::new(Some(callback)),
             active: Mutex::new(Active::default()),
             installed: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+            watcher_thread: Noted::default(),
             process: AtomicU64::new(process),
             callback_thread: AtomicI32::new(0),
         }
@@ -125,6 +129,10 @@ impl Scope {
 
     pub(crate) fn is_installed(&self) -> bool {
         self.installed.load(SeqCst)
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(SeqCst)
     }
 
     /// Every handler is in place: the watcher may begin.
@@ -161,6 +169,8 @@ impl Scope {
         self.waiters.abandon();
         self.machine.reopen();
         self.installed.store(false, SeqCst);
+        self.abandoned.store(false, SeqCst);
+        self.watcher_thread.forget();
         self.process.store(process::this(), SeqCst);
         Ok(())
     }
@@ -206,8 +216,7 @@ impl Scope {
     /// that all this is waiting for.
     pub(crate) fn close(&self, by: Closer, cause: Cause) -> Closed {
         let me = Thread::current();
-        let on_watcher = self.active().watcher_thread == Some(me);
-        let by = if on_watcher { Closer::Inside } else { by };
+        let by = if self.watcher_thread.is(me) { Closer::Inside } else { by };
         let mut closed = Closed::default();
         let claimed = self.machine.close(me, by, cause.clone(), |into| self.take_arrived(into));
         match claimed {
@@ -279,7 +288,7 @@ impl Scope {
     fn join_watcher(&self, me: Thread, watcher: Option<JoinHandle<()>>) {
         let Some(watcher) = watcher else { return };
         wake::post();
-        if self.active().watcher_thread != Some(me) {
+        if !self.watcher_thread.is(me) {
             join(watcher);
         }
     }
@@ -305,6 +314,7 @@ impl Scope {
     /// Stops the threads of a scope that could not be installed.
     pub(crate) fn abandon(&self) {
         self.machine.end();
+        self.abandoned.store(true, SeqCst);
         let (watcher, timer) = {
             let mut active = self.active();
             (active.watcher.take(), active.timer.take())

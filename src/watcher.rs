@@ -19,7 +19,7 @@ use crate::sys::{mask, wake};
 pub(crate) fn spawn(scope: Arc<Scope>, guarded: Vec<Guarded>) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("handle-exit".into()).spawn(move || {
         let me = Thread::current();
-        scope.active().watcher_thread = Some(me);
+        scope.watcher_thread.set(me);
         handler::busy(Busy::Watching);
         Watcher { scope: &scope, guarded: &guarded, me }.run();
     })
@@ -47,19 +47,27 @@ struct Verdict {
 }
 
 impl Watcher<'_> {
+    /// Takes no lock before something happens: in a child that is forked right after the guard was
+    /// made, it would never be given back, and the guard could not be rearmed there.
     fn run(&self) {
         while !self.scope.is_installed() {
-            if self.scope.machine.is_over() {
+            if self.scope.is_abandoned() {
                 return;
             }
             wake::wait(None);
         }
         let mut is_set_up = false;
         loop {
+            if !self.scope.machine.has_begun() && !handler::any(self.signals()) {
+                match is_set_up {
+                    true => wake::wait(None),
+                    // Then look again: that took a moment.
+                    false => self.set_up(&mut is_set_up),
+                }
+                continue;
+            }
             match self.scope.machine.watch(self.me, |into| self.take(into)) {
-                Watch::Idle if is_set_up => wake::wait(None),
-                // Then look again: that took a moment.
-                Watch::Idle => self.set_up(&mut is_set_up),
+                Watch::Idle => {}
                 Watch::Elsewhere => return self.leave(),
                 Watch::Run(cause) => {
                     self.set_up(&mut is_set_up);
@@ -81,13 +89,17 @@ impl Watcher<'_> {
     /// that is pending because everybody blocks it would meet the old disposition.
     fn set_up(&self, is_set_up: &mut bool) {
         if !std::mem::replace(is_set_up, true) {
-            mask::unblock(self.guarded.iter().map(|one| one.signal));
+            mask::unblock(self.signals());
             handler::warm_up();
         }
     }
 
     fn take(&self, into: &mut Vec<Arrival>) {
-        handler::take(self.guarded.iter().map(|one| one.signal), into);
+        handler::take(self.signals(), into);
+    }
+
+    fn signals(&self) -> impl Iterator<Item = Signal> {
+        self.guarded.iter().map(|one| one.signal)
     }
 
     /// Tells of the signals before the callback, if anybody listens.

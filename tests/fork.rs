@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::task::{Context, RawWaker, RawWakerVTable, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use handle_exit::{Cause, Error, ExitHandle, HandleExit, Ignored, Signal};
 use nix::errno::Errno;
@@ -248,6 +248,7 @@ fn handle_in_the_child_of_an_exit() {
     assert_eq!(guard.wait(), Cause::Requested);
     until_asleep(watcher);
     let child = fork(|| {
+        assert!(!guard.is_exiting());
         assert_eq!(guard.cause(), None);
         assert_eq!(guard.wait_timeout(Duration::from_millis(1)), None);
         let mut begun = guard.begun();
@@ -360,6 +361,17 @@ fn rearm() {
     });
     say(reap(by_request));
     assert!(!guard.is_exiting());
+}
+
+fn rearm_right_after_the_guard_was_made() {
+    for microseconds in (0..100).cycle().take(2000) {
+        let guard = HandleExit::new(|| {}).unwrap();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_micros(microseconds) {}
+        let child = fork(|| guard.rearm().unwrap());
+        assert_eq!(reap(child), "exited with 0");
+        assert!(guard.disarm());
+    }
 }
 
 fn rearm_and_drop() {
@@ -771,6 +783,10 @@ fn a_rearmed_guard_is_the_childs() {
     ends_well("rearm", &lines);
 }
 
+fn a_guard_can_be_rearmed_in_a_child_that_is_forked_at_once() {
+    ends_well("rearm_right_after_the_guard_was_made", &[]);
+}
+
 fn a_rearmed_guard_that_is_dropped_restores_in_the_child() {
     let lines = ["callback in the child: the scope ended", "exited with 0", AT_SCOPE_END];
     ends_well("rearm_and_drop", &lines);
@@ -861,6 +877,7 @@ fn main() {
             new_guard_in_the_child,
             callback_exits_in_the_child,
             rearm,
+            rearm_right_after_the_guard_was_made,
             rearm_and_drop,
             rearm_with_an_old_handler,
             rearm_beside_the_parents_waiters,
@@ -888,6 +905,7 @@ fn main() {
             a_new_guard_in_the_child_is_the_childs,
             exit_in_the_callback_does_not_hang_a_child_that_exits,
             a_rearmed_guard_is_the_childs,
+            a_guard_can_be_rearmed_in_a_child_that_is_forked_at_once,
             a_rearmed_guard_that_is_dropped_restores_in_the_child,
             a_rearmed_guard_runs_the_old_handler,
             a_rearmed_guards_exit_wakes_nobody_who_waits_for_the_parents,

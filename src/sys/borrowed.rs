@@ -87,3 +87,43 @@ impl Drop for Loan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_loan_ends_when_the_callback_has() {
+        let has_ended = AtomicBool::new(false);
+        let (begins, begun) = channel();
+        let (ends, end) = channel::<()>();
+        let ended = &has_ended;
+        let callback = move |_: &Cause| {
+            begins.send(()).unwrap();
+            // Until nobody can send any more, and then for a while that others may use.
+            let _ = end.recv();
+            thread::yield_now();
+            ended.store(true, SeqCst);
+        };
+        let runs = lend(Box::new(callback), |callback| {
+            let runs = thread::spawn(move || callback(&Cause::Requested));
+            begun.recv().unwrap();
+            thread::spawn(move || drop(ends));
+            runs
+        });
+        assert!(has_ended.load(SeqCst));
+        runs.join().unwrap();
+    }
+
+    #[test]
+    fn a_callback_that_nobody_calls_is_taken_back() {
+        let captured = Arc::new(());
+        let held = Arc::clone(&captured);
+        lend(Box::new(move |_: &Cause| drop(held)), std::mem::forget);
+        assert_eq!(Arc::strong_count(&captured), 1);
+    }
+}

@@ -399,13 +399,16 @@ fn quiesce_until(mut gives_up: impl FnMut() -> bool) {
     }
 }
 
+/// Whether one of these signals came and was not taken yet.
+pub(crate) fn any(signals: impl IntoIterator<Item = Signal>) -> bool {
+    signals.into_iter().any(|signal| slot_of(signal).state.load(SeqCst) == FULL)
+}
+
 /// Takes the signals that came, in the order they came.
 pub(crate) fn take(signals: impl IntoIterator<Item = Signal>, into: &mut Vec<Arrival>) {
     let before = into.len();
     into.extend(signals.into_iter().filter_map(|signal| slot_of(signal).take(signal)));
-    if into.len() > before + 1 {
-        into[before..].sort_by_key(|arrival| arrival.order);
-    }
+    into[before..].sort_by_key(|arrival| arrival.order);
 }
 
 /// Marks this thread as busy with a part of the exit.
