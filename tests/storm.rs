@@ -54,7 +54,7 @@ fn weather(childs_end: libc::c_int) {
                 if pid == 0 {
                     let before = OLD_HANDLERS.load(SeqCst);
                     libc::raise(KINDS[0].as_raw());
-                    libc::_exit((OLD_HANDLERS.load(SeqCst) - before).cast_signed());
+                    libc::_exit((OLD_HANDLERS.load(SeqCst) - before) as i32);
                 }
                 let mut status = 0;
                 while libc::waitpid(pid, &raw mut status, 0) == -1 {}
@@ -126,7 +126,7 @@ const FREE: [usize; 9] = [1, 4, 5, 6, 7, 8, 9, 10, 11];
 fn send_stamped(stamp: u32) {
     let mut info = [0u32; 32];
     FREE.iter().for_each(|word| info[*word] = stamp);
-    info[2] = libc::SI_QUEUE.cast_unsigned();
+    info[2] = libc::SI_QUEUE as u32;
     // SAFETY: a siginfo has 32 words; to itself a thread may send any.
     let sent = unsafe {
         let (pid, tid) = (libc::getpid(), libc::syscall(libc::SYS_gettid));
@@ -144,7 +144,7 @@ extern "C" fn is_whole(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc:
 }
 
 /// Two threads are in the handler for one signal at once, with an empty mailbox. What the second one writes
-/// into a mailbox that it should not have is seldom seen in what comes out: this is for ThreadSanitizer
+/// into a mailbox that it should not have is seldom seen in what comes out: this is for the thread sanitizer
 /// (.ci/sanitizers), which sees it written.
 fn two_threads_fill_one_mailbox() {
     install_exactly(KINDS[0], is_whole as *const () as usize, libc::SA_SIGINFO, &[]);
