@@ -16,6 +16,7 @@ mod support;
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use handle_exit::{Error, HandleExit, Signal};
@@ -138,6 +139,87 @@ fn exits() {
     let Some(guard) = constructed(HandleExit::new(callback)) else { behind_the_faults(before) };
     guard.keep();
     std::process::exit(EXIT_CODE);
+}
+
+/// What is to happen when this process next puts a disposition of that signal.
+static BESIDE: Mutex<Option<(Signal, Beside)>> = Mutex::new(None);
+
+#[derive(Clone, Copy)]
+enum Beside {
+    /// Somebody else's handler comes in between, at the last moment; the signal itself comes right
+    /// behind, and finds the handler that is being put.
+    Handler,
+    /// Another signal comes, and the call is refused.
+    Refusal(Signal),
+}
+
+/// In place of the C library's: the crate is linked with this one.
+///
+/// # Safety
+/// As sigaction(2).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn sigaction(
+    signal: libc::c_int,
+    new: *const libc::sigaction,
+    old: *mut libc::sigaction,
+) -> libc::c_int {
+    type Function = unsafe extern "C" fn(
+        libc::c_int,
+        *const libc::sigaction,
+        *mut libc::sigaction,
+    ) -> libc::c_int;
+    // SAFETY: a NUL-terminated name; the C library has a function of that name and signature.
+    let real = unsafe {
+        std::mem::transmute::<*mut libc::c_void, Function>(libc::dlsym(
+            libc::RTLD_NEXT,
+            c"sigaction".as_ptr(),
+        ))
+    };
+    // Handlers call this too, and must not wait.
+    let beside = BESIDE.try_lock().ok().and_then(|mut beside| {
+        let is_next = |(of, _): &mut (Signal, Beside)| !new.is_null() && of.as_raw() == signal;
+        beside.take_if(is_next).map(|(_, beside)| beside)
+    });
+    // SAFETY: the caller's arguments; a zeroed sigaction with a handler is valid.
+    unsafe {
+        match beside {
+            None => real(signal, new, old),
+            Some(Beside::Handler) => {
+                let mut theirs = std::mem::zeroed::<libc::sigaction>();
+                theirs.sa_sigaction = old_handler as *const () as usize;
+                assert_eq!(real(signal, &raw const theirs, std::ptr::null_mut()), 0);
+                let result = real(signal, new, old);
+                assert_eq!(libc::raise(signal), 0);
+                say(if OLD_HANDLER_RAN.load(SeqCst) { "not kept" } else { "kept" });
+                result
+            }
+            Some(Beside::Refusal(other)) => {
+                raise(other);
+                say(if OLD_HANDLER_RAN.load(SeqCst) { "not kept" } else { "kept" });
+                nix::errno::Errno::set_raw(libc::EINVAL);
+                -1
+            }
+        }
+    }
+}
+
+/// Somebody installs a handler while the guard does, and the signal comes.
+fn beaten_by_a_handler() {
+    *BESIDE.lock().unwrap() = Some((Signal::USR1, Beside::Handler));
+    let guard = HandleExit::builder().signals([Signal::USR1]).install(callback);
+    say(format!("refused: {}", guard.unwrap_err()));
+    assert_eq!(disposition(Signal::USR1).0, old_handler as *const () as usize);
+}
+
+/// The second of two signals is refused, when the first one has come already.
+fn refused_behind_a_signal() {
+    install(Signal::USR1, old_handler);
+    let before = disposition(Signal::USR1);
+    *BESIDE.lock().unwrap() = Some((Signal::USR2, Beside::Refusal(Signal::USR1)));
+    let both = HandleExit::builder().signals([Signal::USR1, Signal::USR2]).append(true);
+    let guard = both.install(callback);
+    say(format!("refused: {}", guard.unwrap_err()));
+    assert_eq!(disposition(Signal::USR1), before);
 }
 
 /// At the limit of descriptors, with standard input, output and error open.
@@ -330,6 +412,20 @@ fn faults_around_process_exit() {
     every_fault("exits", &lines, |_| {}, |_, end| end.status.code() == Some(EXIT_CODE));
 }
 
+fn a_signal_before_the_guard_is_beaten_goes_to_the_handler_that_beat_it() {
+    let changed = "another thread changed the disposition at that moment: try again";
+    let refused = format!("refused: installing the handler for SIGUSR1 failed: {changed}");
+    let end = Victim::start("beaten_by_a_handler").end();
+    end.said(&["kept", "old handler", &refused]).exited(0);
+}
+
+fn a_signal_before_a_refusal_goes_to_the_handler_that_is_put_back() {
+    let end = Victim::start("refused_behind_a_signal").end();
+    let reason = std::io::Error::from_raw_os_error(libc::EINVAL);
+    let refused = format!("refused: installing the handler for SIGUSR2 failed: {reason}");
+    end.said(&["kept", "old handler", &refused]).exited(0);
+}
+
 fn no_descriptor_is_needed() {
     let end = Victim::start("no_descriptor_left").end();
     end.said(&["constructed", WHOLE[0], WHOLE[1], WHOLE[2], "as it was"]).exited(0);
@@ -358,6 +454,8 @@ fn main() {
             dies_of_a_signal,
             an_old_handler_runs,
             exits,
+            beaten_by_a_handler,
+            refused_behind_a_signal,
             no_descriptor_left,
             no_thread_left
         ],
@@ -366,6 +464,8 @@ fn main() {
             faults_around_a_death_by_signal,
             faults_around_an_old_handler,
             faults_around_process_exit,
+            a_signal_before_the_guard_is_beaten_goes_to_the_handler_that_beat_it,
+            a_signal_before_a_refusal_goes_to_the_handler_that_is_put_back,
             no_descriptor_is_needed,
             without_a_thread_the_guard_is_refused,
         ],
