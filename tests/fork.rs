@@ -20,7 +20,7 @@ use handle_exit::{Cause, Error, ExitHandle, HandleExit, Ignored, Signal};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, clone};
+use nix::sched::{CloneFlags, clone, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, Uid, geteuid, getpid, pause, setsid, setuid};
@@ -236,6 +236,20 @@ fn handle_in_the_child() {
     });
     say(reap(child));
     assert!(!guard.is_exiting());
+}
+
+/// Parent and child have the same process id, each in a namespace of its own.
+fn pid_1_of_pid_1() {
+    let guard = guard();
+    unshare(CloneFlags::CLONE_NEWPID).unwrap();
+    let child = fork(|| {
+        assert_eq!(getpid(), Pid::from_raw(1));
+        // A default does not end a PID 1, but it is that which the signal has met.
+        raise(Signal::TERM);
+        assert_eq!(disposition(Signal::TERM), (libc::SIG_DFL, 0, 0));
+    });
+    say(format!("{} {}", getpid(), reap(child)));
+    drop(guard);
 }
 
 /// What began the parent's exit before the fork began none of the child's.
@@ -743,6 +757,16 @@ fn the_parents_handle_does_nothing_in_the_child() {
     ends_well("handle_in_the_child", &["exited with 0", AT_SCOPE_END]);
 }
 
+fn a_child_that_has_the_process_id_of_its_parent_is_a_child() {
+    match as_pid_1() {
+        Err(why) => println!("{why}"),
+        Ok(as_pid_1) => {
+            let victim = Victim::spawn("PID 1", wrapped("unshare", as_pid_1, "pid_1_of_pid_1"));
+            victim.end().said(&["1 exited with 0", AT_SCOPE_END]).exited(0);
+        }
+    }
+}
+
 fn the_parents_handle_tells_the_child_nothing_of_the_parents_exit() {
     ends_well("handle_in_the_child_of_an_exit", &["exited with 0", "deferred"]);
 }
@@ -873,6 +897,7 @@ fn main() {
             exit_in_the_child,
             return_from_main_in_the_child,
             handle_in_the_child,
+            pid_1_of_pid_1,
             handle_in_the_child_of_an_exit,
             new_guard_in_the_child,
             callback_exits_in_the_child,
@@ -901,6 +926,7 @@ fn main() {
             process_exit_in_the_child_runs_nothing_of_the_parents,
             main_that_returns_in_the_child_runs_nothing_of_the_parents,
             the_parents_handle_does_nothing_in_the_child,
+            a_child_that_has_the_process_id_of_its_parent_is_a_child,
             the_parents_handle_tells_the_child_nothing_of_the_parents_exit,
             a_new_guard_in_the_child_is_the_childs,
             exit_in_the_callback_does_not_hang_a_child_that_exits,
