@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use handle_exit::{Builder, Cause, Ending, HandleExit, Ignored, Signal};
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use support::*;
 
 /// Says what began the exit, and on which thread it runs.
@@ -55,6 +57,20 @@ fn parked_with_short_grace() {
 
 fn parked_with_long_grace() {
     let _guard = HandleExit::builder().grace(DEADLINE).install_with(callback).unwrap();
+    ready_for_ever();
+}
+
+/// Says how much of the processor's time its wait for the scope took.
+fn parked_with_some_grace() {
+    const GRACE: Duration = Duration::from_secs(2);
+    let guard = HandleExit::builder().grace(GRACE).install_with(callback).unwrap();
+    let spent = || {
+        let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+        let times = [usage.user_time(), usage.system_time()];
+        times.iter().map(|time| Duration::from_micros(time.num_microseconds() as u64)).sum()
+    };
+    let before: Duration = spent();
+    guard.defer(move || say(if spent() - before < GRACE / 4 { "slept" } else { "spun" })).unwrap();
     ready_for_ever();
 }
 
@@ -465,6 +481,10 @@ fn a_guard_sleeps_until_something_happens() {
     victim.at_rest();
     victim.send(Signal::KILL);
     victim.end().said(&["ready", BY_TERM]).died_by(Signal::KILL);
+
+    let victim = Victim::ready("parked_with_some_grace");
+    victim.send(Signal::TERM);
+    victim.end().said(&["ready", BY_TERM, "slept"]).died_by(Signal::TERM);
 }
 
 fn a_scope_that_ends_in_time_goes_on() {
@@ -796,6 +816,7 @@ fn main() {
             parked_new,
             parked_with_short_grace,
             parked_with_long_grace,
+            parked_with_some_grace,
             parked_without_limit,
             parked_cleanup,
             parked_cleanup_held,
