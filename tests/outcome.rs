@@ -152,15 +152,24 @@ impl Drop for SaysNothing {
     }
 }
 
+fn main_sleeps() -> bool {
+    let stat = format!("/proc/self/task/{}/stat", std::process::id());
+    std::fs::read_to_string(stat).unwrap().contains(") S ")
+}
+
 /// Ends as the row says, through `end_process` and through `report`, which is what returning from
 /// `main` calls.
 fn ends() {
     let (ending, signal, panics) = ROWS[told::<usize>() / 2].0;
-    let guard = HandleExit::builder()
-        .ending(ending)
-        .grace(Duration::MAX)
-        .install(move || assert!(!panics, "on purpose"))
-        .unwrap();
+    let callback = move || {
+        if panics && signal.is_some() {
+            // Else the process ends before `finish` is reached.
+            until("main waits for the callback", main_sleeps);
+        }
+        assert!(!panics, "on purpose");
+    };
+    let guard = HandleExit::builder().ending(ending).grace(Duration::MAX).install(callback);
+    let guard = guard.unwrap();
     if let Some(signal) = signal {
         raise(signal);
     }
