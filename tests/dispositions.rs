@@ -217,7 +217,6 @@ extern "C" fn sigaction(
     new: *const libc::sigaction,
     displaced: *mut libc::sigaction,
 ) -> c_int {
-    type Sigaction = extern "C" fn(c_int, *const libc::sigaction, *mut libc::sigaction) -> c_int;
     let kind = if new.is_null() { QUERY } else { INSTALLATION };
     if raw == libc::SIGTERM && FAILS.compare_exchange(kind, 0, SeqCst, SeqCst).is_ok() {
         Errno::EINVAL.set();
@@ -231,12 +230,8 @@ extern "C" fn sigaction(
             happens();
         }
     }
-    // SAFETY: a NUL-terminated name, of a function that has this signature.
-    let real = unsafe {
-        let found = libc::dlsym(libc::RTLD_NEXT, c"sigaction".as_ptr());
-        std::mem::transmute::<*mut c_void, Sigaction>(found)
-    };
-    real(raw, new, displaced)
+    // SAFETY: the caller's arguments.
+    unsafe { sigaction_of_libc(raw, new, displaced) }
 }
 
 fn meanwhile(happens: fn()) {
@@ -711,17 +706,11 @@ fn putting_back_fails() {
     raise(Signal::TERM);
 }
 
-/// Whether a thread of this process sleeps.
-fn sleeps(thread: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
-    stat.contains(") S ")
-}
-
 /// In a forked child: the guard stays the parent's.
 fn intruded_upon_while_it_is_rearmed() {
     let before = threads();
     let guard = HandleExit::new(callback).unwrap();
-    let watcher = *threads().iter().find(|thread| !before.contains(thread)).unwrap();
+    let watcher = started_since(&before);
     // A watcher that still holds a lock at the fork would be another refusal.
     until("the watcher sleeps", || sleeps(watcher));
     // SAFETY: no other thread holds a lock that the child needs.

@@ -175,62 +175,56 @@ fn stages_leaves_a_lock_that_is_not_its_own() {
 
 const GOODBYE: &str = "program: my own handler was called, goodbye";
 
+/// Starts the program, and says where the library has its scratch files.
+fn library(arguments: &[&dyn Display]) -> (Victim, String) {
+    let mut program = start("library", arguments);
+    let scratch = program.expect_prefix("library: rendering in ");
+    (program, scratch)
+}
+
+/// The program ends well and leaves no scratch files; `lines` is what it says behind its first line.
+fn library_ends(program: Victim, scratch: &str, lines: [&str; 3]) {
+    let first = format!("library: rendering in {scratch}");
+    program.end().exited(0).said(&[&[first.as_str()], &lines[..]].concat());
+    assert!(!Path::new(scratch).exists());
+}
+
+const REMOVED: &str = "library: scratch files removed";
+const RENDERED: &str = "program: rendered 1 pages";
+const INTERRUPTED: &str = "program: could not render: interrupted";
+
 fn library_cleans_up_and_then_the_program_handles_the_signal() {
     for signal in BOTH {
-        let mut program = start("library", &[&1_000_000]);
-        let scratch = program.expect_prefix("library: rendering in ");
+        let (program, scratch) = library(&[&1_000_000]);
         assert!(Path::new(&scratch).exists());
         program.send(signal);
-        program.end().exited(0).said(&[
-            &format!("library: rendering in {scratch}"),
-            "library: scratch files removed",
-            "program: could not render: interrupted",
-            GOODBYE,
-        ]);
-        assert!(!Path::new(&scratch).exists());
+        library_ends(program, &scratch, [REMOVED, INTERRUPTED, GOODBYE]);
     }
 }
 
 fn library_leaves_the_signals_to_the_program_when_it_is_done() {
     for signal in BOTH {
-        let mut program = start("library", &[&1]);
-        let scratch = program.expect_prefix("library: rendering in ");
-        program.expect("program: rendered 1 pages");
+        let (mut program, scratch) = library(&[&1]);
+        program.expect(RENDERED);
         assert!(!Path::new(&scratch).exists());
         program.send(signal);
-        program.end().exited(0).said(&[
-            &format!("library: rendering in {scratch}"),
-            "library: scratch files removed",
-            "program: rendered 1 pages",
-            GOODBYE,
-        ]);
+        library_ends(program, &scratch, [REMOVED, RENDERED, GOODBYE]);
     }
 }
 
 fn library_adds_its_clean_up_to_the_guard_of_the_program() {
+    const STOPPING: &str = "program: stopping";
     for signal in BOTH {
-        let mut program = start("library", &[&1_000_000, &"guarded"]);
-        let scratch = program.expect_prefix("library: rendering in ");
+        let (program, scratch) = library(&[&1_000_000, &"guarded"]);
+        assert!(Path::new(&scratch).exists());
         program.send(signal);
-        program.end().exited(0).said(&[
-            &format!("library: rendering in {scratch}"),
-            "program: stopping",
-            "library: scratch files removed",
-            "program: could not render: interrupted",
-        ]);
-        assert!(!Path::new(&scratch).exists());
+        library_ends(program, &scratch, [STOPPING, REMOVED, INTERRUPTED]);
 
-        let mut program = start("library", &[&1, &"guarded"]);
-        let scratch = program.expect_prefix("library: rendering in ");
-        program.expect("program: rendered 1 pages");
+        let (mut program, scratch) = library(&[&1, &"guarded"]);
+        program.expect(RENDERED);
         assert!(!Path::new(&scratch).exists());
         program.send(signal);
-        program.end().exited(0).said(&[
-            &format!("library: rendering in {scratch}"),
-            "library: scratch files removed",
-            "program: rendered 1 pages",
-            "program: stopping",
-        ]);
+        library_ends(program, &scratch, [REMOVED, RENDERED, STOPPING]);
     }
 }
 

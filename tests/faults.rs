@@ -163,18 +163,6 @@ unsafe extern "C" fn sigaction(
     new: *const libc::sigaction,
     old: *mut libc::sigaction,
 ) -> libc::c_int {
-    type Function = unsafe extern "C" fn(
-        libc::c_int,
-        *const libc::sigaction,
-        *mut libc::sigaction,
-    ) -> libc::c_int;
-    // SAFETY: a NUL-terminated name; the C library has a function of that name and signature.
-    let real = unsafe {
-        std::mem::transmute::<*mut libc::c_void, Function>(libc::dlsym(
-            libc::RTLD_NEXT,
-            c"sigaction".as_ptr(),
-        ))
-    };
     // Handlers call this too, and must not wait.
     let beside = BESIDE.try_lock().ok().and_then(|mut beside| {
         let is_next = |(of, _): &mut (Signal, Beside)| !new.is_null() && of.as_raw() == signal;
@@ -183,12 +171,12 @@ unsafe extern "C" fn sigaction(
     // SAFETY: the caller's arguments; a zeroed sigaction with a handler is valid.
     unsafe {
         match beside {
-            None => real(signal, new, old),
+            None => sigaction_of_libc(signal, new, old),
             Some(Beside::Handler) => {
                 let mut theirs = std::mem::zeroed::<libc::sigaction>();
                 theirs.sa_sigaction = old_handler as *const () as usize;
-                assert_eq!(real(signal, &raw const theirs, std::ptr::null_mut()), 0);
-                let result = real(signal, new, old);
+                assert_eq!(sigaction_of_libc(signal, &raw const theirs, std::ptr::null_mut()), 0);
+                let result = sigaction_of_libc(signal, new, old);
                 assert_eq!(libc::raise(signal), 0);
                 say(if OLD_HANDLER_RAN.load(SeqCst) { "not kept" } else { "kept" });
                 result

@@ -256,11 +256,11 @@ fn pid_1_of_pid_1() {
 fn handle_in_the_child_of_an_exit() {
     let before = threads();
     let guard = HandleExit::new(|| {}).unwrap();
-    let watcher = *threads().iter().find(|thread| !before.contains(thread)).unwrap();
+    let watcher = started_since(&before);
     let deferred = guard.defer(|| say("deferred")).unwrap();
     guard.request();
     assert_eq!(guard.wait(), Cause::Requested);
-    until_asleep(watcher);
+    until("the watcher sleeps", || sleeps(watcher));
     let child = fork(|| {
         assert!(!guard.is_exiting());
         assert_eq!(guard.cause(), None);
@@ -571,21 +571,16 @@ fn rearm_after_the_exit_had_begun() {
     let (called, has_run) = channel();
     let before = threads();
     let guard = HandleExit::new(move || called.send(()).unwrap()).unwrap();
-    let watcher = *threads().iter().find(|thread| !before.contains(thread)).unwrap();
+    let watcher = started_since(&before);
     guard.request();
     has_run.recv().unwrap();
     // A watcher that still holds a lock at the fork would be another refusal.
-    until_asleep(watcher);
+    until("the watcher sleeps", || sleeps(watcher));
     let child = fork(|| {
         assert!(matches!(guard.rearm(), Err(Error::Ended)));
         raise(Signal::TERM);
     });
     say(reap(child));
-}
-
-fn until_asleep(watcher: i32) {
-    let state = || std::fs::read_to_string(format!("/proc/self/task/{watcher}/stat")).unwrap();
-    until("the watcher sleeps", || state().contains(") S "));
 }
 
 /// `daemon(3)` by hand, after the guard was made. This process only stands by to see how it ends.

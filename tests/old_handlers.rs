@@ -109,10 +109,6 @@ fn install_looks_around(flags: c_int, mask: &[Signal]) {
     install_exactly(Signal::TERM, handler, libc::SA_SIGINFO | flags, mask);
 }
 
-fn bit(signal: Signal) -> u64 {
-    1 << (signal.as_raw() - 1)
-}
-
 // ------------------------------------------------------------------------------------ scenarios
 
 /// The process lives on after a signal that has a handler of its own.
@@ -168,11 +164,11 @@ fn old_runs_on_the_watcher_with_its_mask() {
     install_looks_around(0, &[Signal::USR1, Signal::HUP]);
     let before = threads();
     let guard = append().install(callback).unwrap();
-    let watcher = *threads().iter().find(|thread| !before.contains(thread)).unwrap();
+    let watcher = started_since(&before);
     raise(Signal::TERM);
     until("the old handler ran", || RAN.load(SeqCst));
     assert_eq!(THREAD.load(SeqCst), watcher);
-    let blocked = [Signal::TERM, Signal::USR1, Signal::HUP].map(bit).iter().sum::<u64>();
+    let blocked = [Signal::TERM, Signal::USR1, Signal::HUP].map(signal_bit).iter().sum::<u64>();
     assert_eq!(MASK.load(SeqCst), blocked, "its own mask and its signal, not the guard's");
     drop(guard);
 }
@@ -182,7 +178,11 @@ fn old_runs_with_its_flags() {
     let guard = append().install(callback).unwrap();
     raise(Signal::TERM);
     until("the old handler ran", || RAN.load(SeqCst));
-    assert_eq!(MASK.load(SeqCst), bit(Signal::USR1), "SA_NODEFER leaves its signal unblocked");
+    assert_eq!(
+        MASK.load(SeqCst),
+        signal_bit(Signal::USR1),
+        "SA_NODEFER leaves its signal unblocked"
+    );
     // Used up by the delivery, and not put back: TERM kills.
     drop(guard);
     raise(Signal::TERM);
@@ -377,7 +377,7 @@ fn old_looks_around_below_a_foreign_one() {
     raise(Signal::TERM);
     until("the old handler ran", || RAN.load(SeqCst));
     assert_eq!((CODE.load(SeqCst), PID.load(SeqCst)), (libc::SI_TKILL, std::process::id() as i32));
-    assert_eq!(MASK.load(SeqCst), [Signal::TERM, Signal::USR1].map(bit).iter().sum::<u64>());
+    assert_eq!(MASK.load(SeqCst), [Signal::TERM, Signal::USR1].map(signal_bit).iter().sum::<u64>());
     drop(guard);
 }
 
@@ -421,9 +421,7 @@ fn signalled_while_a_thread_that_blocks_it_ends_the_scope() {
         callback();
         kill(std::process::id() as i32, Signal::TERM);
         until("another thread takes it", || {
-            let status = std::fs::read_to_string("/proc/self/status").unwrap();
-            let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap();
-            u64::from_str_radix(pending.trim(), 16).unwrap() & bit(Signal::TERM) == 0
+            !is_pending(std::process::id() as i32, "ShdPnd", Signal::TERM).unwrap()
         });
     });
     drop(guard.unwrap());

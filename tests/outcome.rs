@@ -152,11 +152,6 @@ impl Drop for SaysNothing {
     }
 }
 
-fn main_sleeps() -> bool {
-    let stat = format!("/proc/self/task/{}/stat", std::process::id());
-    std::fs::read_to_string(stat).unwrap().contains(") S ")
-}
-
 /// Ends as the row says, through `end_process` and through `report`, which is what returning from
 /// `main` calls.
 fn ends() {
@@ -164,7 +159,7 @@ fn ends() {
     let callback = move || {
         if panics && signal.is_some() {
             // Else the process ends before `finish` is reached.
-            until("main waits for the callback", main_sleeps);
+            until("main waits for the callback", || sleeps(std::process::id() as i32));
         }
         assert!(!panics, "on purpose");
     };

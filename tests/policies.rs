@@ -518,13 +518,7 @@ fn drop_takes_longer_than_the_grace() {
                 until("the scope ends", || LEAVING.load(SeqCst));
             })
             .unwrap();
-        guard
-            .defer(|| {
-                // The time under test.
-                sleep(GRACE_OF_A_SLOW_DROP + SECOND_WISH);
-                say("deferred");
-            })
-            .unwrap();
+        guard.defer(longer_than_the_grace).unwrap();
         say("ready");
         guard.wait();
         LEAVING.store(true, SeqCst);
@@ -534,6 +528,14 @@ fn drop_takes_longer_than_the_grace() {
 
 /// Also the margin in which the main thread, told to leave, has to get from one line to the next.
 const GRACE_OF_A_SLOW_DROP: Duration = Duration::from_secs(2);
+
+/// A clean-up that takes it.
+fn longer_than_the_grace() {
+    // The time under test.
+    sleep(GRACE_OF_A_SLOW_DROP + SECOND_WISH);
+    say("deferred");
+}
+
 static LEAVING: AtomicBool = AtomicBool::new(false);
 
 fn exit_takes_longer_than_the_grace() {
@@ -544,13 +546,7 @@ fn exit_takes_longer_than_the_grace() {
             until("the process exits", || LEAVING.load(SeqCst));
         })
         .unwrap();
-    guard
-        .defer(|| {
-            // The time under test.
-            sleep(GRACE_OF_A_SLOW_DROP + SECOND_WISH);
-            say("deferred");
-        })
-        .unwrap();
+    guard.defer(longer_than_the_grace).unwrap();
     say("ready");
     guard.wait();
     LEAVING.store(true, SeqCst);
@@ -806,13 +802,7 @@ fn exits_in_the_callback_and_takes_its_time() {
             std::process::exit(7);
         })
         .unwrap();
-    guard
-        .defer(|| {
-            // The time under test.
-            sleep(GRACE_OF_A_SLOW_DROP + SECOND_WISH);
-            say("deferred");
-        })
-        .unwrap();
+    guard.defer(longer_than_the_grace).unwrap();
     guard.request();
     loop {
         std::thread::park();

@@ -294,9 +294,7 @@ fn signal_main() {
     // SAFETY: a system call without memory; the main thread has the id of its process.
     assert_eq!(unsafe { libc::syscall(libc::SYS_tgkill, pid, pid, libc::SIGTERM) }, 0);
     until("the main thread takes the signal", || {
-        let status = std::fs::read_to_string(format!("/proc/self/task/{pid}/status")).unwrap();
-        let pending = status.lines().find_map(|line| line.strip_prefix("SigPnd:")).unwrap();
-        u64::from_str_radix(pending.trim(), 16).unwrap() & signal_bit(Signal::TERM) == 0
+        !is_pending(pid as i32, "SigPnd", Signal::TERM).unwrap()
     });
 }
 

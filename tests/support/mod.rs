@@ -227,8 +227,7 @@ impl Victim {
 
     /// Whether a signal is pending for the process as a whole.
     pub fn has_pending(&self, signal: Signal) -> bool {
-        let pending = u64::from_str_radix(&status_of(self.pid(), "ShdPnd"), 16).unwrap_or(0);
-        pending & signal_bit(signal) != 0
+        is_pending(self.pid(), "ShdPnd", signal).unwrap_or(false)
     }
 
     /// Waits until nothing is pending for the process and each of its threads sleeps: every signal
@@ -380,6 +379,17 @@ fn status_of(pid: i32, field: &str) -> String {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     value.unwrap_or_default().trim().to_owned()
+}
+
+/// Whether a signal is pending, for a process (`ShdPnd`) or for one thread (`SigPnd`), if that is there.
+pub fn is_pending(id: i32, field: &str, signal: Signal) -> Option<bool> {
+    let pending = u64::from_str_radix(&status_of(id, field), 16).ok()?;
+    Some(pending & signal_bit(signal) != 0)
+}
+
+/// Whether a thread of this process sleeps.
+pub fn sleeps(thread: i32) -> bool {
+    status_of(thread, "State").starts_with('S')
 }
 
 /// A thread of a process.
@@ -705,6 +715,32 @@ pub fn threads() -> Vec<i32> {
         tasks.map(|task| name(task).to_str().unwrap().parse().unwrap()).collect();
     threads.sort_unstable();
     threads
+}
+
+/// The thread that was started since there were these.
+pub fn started_since(before: &[i32]) -> i32 {
+    *threads().iter().find(|thread| !before.contains(thread)).unwrap()
+}
+
+/// The C library's sigaction, for a test binary that has one of its own in its place.
+///
+/// # Safety
+/// As sigaction(2).
+pub unsafe fn sigaction_of_libc(
+    raw: libc::c_int,
+    new: *const libc::sigaction,
+    old: *mut libc::sigaction,
+) -> libc::c_int {
+    type Function = unsafe extern "C" fn(
+        libc::c_int,
+        *const libc::sigaction,
+        *mut libc::sigaction,
+    ) -> libc::c_int;
+    // SAFETY: a NUL-terminated name, of a function that has this signature; the caller's arguments.
+    unsafe {
+        let found = libc::dlsym(libc::RTLD_NEXT, c"sigaction".as_ptr());
+        std::mem::transmute::<*mut libc::c_void, Function>(found)(raw, new, old)
+    }
 }
 
 /// What `victim_told` told this scenario.
