@@ -149,11 +149,11 @@ fn time(exit: &'static ProcessExit, generation: usize, mask: &UserMask) {
         true => Status::Signal(Signal::ABRT),
         false => Status::Failed,
     };
-    let timeout = overrun.timeout;
-    tell_guards(&[overrun.guard], || Event::CallbackTimedOut { timeout });
     let me = Runner::current();
     exit.machine.decide(me, Status::Failed);
-    exit.end_guards(me, &Cause::ProcessExit);
+    let timeout = overrun.timeout;
+    tell_guards(&[overrun.guard], || Event::CallbackTimedOut { timeout });
+    exit.end_guards(me, &Cause::ProcessExit, None);
     if exit.is_here() {
         tell_guards(&exit.machine.newer_than(0), || Event::ending(status));
     }
