@@ -65,7 +65,8 @@ fn restore(exit: &ProcessExit) {
     // A signal that would have ended the process has what it wants, and the rest of the exit
     // functions still run. One with a handler goes there.
     for arrival in late {
-        let has_handler = |one: &guarded::Guarded| one.signal() == arrival.signal && one.has_old_handler();
+        let has_handler =
+            |one: &guarded::Guarded| one.signal() == arrival.signal && one.has_old_handler();
         if guarded.iter().any(has_handler) {
             forward::hand_over(&arrival);
         }

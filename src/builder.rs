@@ -39,11 +39,7 @@ pub struct Builder {
 
 impl Builder {
     pub(crate) fn new() -> Builder {
-        Builder {
-            settings: Settings::default(),
-            on: Vec::new(),
-            observer: Observer::default(),
-        }
+        Builder { settings: Settings::default(), on: Vec::new(), observer: Observer::default() }
     }
 
     /// The signals to guard, instead of TERM and INT. A signal named twice counts once.

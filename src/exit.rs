@@ -142,7 +142,13 @@ impl ProcessExit {
     /// The steps after the callback, for the thread that closes the scope: old handlers that are
     /// to be run without a signal, deferred functions, the end of the process if that is what follows,
     /// else dispositions, threads, waiters, and at last the signals that came meanwhile.
-    pub(crate) fn complete(&'static self, guard: &Arc<Guard>, me: Runner, by: By, closed: &mut Closed) {
+    pub(crate) fn complete(
+        &'static self,
+        guard: &Arc<Guard>,
+        me: Runner,
+        by: By,
+        closed: &mut Closed,
+    ) {
         if !self.is_here() {
             return;
         }

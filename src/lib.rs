@@ -119,25 +119,25 @@
 compile_error!("handle-exit is about Unix signals and builds for Unix only");
 
 // A map, from the top to the bottom: each knows only of those below it.
-mod constructors; // HandleExit::new, cleanup, append, run
-mod builder; // every setting, and the four ways to install them
-mod guard; // HandleExit: finish, disarm, rearm, Drop; exit_with_signal
-mod install; // a guard is put in place: all of it, or nothing changed
 mod at_exit; // process::exit and return from main
-mod handle; // Exit, ExitBegun, Deferred: the guard as the rest of the program sees it
-mod watcher; // the threads: the watcher, and the timer of callback_timeout
-mod exit; // the process's one exit: the steps that several threads take on the way out
-mod error; // why no guard was made
-mod outcome; // how a scope ended, for `main` to return
-mod event; // what happens, for observers and `tracing`
-mod waiters; // futures and descriptors that wait for the exit
-mod deferred; // the deferred functions of one guard
-mod machine; // who runs which callback, what has come, who decides, how it ends; pure
-mod stack; // things in order, any of which can be taken out
-mod settings; // what a guard was told
+mod builder; // every setting, and the four ways to install them
 mod cause; // what began an exit
+mod constructors; // HandleExit::new, cleanup, append, run
+mod deferred; // the deferred functions of one guard
+mod error; // why no guard was made
+mod event; // what happens, for observers and `tracing`
+mod exit; // the process's one exit: the steps that several threads take on the way out
+mod guard; // HandleExit: finish, disarm, rearm, Drop; exit_with_signal
+mod handle; // Exit, ExitBegun, Deferred: the guard as the rest of the program sees it
+mod install; // a guard is put in place: all of it, or nothing changed
+mod machine; // who runs which callback, what has come, who decides, how it ends; pure
+mod outcome; // how a scope ended, for `main` to return
+mod settings; // what a guard was told
+mod signal;
+mod stack; // things in order, any of which can be taken out
 mod sys; // the operating system, and all unsafe code
-mod signal; // Signal, Received, Sender
+mod waiters; // futures and descriptors that wait for the exit
+mod watcher; // the threads: the watcher, and the timer of callback_timeout // Signal, Received, Sender
 
 pub mod guide;
 
@@ -149,7 +149,7 @@ pub use guard::{HandleExit, exit_with_signal};
 pub use handle::{Deferred, Exit, ExitBegun};
 pub use outcome::Outcome;
 pub use settings::{AfterScope, Ending, Ignored, OldHandler, Repeat};
-pub use signal::{ParseSignalError, Received, Sender, Signal};
+pub use signal::{NoSuchSignal, ParseSignalError, Received, Sender, Signal};
 
 /// The snippets of the README are compiled with the documentation's.
 #[cfg(doctest)]

@@ -1,13 +1,10 @@
 //! The long job: stopped at a safe point, continued, and a clear ending for whoever started it.
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::*;
 use handle_exit::Signal;
-use support::*;
 use tempfile::TempDir;
 
 const BATCH: &str = env!("CARGO_BIN_EXE_batch");
@@ -33,7 +30,7 @@ fn place() -> (TempDir, PathBuf) {
 
 /// Runs it until it is interrupted, which it is as soon as it has begun, and says how far it came.
 fn interrupted(checkpoint: &Path, done: u64, signal: Signal) -> u64 {
-    let mut batch = Victim::spawn("batch", command(checkpoint, MANY));
+    let mut batch = Victim::start(command(checkpoint, MANY));
     batch.expect(&format!("{done} of {MANY} pieces are done"));
     batch.send(signal);
     let end = batch.end();
@@ -51,11 +48,11 @@ fn batch_goes_on_where_it_was_interrupted_and_finds_the_same() {
         assert!(came_to > done, "a piece that was begun is finished");
         done = came_to;
     }
-    let end = Victim::spawn("batch", command(&checkpoint, done + 2)).end();
+    let end = Victim::start(command(&checkpoint, done + 2)).end();
     end.exited(0);
     assert!(!checkpoint.exists(), "a job that is done leaves no checkpoint");
 
-    let uninterrupted = Victim::spawn("batch", command(&checkpoint, done + 2)).end();
+    let uninterrupted = Victim::start(command(&checkpoint, done + 2)).end();
     assert_eq!(uninterrupted.lines[0], format!("0 of {} pieces are done", done + 2));
     assert_eq!(end.lines[1..], uninterrupted.lines[1..]);
 }
@@ -63,10 +60,8 @@ fn batch_goes_on_where_it_was_interrupted_and_finds_the_same() {
 fn batch_gives_the_cursor_back() {
     let (_directory, checkpoint) = place();
     let mut terminal = Terminal::open();
-    let mut command = command(&checkpoint, MANY);
-    let shown = terminal.show(&mut command);
-    terminal.control(&mut command);
-    let mut batch = Victim::spawn("batch", command);
+    let (start, shown) = terminal.show(command(&checkpoint, MANY));
+    let mut batch = Victim::start(terminal.control(start));
     batch.expect(&format!("0 of {MANY} pieces are done"));
     until("the cursor is hidden", || shown.count(HIDE_CURSOR) == 1);
     until("the bar is drawn", || shown.count(&format!("/{MANY}")) > 0);
@@ -81,9 +76,8 @@ fn batch_gives_the_cursor_back_when_it_fails() {
     let (_directory, checkpoint) = place();
     std::fs::write(&checkpoint, "something else").unwrap();
     let terminal = Terminal::open();
-    let mut command = command(&checkpoint, MANY);
-    let shown = terminal.show(&mut command);
-    Victim::spawn("batch", command).end().exited(1).said(&[]);
+    let (start, shown) = terminal.show(command(&checkpoint, MANY));
+    Victim::start(start).end().exited(1).said(&[]);
     until("the cursor is back", || shown.count(SHOW_CURSOR) == 1);
     assert_eq!(std::fs::read_to_string(&checkpoint).unwrap(), "something else");
 }
@@ -94,8 +88,7 @@ fn batch_ends_a_shell_loop_too() {
     let mut bash = Command::new("bash");
     let script = "for round in 1 2; do \"$0\" \"$@\"; echo \"round $round\"; done";
     bash.args(["-c", script, BATCH]).arg(&checkpoint).arg(MANY.to_string());
-    terminal.control(&mut bash);
-    let mut bash = Victim::spawn("bash", bash);
+    let mut bash = Victim::start(terminal.control(bash));
     bash.expect(&format!("0 of {MANY} pieces are done"));
     terminal.press_ctrl_c();
     let end = bash.end();
@@ -114,7 +107,7 @@ fn batch_ends_make_too() {
     // In plain words, whatever the user's language, and not as a part of another make.
     make.env("LC_ALL", "C").env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
     make.arg("-C").arg(directory.path()).arg("--no-print-directory");
-    let mut make = Victim::spawn("make", make);
+    let mut make = Victim::start(make);
     make.expect(&format!("0 of {MANY} pieces are done"));
     // The job alone, so that make stops for nothing but its ending.
     kill(child_of(make.pid()), Signal::TERM);
@@ -124,15 +117,10 @@ fn batch_ends_make_too() {
     end.exited(2);
 }
 
-fn main() {
-    support::main(
-        &[],
-        all![
-            batch_goes_on_where_it_was_interrupted_and_finds_the_same,
-            batch_gives_the_cursor_back,
-            batch_gives_the_cursor_back_when_it_fails,
-            batch_ends_a_shell_loop_too,
-            batch_ends_make_too,
-        ],
-    );
-}
+pub(crate) const TESTS: &[Named] = tests![
+    batch_goes_on_where_it_was_interrupted_and_finds_the_same,
+    batch_gives_the_cursor_back,
+    batch_gives_the_cursor_back_when_it_fails,
+    batch_ends_a_shell_loop_too,
+    batch_ends_make_too,
+];

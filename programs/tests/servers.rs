@@ -1,17 +1,12 @@
 //! The servers, with real clients.
 
-#[path = "../../tests/support/http.rs"]
-mod http;
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
+use crate::http::{Clients, connects};
+use crate::support::*;
 use handle_exit::Signal;
-use http::{Clients, connects};
-use support::*;
 
 const BOTH: [Signal; 2] = [Signal::TERM, Signal::INT];
 
@@ -19,7 +14,7 @@ const BOTH: [Signal; 2] = [Signal::TERM, Signal::INT];
 fn start(program: &str, announces: &str) -> (Victim, u16) {
     let mut command = Command::new(program);
     command.arg("0");
-    let mut server = Victim::spawn(program, command);
+    let mut server = Victim::start(command);
     let port = server.expect_prefix(announces).parse().unwrap();
     (server, port)
 }
@@ -154,15 +149,10 @@ fn unread(local: u16, remote: u16) -> u64 {
     queues(local, remote).1
 }
 
-fn main() {
-    support::main(
-        &[],
-        all![
-            axum_answers_what_is_in_flight,
-            axum_accepts_nobody_once_the_signal_has_come,
-            mio_closes_idle_connections_and_ends,
-            mio_sends_back_what_has_arrived_before_the_signal,
-            mio_sends_back_what_a_slow_client_has_not_taken_yet,
-        ],
-    );
-}
+pub(crate) const TESTS: &[Named] = tests![
+    axum_answers_what_is_in_flight,
+    axum_accepts_nobody_once_the_signal_has_come,
+    mio_closes_idle_connections_and_ends,
+    mio_sends_back_what_has_arrived_before_the_signal,
+    mio_sends_back_what_a_slow_client_has_not_taken_yet,
+];

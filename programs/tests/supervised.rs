@@ -1,14 +1,11 @@
 //! The service under its supervisors: systemd's notify socket, and PID 1 of a container.
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::support::*;
 use handle_exit::Signal;
-use support::*;
 
 const SUPERVISED: &str = env!("CARGO_BIN_EXE_supervised");
 const UNIT: &str = include_str!("../supervised.service");
@@ -40,7 +37,7 @@ impl NotifySocket {
     fn service(&self, job_ms: u64) -> Victim {
         let mut command = Command::new(SUPERVISED);
         command.arg(job_ms.to_string()).env("NOTIFY_SOCKET", self.directory.path().join("notify"));
-        Victim::spawn("supervised", command)
+        Victim::start(command)
     }
 
     /// The assignments of the next message.
@@ -82,7 +79,7 @@ fn supervised_dies_of_the_signal_when_a_job_takes_too_long() {
 }
 
 fn supervised_runs_without_systemd() {
-    let mut service = Victim::spawn("supervised", Command::new(SUPERVISED));
+    let mut service = Victim::start(Command::new(SUPERVISED));
     service.expect("at a job");
     service.send(Signal::TERM);
     let end = service.end();
@@ -98,7 +95,7 @@ fn supervised_is_pid_1_of_a_container() {
     let start = |job_ms: u64| {
         let mut command = Command::new("unshare");
         command.args(unshare).arg(SUPERVISED).arg(job_ms.to_string());
-        let mut container = Victim::spawn("unshare", command);
+        let mut container = Victim::start(command);
         container.expect("at a job");
         let service = child_of(container.pid());
         (container, service)
@@ -136,15 +133,10 @@ fn supervised_has_a_unit_file_that_fits() {
     }
 }
 
-fn main() {
-    support::main(
-        &[],
-        all![
-            supervised_tells_systemd_that_it_is_ready_and_how_long_the_stop_may_take,
-            supervised_dies_of_the_signal_when_a_job_takes_too_long,
-            supervised_runs_without_systemd,
-            supervised_is_pid_1_of_a_container,
-            supervised_has_a_unit_file_that_fits,
-        ],
-    );
-}
+pub(crate) const TESTS: &[Named] = tests![
+    supervised_tells_systemd_that_it_is_ready_and_how_long_the_stop_may_take,
+    supervised_dies_of_the_signal_when_a_job_takes_too_long,
+    supervised_runs_without_systemd,
+    supervised_is_pid_1_of_a_container,
+    supervised_has_a_unit_file_that_fits,
+];

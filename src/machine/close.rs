@@ -82,7 +82,8 @@ impl<W> Machine<W> {
         state.admit_for(key, take);
         let Some(entry) = state.guards.get_mut(key) else { return Close::Late };
         let callback = entry.callback;
-        let runs_old_handler = state.old_handler_of.is_some_and(|signal| guard.settings.signals.contains(signal));
+        let runs_old_handler =
+            state.old_handler_of.is_some_and(|signal| guard.settings.signals.contains(signal));
         let inside = match callback {
             Callback::Running(runner) => runner.id() == me.id(),
             Callback::Finished { .. } => runs_old_handler && state.is_watcher(me.id()),
@@ -157,7 +158,13 @@ impl<W> Machine<W> {
     }
 
     /// Gives the callback to this thread, which is to run it.
-    pub(super) fn claim(&self, state: &mut State<W>, key: usize, me: Runner, cause: Cause) -> Run<W> {
+    pub(super) fn claim(
+        &self,
+        state: &mut State<W>,
+        key: usize,
+        me: Runner,
+        cause: Cause,
+    ) -> Run<W> {
         if let Ok(at) = state.begun.binary_search(&key) {
             state.begun.remove(at);
         }
@@ -332,7 +339,10 @@ impl<W> State<W> {
     pub(super) fn has_old_handlers_of(&self, signals: SignalSet) -> bool {
         let is_of = |signal: Signal| signals.contains(signal);
         self.old_handler_of.is_some_and(is_of)
-            || self.steps.iter().any(|step| step.guarded.has_old_handler() && is_of(step.arrival.signal))
+            || self
+                .steps
+                .iter()
+                .any(|step| step.guarded.has_old_handler() && is_of(step.arrival.signal))
     }
 
     /// How a repeat of each signal cuts a callback. Nobody asks where no guard says `Repeat::Force`.

@@ -44,7 +44,8 @@ impl<W> Machine<W> {
         let mut state = self.lock();
         state.has_timer = has_timer;
         let since = state.guards.newest() + 1;
-        let installed = |guarded: &Guarded| Installed { guarded: *guarded, since, guards: 0, open: 0 };
+        let installed =
+            |guarded: &Guarded| Installed { guarded: *guarded, since, guards: 0, open: 0 };
         state.installed.extend(new.iter().map(installed));
         state.enter(guard);
     }
@@ -228,4 +229,3 @@ impl<W> State<W> {
         self.guards.iter().rev().filter(has).map(|(_, entry)| Arc::clone(&entry.guard)).collect()
     }
 }
-

@@ -313,8 +313,7 @@ fn every_interleaving(
         }
         assert_eq!(world.machine.lock().waiting, 0, "nobody waits");
         for guard in world.guards.lock().unwrap().iter() {
-            let (begun, ended) =
-                (guard.work.begun.load(SeqCst), guard.work.ended.load(SeqCst));
+            let (begun, ended) = (guard.work.begun.load(SeqCst), guard.work.ended.load(SeqCst));
             assert!(begun <= 1 && begun == ended, "begun {begun}, ended {ended}");
         }
         let notes = world.notes().clone();

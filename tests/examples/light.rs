@@ -252,7 +252,7 @@ fn at_work(job_ms: u32, terminal: Option<&Terminal>) -> (Victim, Vec<i32>) {
     let worker = example("worker", &[&job_ms]);
     let mut master = Victim::start(match terminal {
         Some(terminal) => terminal.control(worker),
-        None => worker,
+        None => worker.start(),
     });
     let workers = (0..3).map(|_| next_at_a_job(&mut master)).collect();
     (master, workers)

@@ -231,7 +231,7 @@ impl Faulty {
                 "sh",
             ])
             .args([&victim.pid().to_string(), call, &inject]);
-        let strace = Victim::spawn(&format!("strace {inject} on {scenario}"), command);
+        let strace = Victim::start(command.named(format_args!("strace {inject} on {scenario}")));
         // Attached, and the read that it waits in begun anew.
         until("strace attaches", || is_traced(victim.pid()));
         victim.tell("go on");

@@ -15,8 +15,11 @@ fn fifteen() -> HandleExit {
     guard
 }
 
+/// Half of them as a library defers that was handed nothing.
 fn defer_fifteen(handle: &Exit) {
+    let current = Exit::current().unwrap();
     for number in 1..=15 {
+        let handle = if number % 2 == 0 { handle } else { &current };
         handle.defer(move || say(number)).unwrap();
     }
 }
@@ -187,26 +190,40 @@ fn cancel_frees_what_was_captured_in_and_out_of_order() {
     }
 }
 
-fn one_is_cancelled() {
+fn two_are_cancelled() {
     let guard = HandleExit::cleanup(|| say("callback")).unwrap();
     guard.defer(|| say("first")).unwrap();
-    let captured = SaysWhenFreed("second is freed");
-    let second = guard
-        .defer(move || {
+    let [second, third] = ["second is freed", "third is freed"].map(|line| {
+        let captured = SaysWhenFreed(line);
+        let function = move || {
             let _captured = captured;
-            say("second");
-        })
-        .unwrap();
-    guard.defer(|| say("third")).unwrap();
+            say("is not to run");
+        };
+        guard.defer(function).unwrap()
+    });
+    guard.defer(|| say("fourth")).unwrap();
+    assert!(third.cancel());
     assert!(second.cancel());
     say("ready");
-    raise(Signal::TERM);
-    park();
+    match told::<String>().as_str() {
+        "drop" => drop(guard),
+        "exit" => std::process::exit(0),
+        "signal" => park(),
+        other => panic!("{other}"),
+    }
 }
 
 fn a_cancelled_one_does_not_run_and_the_others_keep_their_order() {
-    let end = Victim::start(one_is_cancelled).end();
-    end.said(&["second is freed", "ready", "callback", "third", "first"]).died_by(Signal::TERM);
+    let lines = ["third is freed", "second is freed", "ready", "callback", "fourth", "first"];
+    for (way, ends) in
+        [("drop", Ends::With(0)), ("exit", Ends::With(0)), ("signal", Ends::By(Signal::TERM))]
+    {
+        let victim = Victim::ready(two_are_cancelled.told(way));
+        if way == "signal" {
+            victim.send(Signal::TERM);
+        }
+        victim.end().said(&lines).ended(ends);
+    }
 }
 
 /// A function that counts its calls.

@@ -230,25 +230,8 @@ fn the_holder_is_named() {
 
 fn what_cannot_be_guarded_is_refused() {
     let all = all_dispositions();
-    let named = [
-        Signal::KILL,
-        Signal::STOP,
-        Signal::SEGV,
-        Signal::BUS,
-        Signal::FPE,
-        Signal::ILL,
-        Signal::TRAP,
-        Signal::SYS,
-        Signal::CHLD,
-        Signal::CONT,
-        Signal::URG,
-        Signal::WINCH,
-        Signal::TSTP,
-        Signal::TTIN,
-        Signal::TTOU,
-    ];
     let reserved = reserved_signals().filter_map(Signal::from_raw);
-    for refused in named.into_iter().chain(reserved) {
+    for refused in UNGUARDABLE.into_iter().chain(reserved) {
         let error = HandleExit::builder()
             .append(true)
             .ignored(Ignored::Guard)

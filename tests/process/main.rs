@@ -9,31 +9,39 @@ mod support;
 mod abort;
 mod deferred;
 mod dispositions;
+mod exit_with_signal;
 mod foreign;
 mod fork;
 mod observe;
 mod old_handlers;
 mod outcome;
 mod policies;
+mod recipes;
 mod routes;
 mod signals;
 mod waiting;
 
+const MODULES: &[&[support::Named]] = &[
+    routes::TESTS,
+    signals::TESTS,
+    dispositions::TESTS,
+    foreign::TESTS,
+    old_handlers::TESTS,
+    fork::TESTS,
+    policies::TESTS,
+    waiting::TESTS,
+    deferred::TESTS,
+    outcome::TESTS,
+    abort::TESTS,
+    exit_with_signal::TESTS,
+    observe::TESTS,
+    #[cfg(feature = "tracing")]
+    observe::traced::TESTS,
+    recipes::TESTS,
+    recipes::handle_exit::TESTS,
+    recipes::signal_exit::TESTS,
+];
+
 fn main() {
-    support::main(&[
-        routes::TESTS,
-        signals::TESTS,
-        dispositions::TESTS,
-        foreign::TESTS,
-        old_handlers::TESTS,
-        fork::TESTS,
-        policies::TESTS,
-        waiting::TESTS,
-        deferred::TESTS,
-        outcome::TESTS,
-        abort::TESTS,
-        observe::TESTS,
-        #[cfg(feature = "tracing")]
-        observe::traced::TESTS,
-    ]);
+    support::main(MODULES);
 }

@@ -121,8 +121,9 @@ fn term_has_a_handler_int_has_none() {
 }
 
 fn with_deferred(handler: extern "C" fn(c_int)) -> ! {
-    install(Signal::TERM, handler);
-    let guard = append().install(callback).unwrap();
+    let signal: Signal = told();
+    install(signal, handler);
+    let guard = append().signals([signal]).install(callback).unwrap();
     guard.defer(|| say("deferred")).unwrap();
     ready_for_ever();
 }
@@ -459,23 +460,28 @@ fn after_its_handler_ran_the_signal_is_its_own() {
     victim.end().said(&["ready", "callback", "old", "old", "old", "behind"]).exited(0);
 }
 
-fn exiting_with_66(scenario: impl Play, lines: &[&str]) {
-    let victim = Victim::ready(scenario);
-    victim.send(Signal::TERM);
-    victim.end().said(lines).exited(66);
+fn exiting_with_66(scenario: Scenario, lines: &[&str]) {
+    for signal in [Signal::TERM, Signal::INT, Signal::ABRT] {
+        let victim = Victim::ready(scenario.told(signal));
+        victim.send(signal);
+        victim.end().said(lines).exited(66);
+    }
 }
 
 fn an_old_handler_that_calls_underscore_exit_decides_the_status() {
-    exiting_with_66(old_exits_directly, &["ready", "callback", "old"]);
+    exiting_with_66(Scenario::of(old_exits_directly), &["ready", "callback", "old"]);
 }
 
 fn an_old_handler_that_calls_exit_decides_the_status_and_deferred_functions_run() {
-    exiting_with_66(old_exits_through_libc, &["ready", "callback", "old", "deferred"]);
-    exiting_with_66(old_exits_through_std, &["ready", "callback", "old", "deferred"]);
+    exiting_with_66(
+        Scenario::of(old_exits_through_libc),
+        &["ready", "callback", "old", "deferred"],
+    );
+    exiting_with_66(Scenario::of(old_exits_through_std), &["ready", "callback", "old", "deferred"]);
 }
 
 fn an_old_handler_that_raises_again_dies_of_the_signal() {
-    let victim = Victim::ready(old_raises_again);
+    let victim = Victim::ready(old_raises_again.told(Signal::TERM));
     victim.send(Signal::TERM);
     victim.end().said(&["ready", "callback", "old"]).died_by(Signal::TERM);
 }
@@ -608,7 +614,7 @@ fn an_exit_waits_a_second_for_the_old_handler_and_no_longer() {
 /// The time is what is tested: once in a while any machine is fast enough.
 fn an_old_handler_that_calls_exit_does_not_wait_for_itself() {
     until("an exit took less than a second", || {
-        let victim = Victim::ready(old_exits_through_libc);
+        let victim = Victim::ready(old_exits_through_libc.told(Signal::TERM));
         let begun = Instant::now();
         victim.send(Signal::TERM);
         victim.end().exited(66);

@@ -75,7 +75,7 @@ fn table() -> Vec<Row> {
     for (body, grace) in bodies {
         for after_scope in [AfterScope::Continue, AfterScope::End] {
             for ending in endings {
-                for signal in [Some(Signal::TERM), Some(Signal::INT), None] {
+                for signal in [Some(Signal::TERM), Some(Signal::INT), Some(Signal::ABRT), None] {
                     // Nobody tells a body to stop without a signal: it leaves by itself.
                     if signal.is_some() || body == Body::Leaves {
                         rows.push(Row { body, signal, grace, after_scope, ending });
@@ -92,6 +92,7 @@ fn acts_out_a_row() {
     at_exit(says_exit_function);
     {
         let guard = HandleExit::builder()
+            .signals([Signal::TERM, Signal::INT, Signal::ABRT])
             .grace(row.grace)
             .after_scope(row.after_scope)
             .ending(row.ending)
@@ -790,21 +791,52 @@ fn a_callback_that_returns_in_time_is_not_hurt_by_its_limit() {
 
 // --------------------------------------------------------------------------- a callback that fails
 
-fn panics_on_a_signal() {
+fn panics_in_the_callback() {
     at_exit(says_exit_function);
-    let guard = HandleExit::builder()
-        .ending(Ending::Code(0))
-        .grace(Duration::MAX)
-        .install(|| panic!("on purpose"))
-        .unwrap();
+    let told: String = told();
+    let (way, policy) = told.split_once(", ").unwrap();
+    let builder = match policy {
+        "by default" => HandleExit::builder(),
+        // Whatever these say: this is no clean stop.
+        "leniently" => HandleExit::builder()
+            .ending(Ending::Code(0))
+            .after_scope(AfterScope::End)
+            .grace(Duration::MAX),
+        other => panic!("{other}"),
+    };
+    let guard = builder.install(|| panic!("the clean-up failed")).unwrap();
     guard.defer(|| say("deferred")).unwrap();
-    ready_for_ever();
+    say("ready");
+    match way {
+        "scope end" => drop(guard),
+        "exit" => std::process::exit(0),
+        "return from main" => guard.keep(),
+        // Without waiting for the scope, which never ends.
+        "TERM" => park(),
+        "TERM in time" => {
+            guard.wait();
+            drop(guard);
+        }
+        other => panic!("{other}"),
+    }
 }
 
 fn a_callback_that_panics_ends_the_process_with_101_whatever_the_policy() {
-    let victim = Victim::ready(panics_on_a_signal);
-    victim.send(Signal::TERM);
-    victim.end().said(&["ready", "deferred", "libc exit function"]).exited(101);
+    for policy in ["by default", "leniently"] {
+        for way in ["scope end", "exit", "return from main", "TERM", "TERM in time"] {
+            let victim =
+                Victim::ready(panics_in_the_callback.told(format_args!("{way}, {policy}")));
+            if way.starts_with("TERM") {
+                victim.send(Signal::TERM);
+            }
+            let end = victim.end();
+            // Not in a nested exit.
+            let exits = ["exit", "return from main"].contains(&way);
+            let lines = ["ready", "deferred", "libc exit function"];
+            end.said(&lines[..if exits { 2 } else { 3 }]).exited(101);
+            assert!(end.stderr.contains("the clean-up failed"), "{end:#?}");
+        }
+    }
 }
 
 // ------------------------------------------------------------------------------------ the signals

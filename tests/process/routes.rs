@@ -60,6 +60,19 @@ fn finish() {
     say(format!("behind {}", outcome.cause()));
 }
 
+fn disarmed() {
+    let captured = SaysWhenFreed("freed");
+    let guard = HandleExit::cleanup(move || {
+        let _captured = captured;
+        say("is not to run");
+    })
+    .unwrap();
+    assert!(guard.disarm());
+    say("disarmed");
+    assert!(is_default(Signal::TERM));
+    raise(Signal::TERM);
+}
+
 fn callback_panics_on_drop() {
     let guard = failing_guard();
     let payload = catch_unwind(AssertUnwindSafe(|| drop(guard))).unwrap_err();
@@ -132,20 +145,6 @@ fn kept_and_signalled() {
 
 fn forgotten_and_signalled() {
     std::mem::forget(cleanup_guard());
-    ready_for_ever();
-}
-
-fn callback_panics_on_process_exit() {
-    let _guard = failing_guard();
-    std::process::exit(0);
-}
-
-fn callback_panics_on_return_from_main() {
-    failing_guard().keep();
-}
-
-fn callback_panics_on_a_signal() {
-    let _guard = failing_guard();
     ready_for_ever();
 }
 
@@ -358,6 +357,11 @@ fn finish_runs_the_callback() {
     Victim::start(finish).end().said(&[begins, ends, "behind the scope ended"]).exited(0);
 }
 
+fn a_disarmed_callback_is_not_run_and_what_it_captured_is_freed() {
+    let end = Victim::start(disarmed).end();
+    end.said(&["freed", "disarmed"]).died_by(Signal::TERM);
+}
+
 fn a_panic_of_the_callback_goes_on_from_drop_with_everything_put_back() {
     let end = Victim::start(callback_panics_on_drop).end();
     end.said(&["callback begins", "unwinds with: in the callback"]).exited(101);
@@ -366,17 +370,6 @@ fn a_panic_of_the_callback_goes_on_from_drop_with_everything_put_back() {
 fn a_panic_of_the_callback_while_unwinding_is_contained() {
     let end = Victim::start(callback_panics_while_unwinding).end();
     end.said(&["callback begins", "unwinds with: in the body"]).exited(101);
-}
-
-fn a_panic_of_the_callback_ends_the_process_with_101() {
-    for scenario in scenarios![callback_panics_on_process_exit, callback_panics_on_return_from_main]
-    {
-        Victim::start(scenario).end().said(&["callback begins"]).exited(101);
-    }
-    // Without waiting for the scope: the grace of this guard is 5 s, and the scope never ends.
-    let victim = Victim::ready(callback_panics_on_a_signal);
-    victim.send(Signal::TERM);
-    victim.end().said(&["ready", "callback begins"]).exited(101);
 }
 
 fn nesting_is_refused() {
@@ -502,9 +495,9 @@ pub(crate) const TESTS: &[Named] = tests![
     question_mark_runs_the_callback,
     a_panic_runs_the_callback,
     finish_runs_the_callback,
+    a_disarmed_callback_is_not_run_and_what_it_captured_is_freed,
     a_panic_of_the_callback_goes_on_from_drop_with_everything_put_back,
     a_panic_of_the_callback_while_unwinding_is_contained,
-    a_panic_of_the_callback_ends_the_process_with_101,
     nesting_is_refused,
     process_exit_runs_the_callback,
     process_exit_on_another_thread_runs_the_callback_there,

@@ -20,10 +20,9 @@ const KINDS: [Signal; 2] = [Signal::USR1, Signal::USR2];
 
 /// Sends its share of the storm.
 fn sender() {
-    let (target, signals) = told::<String>()
-        .split_once(' ')
-        .map(|(target, signals)| (target.parse().unwrap(), signals.parse().unwrap()))
-        .unwrap();
+    let told: String = told();
+    let (target, signals) = told.split_once(' ').unwrap();
+    let (target, signals): (i32, usize) = (target.parse().unwrap(), signals.parse().unwrap());
     for at in 0..signals {
         // SAFETY: the test waits for this process before it lets the target end.
         let sent = unsafe { libc::kill(target, KINDS[at % KINDS.len()].as_raw()) };

@@ -2,6 +2,7 @@
 //! same program, finds it there; so there is no list of them, and no name that is written twice.
 
 use std::fmt::{self, Display};
+use std::path::Path;
 use std::process::Command;
 use std::str::FromStr;
 use std::sync::{Condvar, Mutex};
@@ -58,9 +59,17 @@ pub struct Start {
     pub command: Command,
 }
 
-/// What can be started as a victim: a function, `Scenario::of` one, or either with more around it.
+/// What can be started as a victim: a function, `Scenario::of` one, any other command, or one of them with more
+/// around it.
 pub trait Play: Sized {
     fn start(self) -> Start;
+
+    /// Saying more of itself than a name, in the message of a test that fails.
+    fn named(self, what: impl Display) -> Start {
+        let mut start = self.start();
+        start.name = format!("{}: {what}", start.name);
+        start
+    }
 
     /// With an argument, which the scenario is `told`.
     fn told(self, argument: impl Display) -> Start {
@@ -95,11 +104,10 @@ impl Play for Scenario {
     }
 }
 
-impl Start {
-    /// Says more of itself than the function's name, in the message of a test that fails.
-    pub fn named(mut self, what: impl Display) -> Start {
-        self.name = format!("{}: {what}", self.name);
-        self
+impl Play for Command {
+    fn start(self) -> Start {
+        let program = Path::new(self.get_program()).file_name().unwrap().to_string_lossy();
+        Start { name: program.into_owned(), command: self }
     }
 }
 

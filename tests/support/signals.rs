@@ -95,6 +95,26 @@ pub fn reserved_signals() -> std::ops::Range<libc::c_int> {
     32..libc::SIGRTMIN()
 }
 
+/// Those that no guard takes: nobody can, a fault of the program would come again and again, or their default does
+/// not end a process.
+pub const UNGUARDABLE: [Signal; 15] = [
+    Signal::KILL,
+    Signal::STOP,
+    Signal::SEGV,
+    Signal::BUS,
+    Signal::FPE,
+    Signal::ILL,
+    Signal::TRAP,
+    Signal::SYS,
+    Signal::CHLD,
+    Signal::CONT,
+    Signal::URG,
+    Signal::WINCH,
+    Signal::TSTP,
+    Signal::TTIN,
+    Signal::TTOU,
+];
+
 /// Every disposition of this process.
 pub fn all_dispositions() -> Vec<(Signal, Disposition)> {
     let signals = (1..=64).filter(|raw| !reserved_signals().contains(raw));

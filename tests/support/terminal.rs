@@ -56,12 +56,13 @@ impl Terminal {
     }
 
     /// Lets a victim write its standard error on this terminal, and reads what appears there.
-    pub fn show(&self, victim: &mut Start) -> Shown {
+    pub fn show(&self, victim: impl Play) -> (Start, Shown) {
+        let mut start = victim.start();
         let screen = self.screen.as_raw_fd();
         // SAFETY: the closure makes one system call and nothing else; the descriptor is open in the
         // child until exec.
         unsafe {
-            victim.command.pre_exec(move || match libc::dup2(screen, 2) {
+            start.command.pre_exec(move || match libc::dup2(screen, 2) {
                 -1 => Err(std::io::Error::last_os_error()),
                 _ => Ok(()),
             })
@@ -75,7 +76,7 @@ impl Terminal {
                 shown.lock().unwrap().extend_from_slice(&buffer[..read]);
             }
         }));
-        Shown(text)
+        (start, Shown(text))
     }
 }
 

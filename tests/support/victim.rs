@@ -42,32 +42,20 @@ pub enum Ends {
 }
 
 /// An example, which cargo builds beside the tests.
-pub fn example(name: &str, arguments: &[&dyn Display]) -> Start {
+pub fn example(name: &str, arguments: &[&dyn Display]) -> Command {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(std::path::Path::parent).unwrap();
     let example = profile.join("examples").join(name);
     assert!(example.exists(), "no {}: `cargo build --examples` makes it", example.display());
     let mut command = Command::new(example);
     command.args(arguments.iter().map(ToString::to_string));
-    Start { name: name.into(), command }
+    command
 }
 
 impl Victim {
-    /// Starts a scenario.
-    pub fn start(scenario: impl Play) -> Victim {
-        let start = scenario.start();
-        Victim::spawn(&start.name, start.command)
-    }
-
-    /// Starts a scenario and waits until it says `ready`.
-    pub fn ready(scenario: impl Play) -> Victim {
-        let mut victim = Victim::start(scenario);
-        victim.expect("ready");
-        victim
-    }
-
-    /// Starts any command as a victim.
-    pub fn spawn(name: &str, mut command: Command) -> Victim {
+    /// Starts a scenario, or another command.
+    pub fn start(what: impl Play) -> Victim {
+        let Start { name, mut command } = what.start();
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -77,7 +65,14 @@ impl Victim {
         let (lines, stdout) = lines_of(child.stdout.take().unwrap());
         let (stderr, reader) = lines_of(child.stderr.take().unwrap());
         let readers = vec![stdout, reader];
-        Victim { name: name.into(), child, lines, seen: Vec::new(), stderr, readers }
+        Victim { name, child, lines, seen: Vec::new(), stderr, readers }
+    }
+
+    /// Starts a scenario and waits until it says `ready`.
+    pub fn ready(scenario: impl Play) -> Victim {
+        let mut victim = Victim::start(scenario);
+        victim.expect("ready");
+        victim
     }
 
     pub fn pid(&self) -> i32 {

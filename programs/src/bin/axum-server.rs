@@ -31,13 +31,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let guard = HandleExit::builder()
         .grace(Duration::from_secs(25))
         .install_with(|cause| eprintln!("stopping: {cause}"))?;
-    let begun = guard.begun();
 
     println!("listening on http://{}", listener.local_addr()?);
-    let stop = async {
-        begun.await;
-    };
-    axum::serve(listener, app).with_graceful_shutdown(stop).await?;
+    axum::serve(listener, app).with_graceful_shutdown(guard.begun()).await?;
 
     println!("goodbye");
     Ok(())

@@ -10,7 +10,9 @@
 //! Linux, and sandboxes that forbid the call, get the answer "no".
 //!
 //! What might look like such a return address and is none: a copy that this search itself left on
-//! the stack. It wipes them.
+//! the stack, so it wipes them; and in a forked child, what a thread of the parent's left on a stack
+//! that the C library gives to a new thread. That takes a fork by a process which is exiting on two
+//! threads, and is not looked for.
 
 pub(super) use platform::{is_any_above, is_any_below};
 
@@ -25,13 +27,17 @@ pub(super) fn stack_pointer() -> usize {
 mod platform {
     use std::ffi::c_void;
     use std::hint::black_box;
+    use std::ops::Range;
 
     use nix::libc;
 
     const WORD: usize = size_of::<usize>();
 
-    /// Words that are looked at together. Divides every size of page, so that no chunk is half there.
-    const CHUNK: usize = 2048 / WORD;
+    /// What is copied or refused as a whole: no page is smaller.
+    const PIECE: usize = 4096;
+
+    /// How many are asked for in one call, which costs more than a copy.
+    const PIECES: usize = 4;
 
     /// No farther than the usual limit of a stack.
     const BOUND: usize = 8 << 20;
@@ -45,8 +51,9 @@ mod platform {
 
     /// Whether a frame of either function lies between this address and the top of the stack.
     pub(in super::super) fn is_any_above(from: usize) -> bool {
-        let from = from.next_multiple_of(WORD);
-        let found = search_up(from, from.saturating_add(BOUND));
+        let from = from & !(WORD - 1);
+        let first = from..(from + 1).next_multiple_of(PIECE);
+        let found = search(first, |last| last.end..last.end.saturating_add(PIECE));
         wipe();
         found
     }
@@ -54,50 +61,50 @@ mod platform {
     /// Whether one lies between the bottom of the stack and this address.
     pub(in super::super) fn is_any_below(from: usize) -> bool {
         let from = from & !(WORD - 1);
-        let found = search_down(from.saturating_sub(BOUND), from);
+        let first = (from - 1) & !(PIECE - 1)..from;
+        let found = search(first, |last| last.start.saturating_sub(PIECE)..last.start);
         wipe();
         found
     }
 
+    /// Searches piece after piece, until one is not mapped.
     #[inline(never)]
-    fn search_up(mut from: usize, limit: usize) -> bool {
-        let mut words = [0; CHUNK];
-        while from < limit {
-            let end = (from + 1).next_multiple_of(CHUNK * WORD);
-            let Some(copied) = copy(from, end, &mut words) else { return false };
-            if copied.iter().copied().any(is_return_address) {
-                return true;
+    fn search(first: Range<usize>, next: fn(&Range<usize>) -> Range<usize>) -> bool {
+        let mut words = vec![0; PIECES * PIECE / WORD];
+        let mut piece = first;
+        let mut found = false;
+        for _ in 0..BOUND / (PIECES * PIECE) {
+            let mut asked = 0;
+            let remote = [(); PIECES].map(|()| {
+                let iovec =
+                    libc::iovec { iov_base: piece.start as *mut c_void, iov_len: piece.len() };
+                asked += piece.len();
+                piece = next(&piece);
+                iovec
+            });
+            let copied = copy(&remote, &mut words[..asked / WORD]);
+            found = copied.iter().copied().any(is_return_address);
+            if found || copied.len() < asked / WORD {
+                break;
             }
-            from = end;
         }
-        false
+        // A stack may end where the heap begins.
+        words.fill(0);
+        black_box(&words);
+        found
     }
 
-    #[inline(never)]
-    fn search_down(limit: usize, mut end: usize) -> bool {
-        let mut words = [0; CHUNK];
-        while end > limit {
-            let from = (end - 1) & !(CHUNK * WORD - 1);
-            let Some(copied) = copy(from, end, &mut words) else { return false };
-            if copied.iter().copied().any(is_return_address) {
-                return true;
-            }
-            end = from;
-        }
-        false
-    }
-
-    /// What lies at these addresses, less than a chunk apart, or `None` where that is not mapped.
-    fn copy(from: usize, end: usize, words: &mut [usize; CHUNK]) -> Option<&[usize]> {
-        let length = end - from;
-        let local = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: length };
-        let remote = libc::iovec { iov_base: from as *mut c_void, iov_len: length };
-        // SAFETY: it writes `length` bytes into `words`, which is as long as the caller's addresses
-        // are apart at most, and any bytes are valid there; where it reads, it checks (EFAULT).
+    /// What lies at `remote`, one after the other, up to the first that is not mapped.
+    fn copy<'a>(remote: &[libc::iovec; PIECES], words: &'a mut [usize]) -> &'a [usize] {
+        let local =
+            libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of_val(words) };
+        let count = PIECES as libc::c_ulong;
+        // SAFETY: it writes into `words`, no more than it is long, and any bytes are valid there; where
+        // it reads, it checks (EFAULT).
         let copied = unsafe {
-            libc::process_vm_readv(libc::getpid(), &raw const local, 1, &raw const remote, 1, 0)
+            libc::process_vm_readv(libc::getpid(), &raw const local, 1, remote.as_ptr(), count, 0)
         };
-        (usize::try_from(copied) == Ok(length)).then(|| &words[..length / WORD])
+        &words[..usize::try_from(copied).unwrap_or(0) / WORD]
     }
 
     fn is_return_address(word: usize) -> bool {
@@ -145,11 +152,11 @@ mod platform {
         0
     }
 
-    /// Overwrites what a search has left below the caller's frame: its chunk, and the words that it
-    /// gave to the unwinder.
+    /// Overwrites what a search has left below the caller's frame: the words that it had in registers,
+    /// and those that it gave to the unwinder.
     #[inline(never)]
     fn wipe() {
-        black_box(&mut [0u64; 6144 / 8]);
+        black_box(&mut [0u64; 4096 / 8]);
     }
 }
 

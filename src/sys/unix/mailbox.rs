@@ -318,3 +318,34 @@ pub(crate) fn set_answered(signal: Signal) {
 pub(crate) fn set_cut(signal: Signal, status: Option<Status>) {
     slot_of(signal).mailbox.cut.store(encode(status), SeqCst);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_is_read_back_as_far_as_a_parent_sees_it() {
+        let term = Some(Status::Signal(Signal::TERM));
+        assert_eq!(decode(encode(term)), term);
+        assert_eq!(decode(encode(None)), None);
+        for (code, seen) in [(0, 0), (3, 3), (255, 255), (256, 0), (-1, 255)] {
+            assert_eq!(decode(encode(Some(Status::Code(code)))), Some(Status::Code(seen)));
+        }
+        assert_eq!(decode(encode(Some(Status::Failed))), Some(Status::Code(101)));
+    }
+
+    #[test]
+    fn a_handler_that_never_ends_is_waited_for_once() {
+        IN_HANDLER.fetch_add(1, SeqCst);
+        let begun = Instant::now();
+        wait_for_handlers();
+        assert!(begun.elapsed() >= IN_FLIGHT);
+        let begun = Instant::now();
+        wait_for_handlers();
+        assert!(begun.elapsed() < IN_FLIGHT);
+        // It ends after all.
+        IN_HANDLER.fetch_sub(1, SeqCst);
+        wait_for_handlers();
+        assert_eq!(GIVEN_UP.load(SeqCst), 0);
+    }
+}

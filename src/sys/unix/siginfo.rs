@@ -1,7 +1,7 @@
 //! What the kernel says of a signal that came.
 
-use std::fmt;
 use nix::libc;
+use std::fmt;
 
 use crate::signal::{Received, Sender, Signal};
 
@@ -51,7 +51,14 @@ impl Arrival {
 
     #[cfg(all(test, handle_exit_loom))]
     pub(crate) fn for_model(signal: Signal, repeats: bool) -> Arrival {
-        Arrival { signal, info: SigInfo::unknown(), order: 0, is_first: !repeats, repeats, aborts: false }
+        Arrival {
+            signal,
+            info: SigInfo::unknown(),
+            order: 0,
+            is_first: !repeats,
+            repeats,
+            aborts: false,
+        }
     }
 }
 

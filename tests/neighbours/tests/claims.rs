@@ -4,9 +4,6 @@
 
 #![allow(unsafe_code, reason = "fork, and handlers of the test's own")]
 
-#[path = "../../support/mod.rs"]
-mod support;
-
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,8 +12,9 @@ use handle_exit::{HandleExit, Signal};
 use nix::libc::{self, c_int};
 use signal_hook::SigId;
 use signal_hook::iterator::Signals;
-use support::*;
 use tokio::signal::unix::SignalKind;
+
+use crate::support::*;
 
 // ------------------------------------------------------------------------------------- the peers
 
@@ -411,33 +409,33 @@ fn gix_tempfile_dropped_in_a_forked_child_deletes_the_parents_file() {
 // ---------------------------------------------------------------------------------------- tests
 
 /// Runs a scenario that ends in each of the ways, and says how often it said `callback`.
-fn callbacks_at_each_end(scenario: &str) -> [usize; 3] {
+fn callbacks_at_each_end(scenario: impl Play + Copy) -> [usize; 3] {
     ENDS.map(|end| {
-        let victim = Victim::spawn(end, victim_told(scenario, end)).end();
+        let victim = Victim::start(scenario.told(end)).end();
         victim.exited(if end == "a panic" { 101 } else { 0 });
         victim.count("callback")
     })
 }
 
 fn ctrlc_runs_no_callback_at_the_end_of_the_scope_on_panic_or_on_exit() {
-    assert_eq!(callbacks_at_each_end("ctrlc_ends"), [0; 3]);
+    assert_eq!(callbacks_at_each_end(ctrlc_ends), [0; 3]);
 }
 
 fn signal_hook_runs_no_action_at_the_end_of_the_scope_on_panic_or_on_exit() {
-    assert_eq!(callbacks_at_each_end("signal_hook_ends"), [0; 3]);
+    assert_eq!(callbacks_at_each_end(signal_hook_ends), [0; 3]);
 }
 
 fn tokio_runs_no_task_at_the_end_of_the_scope_on_panic_or_on_exit() {
-    assert_eq!(callbacks_at_each_end("tokio_ends"), [0; 3]);
+    assert_eq!(callbacks_at_each_end(tokio_ends), [0; 3]);
 }
 
 fn the_guard_runs_its_callback_at_the_end_of_the_scope_on_panic_and_on_exit() {
-    assert_eq!(callbacks_at_each_end("the_guard_ends"), [1; 3]);
+    assert_eq!(callbacks_at_each_end(the_guard_ends), [1; 3]);
 }
 
 fn gix_tempfile_removes_its_file_at_the_end_of_the_scope_and_on_panic_but_not_on_exit() {
     let is_left = ENDS.map(|end| {
-        let mut victim = Victim::spawn(end, victim_told("gix_tempfile_ends", end));
+        let mut victim = Victim::start(gix_tempfile_ends.told(end));
         let file = victim.expect_prefix("file ");
         victim.end().exited(if end == "a panic" { 101 } else { 0 });
         let is_left = std::fs::exists(&file).unwrap();
@@ -450,7 +448,7 @@ fn gix_tempfile_removes_its_file_at_the_end_of_the_scope_and_on_panic_but_not_on
 }
 
 fn ctrlc_set_handler_overwrites_a_handler() {
-    let mut victim = Victim::ready("ctrlc_set_handler_overwrites_a_handler_that_was_there");
+    let mut victim = Victim::ready(ctrlc_set_handler_overwrites_a_handler_that_was_there);
     victim.send(Signal::INT);
     victim.expect("callback");
     victim.tell("end");
@@ -458,17 +456,17 @@ fn ctrlc_set_handler_overwrites_a_handler() {
 }
 
 fn signal_hook_runs_the_old_handler_first() {
-    let victim = Victim::start("signal_hook_runs_a_handler_that_was_there_first");
+    let victim = Victim::start(signal_hook_runs_a_handler_that_was_there_first);
     victim.end().exited(0).said(&["old", "callback"]);
 }
 
 fn tokio_runs_the_old_handler_first() {
-    let victim = Victim::start("tokio_runs_a_handler_that_was_there");
+    let victim = Victim::start(tokio_runs_a_handler_that_was_there);
     victim.end().exited(0).said(&["old", "raised", "callback"]);
 }
 
 fn gix_tempfile_runs_the_old_handler_first() {
-    let mut victim = Victim::start("gix_tempfile_runs_a_handler_that_was_there_first");
+    let mut victim = Victim::start(gix_tempfile_runs_a_handler_that_was_there_first);
     let file = victim.expect_prefix("file ");
     victim.expect("ready");
     victim.send(Signal::TERM);
@@ -477,7 +475,7 @@ fn gix_tempfile_runs_the_old_handler_first() {
 }
 
 fn a_panic_in_ctrlcs_callback_swallows_every_later_signal() {
-    let mut victim = Victim::ready("ctrlc_callback_that_panics");
+    let mut victim = Victim::ready(ctrlc_callback_that_panics);
     victim.send(Signal::INT);
     victim.expect("callback");
     let has_its_thread = || {
@@ -493,13 +491,13 @@ fn a_panic_in_ctrlcs_callback_swallows_every_later_signal() {
 }
 
 fn a_panic_in_the_guards_callback_ends_the_process_with_101() {
-    let victim = Victim::ready("guard_whose_callback_panics");
+    let victim = Victim::ready(guard_whose_callback_panics);
     victim.send(Signal::INT);
     victim.end().exited(101);
 }
 
 fn ctrlc_lets_the_process_live_and_runs_its_callback_for_a_second_signal() {
-    let mut victim = Victim::ready("ctrlc_waits");
+    let mut victim = Victim::ready(ctrlc_waits);
     for _ in 0..2 {
         victim.send(Signal::INT);
         victim.expect("callback");
@@ -507,13 +505,13 @@ fn ctrlc_lets_the_process_live_and_runs_its_callback_for_a_second_signal() {
 }
 
 fn signal_hooks_emulation_of_the_default_is_a_true_death_by_the_signal() {
-    let victim = Victim::ready("signal_hook_emulates_the_default");
+    let victim = Victim::ready(signal_hook_emulates_the_default);
     victim.send(Signal::TERM);
     victim.end().died_by(Signal::TERM);
 }
 
 fn gix_tempfile_dies_of_the_first_signal() {
-    let mut victim = Victim::start("gix_tempfile_waits");
+    let mut victim = Victim::start(gix_tempfile_waits);
     let file = victim.expect_prefix("file ");
     victim.expect("ready");
     victim.send(Signal::INT);
@@ -521,64 +519,44 @@ fn gix_tempfile_dies_of_the_first_signal() {
     assert!(!std::fs::exists(file).unwrap());
 }
 
-fn main() {
-    let scenarios = all![
-        ctrlc_set_handler_overwrites_a_handler_that_was_there,
-        signal_hook_runs_a_handler_that_was_there_first,
-        tokio_runs_a_handler_that_was_there,
-        gix_tempfile_runs_a_handler_that_was_there_first,
-        ctrlc_ends,
-        signal_hook_ends,
-        tokio_ends,
-        gix_tempfile_ends,
-        the_guard_ends,
-        ctrlc_callback_that_panics,
-        guard_whose_callback_panics,
-        signal_hook_emulates_the_default,
-        gix_tempfile_waits,
-        ctrlc_waits,
-    ];
-    let tests = all![
-        ctrlc_runs_no_callback_at_the_end_of_the_scope_on_panic_or_on_exit,
-        signal_hook_runs_no_action_at_the_end_of_the_scope_on_panic_or_on_exit,
-        tokio_runs_no_task_at_the_end_of_the_scope_on_panic_or_on_exit,
-        gix_tempfile_removes_its_file_at_the_end_of_the_scope_and_on_panic_but_not_on_exit,
-        the_guard_runs_its_callback_at_the_end_of_the_scope_on_panic_and_on_exit,
-        ctrlc_set_handler_overwrites_a_handler,
-        signal_hook_runs_the_old_handler_first,
-        tokio_runs_the_old_handler_first,
-        gix_tempfile_runs_the_old_handler_first,
-        a_panic_in_ctrlcs_callback_swallows_every_later_signal,
-        a_panic_in_the_guards_callback_ends_the_process_with_101,
-        ctrlc_lets_the_process_live_and_runs_its_callback_for_a_second_signal,
-        signal_hooks_emulation_of_the_default_is_a_true_death_by_the_signal,
-        gix_tempfile_dies_of_the_first_signal,
-    ];
-    let judges = all![
-        ctrlc_never_puts_the_old_disposition_back,
-        signal_hook_never_puts_the_old_disposition_back,
-        tokio_never_puts_the_old_disposition_back,
-        gix_tempfile_never_puts_the_old_disposition_back,
-        ctrlc_try_set_handler_is_an_error_where_a_handler_was_and_leaves_it,
-        ctrlc_try_set_handler_is_an_error_where_the_signal_was_ignored,
-        ctrlc_set_handler_overrides_an_ignored_signal,
-        signal_hook_overrides_an_ignored_signal,
-        tokio_overrides_an_ignored_signal,
-        gix_tempfile_overrides_an_ignored_signal,
-        the_guard_keeps_an_ignored_signal_ignored,
-        tokio_makes_one_of_the_signals_that_nobody_polled_for,
-        ctrlc_has_one_thread_for_ever,
-        the_others_have_no_thread_of_their_own,
-        the_guard_has_one_thread_and_joins_it,
-        ctrlc_and_signal_hook_do_not_ask_for_the_alternate_stack,
-        tokio_and_gix_tempfile_do_not_ask_for_the_alternate_stack,
-        the_guard_asks_for_the_alternate_stack,
-        ctrlc_in_a_forked_child_swallows_the_signal,
-        signal_hook_in_a_forked_child_swallows_the_signal_and_its_pipe_tells_the_parent,
-        tokio_in_a_forked_child_swallows_the_signal_and_nobody_hears_it,
-        the_guard_in_a_forked_child_lets_it_die_and_tells_nobody,
-        gix_tempfile_in_a_forked_child_dies_of_the_signal_and_leaves_the_parents_file,
-        gix_tempfile_dropped_in_a_forked_child_deletes_the_parents_file,
-    ];
-    main_with_judges(scenarios, tests, judges);
-}
+pub(crate) const TESTS: &[Named] = tests![
+    ctrlc_runs_no_callback_at_the_end_of_the_scope_on_panic_or_on_exit,
+    signal_hook_runs_no_action_at_the_end_of_the_scope_on_panic_or_on_exit,
+    tokio_runs_no_task_at_the_end_of_the_scope_on_panic_or_on_exit,
+    gix_tempfile_removes_its_file_at_the_end_of_the_scope_and_on_panic_but_not_on_exit,
+    the_guard_runs_its_callback_at_the_end_of_the_scope_on_panic_and_on_exit,
+    ctrlc_set_handler_overwrites_a_handler,
+    signal_hook_runs_the_old_handler_first,
+    tokio_runs_the_old_handler_first,
+    gix_tempfile_runs_the_old_handler_first,
+    a_panic_in_ctrlcs_callback_swallows_every_later_signal,
+    a_panic_in_the_guards_callback_ends_the_process_with_101,
+    ctrlc_lets_the_process_live_and_runs_its_callback_for_a_second_signal,
+    signal_hooks_emulation_of_the_default_is_a_true_death_by_the_signal,
+    gix_tempfile_dies_of_the_first_signal;
+    alone:
+    ctrlc_never_puts_the_old_disposition_back,
+    signal_hook_never_puts_the_old_disposition_back,
+    tokio_never_puts_the_old_disposition_back,
+    gix_tempfile_never_puts_the_old_disposition_back,
+    ctrlc_try_set_handler_is_an_error_where_a_handler_was_and_leaves_it,
+    ctrlc_try_set_handler_is_an_error_where_the_signal_was_ignored,
+    ctrlc_set_handler_overrides_an_ignored_signal,
+    signal_hook_overrides_an_ignored_signal,
+    tokio_overrides_an_ignored_signal,
+    gix_tempfile_overrides_an_ignored_signal,
+    the_guard_keeps_an_ignored_signal_ignored,
+    tokio_makes_one_of_the_signals_that_nobody_polled_for,
+    ctrlc_has_one_thread_for_ever,
+    the_others_have_no_thread_of_their_own,
+    the_guard_has_one_thread_and_joins_it,
+    ctrlc_and_signal_hook_do_not_ask_for_the_alternate_stack,
+    tokio_and_gix_tempfile_do_not_ask_for_the_alternate_stack,
+    the_guard_asks_for_the_alternate_stack,
+    ctrlc_in_a_forked_child_swallows_the_signal,
+    signal_hook_in_a_forked_child_swallows_the_signal_and_its_pipe_tells_the_parent,
+    tokio_in_a_forked_child_swallows_the_signal_and_nobody_hears_it,
+    the_guard_in_a_forked_child_lets_it_die_and_tells_nobody,
+    gix_tempfile_in_a_forked_child_dies_of_the_signal_and_leaves_the_parents_file,
+    gix_tempfile_dropped_in_a_forked_child_deletes_the_parents_file,
+];

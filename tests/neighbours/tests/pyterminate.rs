@@ -1,16 +1,11 @@
 //! What README.md and docs/neighbours.md say of the Python package pyterminate, checked on it.
 
-#![allow(missing_docs, reason = "a test binary")]
-
-#[path = "../../support/mod.rs"]
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use crate::support::*;
 use handle_exit::Signal;
-use support::*;
 
 const VERSION: &str = "0.0.8";
 
@@ -53,9 +48,7 @@ fn python(test: &str, program: &str) -> Option<Victim> {
     };
     let mut command = Command::new("python3");
     command.args(["-c", program]).env("PYTHONPATH", package);
-    let mut victim = Victim::spawn(test, command);
-    victim.expect("ready");
-    Some(victim)
+    Some(Victim::ready(command.named(test)))
 }
 
 fn commands_that_the_clean_up_of_pyterminate_starts_inherit_the_ignored_signal() {
@@ -114,11 +107,8 @@ while True:
     victim.end().exited(Signal::TERM.as_raw()).said(&["ready", "callback"]);
 }
 
-fn main() {
-    let tests = all![
-        commands_that_the_clean_up_of_pyterminate_starts_inherit_the_ignored_signal,
-        pyterminate_ignores_the_signal_for_ever_when_the_function_raises,
-        pyterminate_exits_with_the_number_of_the_signal_and_does_not_die_of_it,
-    ];
-    support::main(&[], tests);
-}
+pub(crate) const TESTS: &[Named] = tests![
+    commands_that_the_clean_up_of_pyterminate_starts_inherit_the_ignored_signal,
+    pyterminate_ignores_the_signal_for_ever_when_the_function_raises,
+    pyterminate_exits_with_the_number_of_the_signal_and_does_not_die_of_it,
+];

@@ -3,19 +3,15 @@
 
 #![allow(unsafe_code, reason = "handlers of other languages are the subject")]
 
-#[path = "../../support/mod.rs"]
-mod support;
-
-mod neighbour;
-
 use std::io::Write;
 use std::os::fd::IntoRawFd;
 use std::time::Duration;
 
 use handle_exit::{Cause, Error, HandleExit, Ignored, Signal};
-use neighbour::{Neighbour, Object, cpython};
 use nix::libc;
-use support::*;
+
+use crate::neighbour::{Neighbour, Object, cpython};
+use crate::support::*;
 
 /// Handler, flags and mask of every signal there is.
 fn dispositions() -> Vec<(usize, i32, u64)> {
@@ -103,7 +99,7 @@ fn signal_hook_on_top() {
 }
 
 fn gix_tempfile_that_dies() {
-    neighbour::gix_tempfile_in_its_default_mode();
+    crate::neighbour::gix_tempfile_in_its_default_mode();
     let _guard = HandleExit::append(held_callback).unwrap();
     ready_for_ever();
 }
@@ -172,8 +168,7 @@ fn behind<'a>(end: &'a End, prefix: &str) -> &'a str {
 }
 
 fn new_is_refused_and_names_the_holder(neighbour: &Neighbour) {
-    let mut victim = Victim::spawn(neighbour.name, victim_told("new_beside_it", neighbour.name));
-    victim.expect("ready");
+    let mut victim = Victim::ready(new_beside_it.told(neighbour.name));
     // It works as if nobody had asked.
     victim.send(neighbour.signal);
     victim.expect("neighbour");
@@ -205,8 +200,7 @@ fn new_is_refused_and_names_the_holder(neighbour: &Neighbour) {
 }
 
 fn append_runs_the_callback_then_it_and_hands_back(neighbour: &Neighbour) {
-    let mut victim = Victim::spawn(neighbour.name, victim_told("append_to_it", neighbour.name));
-    victim.expect("ready");
+    let mut victim = Victim::ready(append_to_it.told(neighbour.name));
     victim.send(neighbour.signal);
     victim.expect("callback begins");
     // Whoever wanted to speak before the callback is done has done so.
@@ -224,8 +218,7 @@ fn append_runs_the_callback_then_it_and_hands_back(neighbour: &Neighbour) {
 }
 
 fn a_scope_that_meets_no_signal_leaves_it_alone(neighbour: &Neighbour) {
-    let command = victim_told("append_and_no_signal", neighbour.name);
-    let mut victim = Victim::spawn(neighbour.name, command);
+    let mut victim = Victim::start(append_and_no_signal.told(neighbour.name));
     victim.expect("handed back");
     victim.send(neighbour.signal);
     victim.expect("neighbour");
@@ -234,7 +227,7 @@ fn a_scope_that_meets_no_signal_leaves_it_alone(neighbour: &Neighbour) {
 }
 
 fn signal_hook_on_top_hears_the_signal_beside_the_guard_and_outlives_it() {
-    let mut victim = Victim::ready("signal_hook_on_top");
+    let mut victim = Victim::ready(signal_hook_on_top);
     victim.send(Signal::TERM);
     // Its handler calls the guard's and then its own actions: two threads hear of it at once.
     victim.expect_both("callback", "neighbour");
@@ -263,7 +256,7 @@ fn signal_hook_on_top_hears_the_signal_beside_the_guard_and_outlives_it() {
 }
 
 fn gix_tempfile_in_its_default_mode_removes_its_file_and_dies_after_the_callback() {
-    let mut victim = Victim::start("gix_tempfile_that_dies");
+    let mut victim = Victim::start(gix_tempfile_that_dies);
     let file = victim.expect_prefix("file ");
     victim.expect("ready");
     victim.send(Signal::TERM);
@@ -276,7 +269,7 @@ fn gix_tempfile_in_its_default_mode_removes_its_file_and_dies_after_the_callback
 }
 
 fn signal_hooks_conditional_shutdown_decides_the_exit_code_after_the_callback() {
-    let victim = Victim::ready("signal_hook_that_exits_with_66");
+    let victim = Victim::ready(signal_hook_that_exits_with_66);
     victim.send(Signal::TERM);
     victim.end().exited(66).ended_with("callback");
 }
@@ -285,7 +278,7 @@ fn a_python_that_is_inside_a_call_hears_of_it_when_the_call_is_done() {
     if let Err(why) = cpython::library() {
         return println!("skipped: CPython: {why}");
     }
-    let mut victim = Victim::ready("python_inside_a_call");
+    let mut victim = Victim::ready(python_inside_a_call);
     // In its read by then.
     victim.at_rest();
     victim.send(Signal::INT);
@@ -312,7 +305,7 @@ fn beside(name: &str) {
 macro_rules! beside {
     ($($test:ident: $name:literal),* $(,)?) => {
         $(fn $test() { beside($name) })*
-        const BESIDE: &[Named] = all![$($test),*];
+        pub(crate) const BESIDE: &[Named] = tests![$($test),*];
     };
 }
 
@@ -331,24 +324,12 @@ beside! {
     beside_go: "Go",
 }
 
-fn main() {
-    let scenarios = all![
-        new_beside_it,
-        append_to_it,
-        append_and_no_signal,
-        signal_hook_on_top,
-        gix_tempfile_that_dies,
-        signal_hook_that_exits_with_66,
-        python_inside_a_call,
-    ];
-    let others = all![
-        signal_hook_on_top_hears_the_signal_beside_the_guard_and_outlives_it,
-        gix_tempfile_in_its_default_mode_removes_its_file_and_dies_after_the_callback,
-        signal_hooks_conditional_shutdown_decides_the_exit_code_after_the_callback,
-        a_python_that_is_inside_a_call_hears_of_it_when_the_call_is_done,
-    ];
-    assert_eq!(BESIDE.len(), Neighbour::ALL.len(), "a neighbour without a test");
-    let tests: Vec<Named> = BESIDE.iter().chain(others).copied().collect();
-    let judges = all![sigpipe_of_rust_is_kept_ignored, sigpipe_of_rust_is_guarded_on_request];
-    main_with_judges(scenarios, &tests, judges);
-}
+pub(crate) const TESTS: &[Named] = tests![
+    signal_hook_on_top_hears_the_signal_beside_the_guard_and_outlives_it,
+    gix_tempfile_in_its_default_mode_removes_its_file_and_dies_after_the_callback,
+    signal_hooks_conditional_shutdown_decides_the_exit_code_after_the_callback,
+    a_python_that_is_inside_a_call_hears_of_it_when_the_call_is_done;
+    alone:
+    sigpipe_of_rust_is_kept_ignored,
+    sigpipe_of_rust_is_guarded_on_request,
+];

@@ -131,7 +131,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
 
 /// Writes `bench.md` and `bench.svg` into a directory of the repository.
 pub(crate) fn write(rows: &[Row], dir: &str) -> Result<(), Box<dyn Error>> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(dir);
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(dir);
     fs::create_dir_all(&dir)?;
     let (machine, peers, table) = (machine()?, peers(), table(rows));
     let page = format!(
@@ -169,7 +169,7 @@ fn machine() -> Result<String, Box<dyn Error>> {
 
 /// The peers with their versions, as locked.
 fn peers() -> String {
-    let lock = include_str!("../../Cargo.lock");
+    let lock = include_str!("../../../Cargo.lock");
     let version = |name: &str| {
         let package =
             lock.split("[[package]]").find(|one| one.contains(&format!("name = \"{name}\"\n")));

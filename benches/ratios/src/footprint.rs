@@ -17,7 +17,11 @@ struct Program {
 const PROGRAMS: [Program; 4] = [
     Program {
         name: "ours",
-        dependency: concat!(r#"handle-exit = { path = ""#, env!("CARGO_MANIFEST_DIR"), r#"/.." }"#),
+        dependency: concat!(
+            r#"handle-exit = { path = ""#,
+            env!("CARGO_MANIFEST_DIR"),
+            r#"/../.." }"#
+        ),
         body: r#"let _guard = handle_exit::HandleExit::cleanup(|| println!("bye"));"#,
     },
     Program {
@@ -73,7 +77,7 @@ fn build(program: &Program) -> (f64, u64) {
         ),
     );
     // The same versions as everywhere else in this run.
-    write(dir.path(), "Cargo.lock", include_str!("../../Cargo.lock"));
+    write(dir.path(), "Cargo.lock", include_str!("../../../Cargo.lock"));
     write(dir.path(), "src/main.rs", &format!("fn main() {{ {body} std::thread::park(); }}"));
     let begun = Instant::now();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -2,20 +2,13 @@
 //! recipe's runs the old handler before the new function, this one holds it to its own words: new
 //! first, then old.
 
-#![allow(unsafe_code, reason = "old handlers are the test's subject")]
-
-mod support;
-
 use handle_exit::{Cause, Error, Exit, HandleExit, Signal};
 use nix::libc;
-use support::*;
+
+use crate::support::*;
 
 fn callback() {
     say("callback");
-}
-
-extern "C" fn old(_: libc::c_int) {
-    say_in_handler("old\n");
 }
 
 // ------------------------------------------------------------------------------------ scenarios
@@ -66,7 +59,7 @@ fn int_inside() {
 
 /// With a handler registered before.
 fn appended(signal: Signal) {
-    install(signal, old);
+    install(signal, says_old);
     let before = disposition(signal);
     HandleExit::builder()
         .append(true)
@@ -91,7 +84,7 @@ fn old_int() {
 
 fn refusal() {
     for signal in [Signal::TERM, Signal::INT] {
-        install(signal, old);
+        install(signal, says_old);
         let before = disposition(signal);
         let refused = HandleExit::run(callback, |_| say("never"));
         let Err(Error::HandlerExists { signal: taken, .. }) = refused else {
@@ -118,70 +111,50 @@ fn nested() {
 
 // ---------------------------------------------------------------------------------------- tests
 
-#[track_caller]
-fn ends_well(scenario: &str, lines: &[&str]) {
-    Victim::start(scenario).end().said(lines).exited(0);
-}
-
 fn test_no_callback() {
-    ends_well("no_callback", &["body", "behind"]);
+    ends_well(no_callback, &["body", "behind"]);
 }
 
 fn test_callback() {
-    ends_well("with_callback", &["body", "callback", "behind"]);
+    ends_well(with_callback, &["body", "callback", "behind"]);
 }
 
 fn test_interrupt_unwinding() {
-    ends_well("interrupt", &["body", "callback", "KeyboardInterrupt"]);
+    ends_well(interrupt, &["body", "callback", "KeyboardInterrupt"]);
 }
 
 fn test_sigterm_inside() {
-    ends_well("term_inside", &["body", "callback", "behind SIGTERM"]);
+    ends_well(term_inside, &["body", "callback", "behind SIGTERM"]);
 }
 
 fn test_sigint_inside() {
-    ends_well("int_inside", &["body", "callback", "behind SIGINT"]);
+    ends_well(int_inside, &["body", "callback", "behind SIGINT"]);
 }
 
 fn test_old_sigterm_handler() {
-    ends_well("old_term", &["body", "callback", "old", "behind", "old"]);
+    ends_well(old_term, &["body", "callback", "old", "behind", "old"]);
 }
 
 fn test_old_sigint_handler() {
-    ends_well("old_int", &["body", "callback", "old", "behind", "old"]);
+    ends_well(old_int, &["body", "callback", "old", "behind", "old"]);
 }
 
 fn test_refusal_without_append() {
-    ends_well("refusal", &["behind"]);
+    ends_well(refusal, &["behind"]);
 }
 
 fn test_nested() {
-    ends_well("nested", &["body", "callback", "inner", "behind"]);
+    ends_well(nested, &["body", "callback", "inner", "behind"]);
 }
 
-fn main() {
-    support::main(
-        all![
-            no_callback,
-            with_callback,
-            interrupt,
-            term_inside,
-            int_inside,
-            old_term,
-            old_int,
-            refusal,
-            nested,
-        ],
-        all![
-            test_no_callback,
-            test_callback,
-            test_interrupt_unwinding,
-            test_sigterm_inside,
-            test_sigint_inside,
-            test_old_sigterm_handler,
-            test_old_sigint_handler,
-            test_refusal_without_append,
-            test_nested,
-        ],
-    );
-}
+pub(crate) const TESTS: &[Named] = tests![
+    test_no_callback,
+    test_callback,
+    test_interrupt_unwinding,
+    test_sigterm_inside,
+    test_sigint_inside,
+    test_old_sigterm_handler,
+    test_old_sigint_handler,
+    test_refusal_without_append,
+    test_nested,
+];

@@ -1,0 +1,16 @@
+//! The programs, as their users start and stop them.
+
+#![allow(missing_docs, reason = "a test binary")]
+
+#[path = "../../tests/support/http.rs"]
+mod http;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+mod batch;
+mod servers;
+mod supervised;
+
+fn main() {
+    support::main(&[batch::TESTS, servers::TESTS, supervised::TESTS]);
+}
