@@ -357,14 +357,23 @@ impl ProcessExit {
     }
 
     /// Ends the process, after the callbacks and deferred functions of all guards. Returns only in a
-    /// child that one of those has forked.
+    /// child that one of those has forked, and inside `exit(3)`, which another thread has begun too.
     pub(crate) fn end_process(&'static self, me: Runner, status: Status, cause: &Cause) {
-        let status = self.machine.decide(me, status);
+        self.machine.decide(me, status);
         let status = if self.end_guards(me, cause, None) { Status::Failed } else { status };
-        if self.is_here() {
-            let status = self.machine.decide(me, status);
-            tell_guards(&self.machine.newer_than(0), || Event::ending(status));
-            process::end(status);
+        if !self.is_here() {
+            return;
+        }
+        match self.machine.decide(me, status) {
+            Some(status) => {
+                tell_guards(&self.machine.newer_than(0), || Event::ending(status));
+                process::end(status);
+            }
+            // Whoever is inside `exit(3)` goes on with that.
+            None if thread::is_inside_exit() => {}
+            None => loop {
+                std::thread::park();
+            },
         }
     }
 }

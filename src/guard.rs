@@ -8,8 +8,7 @@ use std::sync::Arc;
 use crate::cause::Cause;
 use crate::deferred::contain;
 use crate::error::Error;
-use crate::event::Event;
-use crate::exit::{self, Closed, Guard, of_guard, tell_guards};
+use crate::exit::{self, Closed, Guard, of_guard};
 use crate::handle::Exit;
 use crate::install;
 use crate::machine::By;
@@ -266,9 +265,7 @@ pub fn exit_with_signal(signal: Signal, body: impl FnOnce()) -> ! {
         forward::raise(signal);
     }
     let me = Runner::current();
-    let failed = exit.end_guards(me, &Cause::ScopeEnd, None);
-    let status = if failed { Status::Failed } else { oldest.settings.status(signal) };
-    let status = exit.machine.decide(me, status);
-    tell_guards(&guards, || Event::ending(status));
+    let status = oldest.settings.status(signal);
+    exit.end_process(me, status, &Cause::ScopeEnd);
     process::end(status)
 }

@@ -140,6 +140,7 @@ impl<W> Machine<W> {
     /// counts.
     pub(crate) fn close_all(&self, me: Runner, take: impl FnOnce(SignalSet, &mut Vec<Arrival>)) {
         let mut state = self.lock();
+        state.exits.get_or_insert(me.id());
         // A callback that exits has stopped its clock.
         let State { guards, timed, .. } = &mut *state;
         timed.retain(|(key, _)| {

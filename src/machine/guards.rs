@@ -123,21 +123,24 @@ impl<W> Machine<W> {
     }
 
     /// This thread is going to end the process: how? As was decided before, else with `status`. A
-    /// failure beats everything.
-    pub(crate) fn decide(&self, me: Runner, status: Status) -> Status {
+    /// failure beats everything. `None`: the process exits by itself, on another thread.
+    pub(crate) fn decide(&self, me: Runner, status: Status) -> Option<Status> {
         let mut state = self.lock();
-        state.exiter.get_or_insert(me.id());
         if status == Status::Failed {
             state.end = Some(status);
         }
-        *state.end.get_or_insert(status)
+        if state.exits.is_some_and(|thread| thread != me.id()) {
+            return None;
+        }
+        state.ender.get_or_insert(me.id());
+        Some(*state.end.get_or_insert(status))
     }
 
     /// The process exits on this thread: how is it to end instead, if something else was decided
     /// before, or if a callback `failed`?
     pub(crate) fn decided(&self, me: Runner, failed: bool) -> Option<Status> {
         let state = self.lock();
-        if state.exiter == Some(me.id()) {
+        if state.ender == Some(me.id()) {
             return None;
         }
         if failed {

@@ -122,8 +122,10 @@ struct State<W> {
     timed: Vec<(usize, Instant)>,
     /// How the process ends, once that is decided.
     end: Option<Status>,
-    /// The thread that calls `process::exit` for that.
-    exiter: Option<ThreadId>,
+    /// The thread that ends it like that.
+    ender: Option<ThreadId>,
+    /// The thread that is in the exit hook.
+    exits: Option<ThreadId>,
     watcher: Option<Watcher>,
     /// Counts watchers. One of an earlier generation leaves.
     generation: usize,
@@ -246,7 +248,8 @@ impl<W> Default for Machine<W> {
                 has_timer: false,
                 timed: Vec::new(),
                 end: None,
-                exiter: None,
+                ender: None,
+                exits: None,
                 watcher: None,
                 generation: 0,
                 forcing: 0,

@@ -206,7 +206,9 @@ impl World {
     fn end_process(world: &LoomArc<World>, me: Runner, status: Status) {
         world.machine.decide(me, status);
         World::end_guards(world, me);
-        World::dies(world, world.machine.decide(me, status));
+        if let Some(status) = world.machine.decide(me, status) {
+            World::dies(world, status);
+        }
     }
 
     /// At this moment no living guard may have a callback that has not run to its end, but for the one that ends the

@@ -50,7 +50,7 @@ impl SignalSet {
         self.0 == 0
     }
 
-    /// In the order of the numbers.
+    /// From the highest number to the lowest: TERM comes before INT.
     pub(crate) fn iter(self) -> Signals {
         Signals(self.0)
     }
@@ -60,7 +60,7 @@ const fn bit(signal: Signal) -> u128 {
     1 << (signal.0 - 1)
 }
 
-/// The signals of a set, in the order of the numbers.
+/// The signals of a set, from the highest number to the lowest.
 pub(crate) struct Signals(u128);
 
 impl Iterator for Signals {
@@ -70,10 +70,10 @@ impl Iterator for Signals {
         if self.0 == 0 {
             return None;
         }
-        let lowest = self.0.trailing_zeros();
-        self.0 &= self.0 - 1;
+        let highest = 127 - self.0.leading_zeros();
+        self.0 &= !(1 << highest);
         // At most 127: the cast loses nothing.
-        Some(Signal(lowest as i32 + 1))
+        Some(Signal(highest as i32 + 1))
     }
 }
 
@@ -100,7 +100,7 @@ impl FromIterator<Signal> for SignalSet {
 
 impl fmt::Debug for SignalSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.iter()).finish()
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 
@@ -109,9 +109,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_keeps_each_signal_once_in_the_order_of_numbers() {
+    fn a_set_keeps_each_signal_once_the_highest_first() {
         let mut set: SignalSet = [Signal::TERM, Signal::INT, Signal::TERM].into_iter().collect();
-        assert_eq!(set.iter().collect::<Vec<_>>(), [Signal::INT, Signal::TERM]);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [Signal::TERM, Signal::INT]);
         assert!(!set.insert(Signal::INT));
         assert_eq!(set, SignalSet::of(&[Signal::TERM, Signal::INT]));
         assert!(!set.is_empty() && SignalSet::default().is_empty());
