@@ -23,6 +23,7 @@ pub(crate) fn at_process_exit() {
         return;
     }
     let me = Runner::current();
+    let in_exit_code = thread::is_exit_thread();
     let _exit_thread = thread::mark_exit_thread();
     exit.machine.close_all(me, mailbox::take);
     wake::post();
@@ -30,7 +31,7 @@ pub(crate) fn at_process_exit() {
     if !exit.is_here() {
         return;
     }
-    if let Some(status) = exit.machine.decided(me, failed) {
+    if let Some(status) = exit.machine.decided(me, in_exit_code, failed) {
         tell_guards(&exit.machine.newer_than(0), || Event::ending(status));
         if exit.machine.has_overrun() {
             // Without a flush: what hangs may hang in a stream, with its lock.

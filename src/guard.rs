@@ -265,6 +265,7 @@ pub fn exit_with_signal(signal: Signal, body: impl FnOnce()) -> ! {
         forward::raise(signal);
     }
     let me = Runner::current();
+    let _exit_thread = thread::mark_exit_thread();
     let status = oldest.settings.status(signal);
     exit.end_process(me, status, &Cause::ScopeEnd);
     process::end(status)

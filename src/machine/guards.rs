@@ -132,19 +132,20 @@ impl<W> Machine<W> {
         if state.exits.is_some_and(|thread| thread != me.id()) {
             return None;
         }
-        state.ender.get_or_insert(me.id());
+        state.enders.push(me.id());
         Some(*state.end.get_or_insert(status))
     }
 
     /// The process exits on this thread: how is it to end instead, if something else was decided
-    /// before, or if a callback `failed`?
-    pub(crate) fn decided(&self, me: Runner, failed: bool) -> Option<Status> {
+    /// before, or if a callback `failed`? What the exit's own code says holds: a callback, a deferred
+    /// function or an old handler that exits.
+    pub(crate) fn decided(&self, me: Runner, in_exit_code: bool, failed: bool) -> Option<Status> {
         let state = self.lock();
-        if state.ender == Some(me.id()) {
+        if state.enders.contains(&me.id()) {
             return None;
         }
-        if failed {
-            return Some(Status::Failed);
+        if failed || in_exit_code {
+            return failed.then_some(Status::Failed);
         }
         let by_signal = |(_, entry): (usize, &Entry<W>)| {
             entry.guard.settings.status_after_scope(entry.decides?)

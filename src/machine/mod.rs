@@ -122,8 +122,8 @@ struct State<W> {
     timed: Vec<(usize, Instant)>,
     /// How the process ends, once that is decided.
     end: Option<Status>,
-    /// The thread that ends it like that.
-    ender: Option<ThreadId>,
+    /// The threads that end it like that.
+    enders: Vec<ThreadId>,
     /// The thread that is in the exit hook.
     exits: Option<ThreadId>,
     watcher: Option<Watcher>,
@@ -248,7 +248,7 @@ impl<W> Default for Machine<W> {
                 has_timer: false,
                 timed: Vec::new(),
                 end: None,
-                ender: None,
+                enders: Vec::new(),
                 exits: None,
                 watcher: None,
                 generation: 0,

@@ -226,7 +226,7 @@ impl World {
         world.machine.close_all(me, take);
         world.post();
         World::end_guards(world, me);
-        let status = world.machine.decided(me, false).unwrap_or(Status::Code(0));
+        let status = world.machine.decided(me, false, false).unwrap_or(Status::Code(0));
         World::dies(world, status);
         world.machine.clear();
     }

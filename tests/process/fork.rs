@@ -655,8 +655,7 @@ fn child_in_the_parents_memory() {
         say(reap(child.unwrap()));
         assert!(!guard.is_exiting());
     }
-    let flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
-    assert_eq!(disposition(Signal::TERM).1, flags, "the parent's is still in place");
+    assert_eq!(disposition(Signal::TERM).1, HANDLER_FLAGS, "the parent's is still in place");
 }
 
 /// Children that are forked while another thread waits in the guard's machinery.

@@ -96,7 +96,7 @@ fn callback_panics_while_unwinding() {
 fn nested() {
     let _guard = guard();
     assert!(matches!(HandleExit::new(|| {}), Err(Error::Nested)));
-    assert!(matches!(HandleExit::append(|| {}), Err(Error::Nested)));
+    assert!(matches!(HandleExit::cleanup(|| {}), Err(Error::Nested)));
 }
 
 // ------------------------------------------------------------------ scenarios: the process ends
@@ -216,7 +216,7 @@ fn while_the_callback_runs(end: fn(HandleExit)) {
 }
 
 fn while_a_callback_runs(callback: fn(), end: fn(HandleExit)) {
-    let guard = HandleExit::cleanup(callback).unwrap();
+    let guard = HandleExit::builder().grace(Duration::ZERO).install(callback).unwrap();
     say("ready");
     until_held();
     say("main ends");

@@ -486,7 +486,7 @@ fn debug_says_which_signals_and_what_began_the_exit() {
     assert_eq!(format!("{guard:?}"), format!("HandleExit {{ signals: {signals}, .. }}"));
     assert_eq!(format!("{handle:?}"), "Exit { cause: None, .. }");
     assert_eq!(format!("{:?}", guard.begun()), "ExitBegun { .. }");
-    assert!(format!("{deferred:?}").starts_with("Deferred { id: "));
+    assert!(format!("{deferred:?}").starts_with("Deferred { key: "));
     drop(guard);
     assert_eq!(format!("{handle:?}"), "Exit { cause: Some(ScopeEnd), .. }");
 }

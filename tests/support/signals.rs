@@ -165,3 +165,17 @@ pub fn say_in_handler(line: &'static str) {
     // SAFETY: write(2) is async-signal-safe; the slice is valid.
     unsafe { libc::write(1, line.as_ptr().cast(), line.len()) };
 }
+
+/// The flags of the guard's handlers.
+pub const HANDLER_FLAGS: libc::c_int = libc::SA_SIGINFO | libc::SA_RESTART;
+
+/// The mask of the guard's handlers, as `disposition` has it: everything but the faults, of which none
+/// can be held back, and what the C library keeps for itself.
+pub fn handler_mask() -> u64 {
+    let is_fault = |raw: &i32| {
+        use libc::{SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGSTOP, SIGSYS, SIGTRAP};
+        [SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGSTOP, SIGSYS, SIGTRAP].contains(raw)
+    };
+    let held = (1..=libc::SIGRTMAX()).filter(|raw| *raw < 32 || *raw >= libc::SIGRTMIN());
+    held.filter(|raw| !is_fault(raw)).fold(0, |mask, raw| mask | 1 << (raw - 1))
+}

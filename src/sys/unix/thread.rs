@@ -133,9 +133,9 @@ impl Drop for ExitThread {
     }
 }
 
-/// Whether `mark_exit_thread` holds here. In the handler of `abort` only: the first use of a
-/// thread-local in a plugin may allocate.
-pub(super) fn is_exit_thread() -> bool {
+/// Whether `mark_exit_thread` holds here. No other handler than that of `abort` asks: the first use of
+/// a thread-local in a plugin may allocate.
+pub(crate) fn is_exit_thread() -> bool {
     EXIT_DEPTH.get() > 0
 }
 
