@@ -133,7 +133,7 @@ impl ProcessExit {
             }
             Close::Wait => closed.payload = self.wait_done(guard, me, None),
             Close::Disarmed => closed.disarmed = true,
-            Close::Run(run) => closed.payload = self.run_callback(run, me),
+            Close::Run(run) => closed.payload = self.run_claimed(run, me, None),
         }
         self.complete(guard, me, by, &mut closed);
         closed
@@ -261,6 +261,22 @@ impl ProcessExit {
         result.err()
     }
 
+    /// Runs a callback that this thread has claimed; and where that was the watcher's to run, waits for the
+    /// old handlers.
+    fn run_claimed(
+        &'static self,
+        run: Run<Work>,
+        me: Runner,
+        patience: Option<Duration>,
+    ) -> Option<Payload> {
+        let guard = Arc::clone(&run.guard);
+        let payload = self.run_callback(run, me);
+        if matches!(guard.cause(), Some(Cause::Signal(_))) && self.is_here() {
+            self.wait_done(&guard, me, patience);
+        }
+        payload
+    }
+
     /// Waits until the callback and the old handlers of a guard's signals have run. Runs the callback itself
     /// where the watcher was to and cannot.
     fn wait_done(
@@ -343,7 +359,7 @@ impl ProcessExit {
         patience: Option<Duration>,
     ) -> bool {
         let payload = match self.machine.end_guard(guard, me, cause.clone(), mailbox::take) {
-            Close::Run(run) => self.run_callback(run, me),
+            Close::Run(run) => self.run_claimed(run, me, patience),
             Close::Wait => self.wait_done(guard, me, patience),
             Close::Inside | Close::Late => None,
             Close::Disarmed => return false,
