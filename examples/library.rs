@@ -23,7 +23,7 @@ mod library {
     use std::sync::{Arc, Mutex};
     use std::{env, fs, process};
 
-    use handle_exit::{ExitHandle, HandleExit};
+    use handle_exit::{Exit, HandleExit};
 
     /// Renders pages, with scratch files that are gone afterwards, however this ends.
     ///
@@ -37,7 +37,7 @@ mod library {
         };
 
         // A process has one guard. If the program made it, the clean-up is added to that one.
-        if let Some(exit) = ExitHandle::current() {
+        if let Some(exit) = Exit::current() {
             let staged = exit.defer(remove).map_err(Error::other)?;
             let result = render_in(&scratch, pages, &exit);
             if staged.cancel() {
@@ -54,7 +54,7 @@ mod library {
         // The guard is dropped here: the directory is removed, the program's handlers are back.
     }
 
-    fn render_in(scratch: &Scratch, pages: usize, exit: &ExitHandle) -> Result<()> {
+    fn render_in(scratch: &Scratch, pages: usize, exit: &Exit) -> Result<()> {
         println!("library: rendering in {}", scratch.path.display());
         for page in 0..pages {
             scratch.write(&format!("page-{page}"), exit)?;
@@ -77,7 +77,7 @@ mod library {
             Ok(Scratch { path, writing: Mutex::new(()) })
         }
 
-        fn write(&self, name: &str, exit: &ExitHandle) -> Result<()> {
+        fn write(&self, name: &str, exit: &Exit) -> Result<()> {
             let _writing = self.writing.lock().unwrap();
             if exit.is_exiting() {
                 return Err(Error::other("interrupted"));

@@ -18,7 +18,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 use std::{env, fs, io};
 
-use handle_exit::{Deferred, ExitHandle, HandleExit, Outcome};
+use handle_exit::{Deferred, Exit, HandleExit, Outcome};
 
 /// What the script waits for before each stage.
 enum Step {
@@ -56,7 +56,7 @@ fn main() -> Result<Outcome, Box<dyn Error>> {
 fn deploy(
     site: &Path,
     fails: bool,
-    exit: &ExitHandle,
+    exit: &Exit,
     steps: &Receiver<Step>,
 ) -> Result<(), Box<dyn Error>> {
     stage("1: lock the site", steps)?;
@@ -102,7 +102,7 @@ fn stage(name: &str, steps: &Receiver<Step>) -> Result<(), Box<dyn Error>> {
 
 /// Defers what undoes a stage.
 fn undo(
-    exit: &ExitHandle,
+    exit: &Exit,
     name: &'static str,
     function: impl FnOnce() -> io::Result<()> + Send + 'static,
 ) -> Result<Deferred, handle_exit::Error> {

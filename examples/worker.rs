@@ -14,7 +14,7 @@ use std::error::Error;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use handle_exit::{ExitHandle, HandleExit};
+use handle_exit::{Exit, HandleExit};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::wait;
@@ -65,7 +65,7 @@ fn tell(workers: &Workers, signal: Signal) {
 }
 
 /// Forks a worker, unless the master is to end.
-fn start(workers: &Workers, exit: &ExitHandle, job: Duration) -> Result<(), Box<dyn Error>> {
+fn start(workers: &Workers, exit: &Exit, job: Duration) -> Result<(), Box<dyn Error>> {
     // Locked until the worker is in the list: so `tell`, on another thread, reaches every worker.
     let mut workers = workers.lock().unwrap();
     let master = getpid();

@@ -1,19 +1,19 @@
 //! [`Builder`]: plain data, validated and installed at the end.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cause::Cause;
 use crate::error::Error;
 use crate::event::{Event, Observer};
+use crate::exit::{Callback, OnSignal, Work, new_guard};
 use crate::guard::HandleExit;
-use crate::handle::ExitHandle;
-use crate::install::{self, Claims};
-use crate::policy::{AfterScope, Ending, Ignored, OldHandler, Policy, Repeat};
-use crate::scope::{Callback, Scope};
-use crate::signal::Signal;
-use crate::sys::borrowed;
+use crate::handle::Exit;
+use crate::install;
+use crate::outcome::Outcome;
+use crate::settings::{AfterScope, Ending, Ignored, OldHandler, Repeat, Settings};
+use crate::signal::{Received, Signal};
+use crate::sys::{borrowed, process};
 
 /// A guard to be. Nothing happens before [`install`](Builder::install) or [`run`](Builder::run).
 ///
@@ -32,20 +32,16 @@ use crate::sys::borrowed;
 /// ```
 #[must_use = "a builder does nothing before `install` or `run`"]
 pub struct Builder {
-    claims: Claims,
-    policy: Policy,
+    settings: Settings,
+    on: Vec<(Signal, OnSignal)>,
     observer: Observer,
 }
 
 impl Builder {
     pub(crate) fn new() -> Builder {
         Builder {
-            claims: Claims {
-                signals: vec![Signal::TERM, Signal::INT],
-                append: false,
-                ignored: Ignored::default(),
-            },
-            policy: Policy::default(),
+            settings: Settings::default(),
+            on: Vec::new(),
             observer: Observer::default(),
         }
     }
@@ -62,7 +58,60 @@ impl Builder {
     /// # }
     /// ```
     pub fn signals(mut self, signals: impl IntoIterator<Item = Signal>) -> Builder {
-        self.claims.signals = signals.into_iter().collect();
+        self.settings.signals = signals.into_iter().collect();
+        self
+    }
+
+    /// Signals to guard besides those that are guarded already, which by default are TERM and INT.
+    ///
+    /// `also([Signal::ABRT])` is what a program with `panic = "abort"` wants: a panic then runs the
+    /// callback too, before the process dies of SIGABRT.
+    ///
+    /// ```
+    /// use handle_exit::{HandleExit, Signal};
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::builder().also([Signal::HUP, Signal::ABRT]).install(|| {})?;
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn also(mut self, signals: impl IntoIterator<Item = Signal>) -> Builder {
+        self.settings.signals = self.settings.signals.union(signals.into_iter().collect());
+        self
+    }
+
+    /// A signal that is no exit, such as HUP for "read your configuration again": `function` runs on
+    /// the watcher thread each time it comes. Several that come at once may be merged into one, as
+    /// the kernel merges them. A panic in `function` is contained.
+    ///
+    /// The signal is refused where a guarded one would be, and what [`append`](Builder::append) and
+    /// [`ignored`](Builder::ignored) say holds for it as well: with `append`, the old handler is called
+    /// after each call of `function`. It takes signals whose default does not end a process too, such
+    /// as CHLD and WINCH. Once the exit has begun, `function` is not called any more. A signal that is
+    /// named here is none of [`signals`](Builder::signals).
+    ///
+    /// ```
+    /// use handle_exit::{HandleExit, Signal};
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let (reload, reloads) = std::sync::mpsc::channel();
+    /// let guard = HandleExit::builder()
+    ///     .on(Signal::HUP, move |_| { let _ = reload.send(()); })
+    ///     .install(|| {})?;
+    /// # signal_hook::low_level::raise(Signal::HUP.as_raw()).unwrap();
+    /// reloads.recv().unwrap(); // … `kill -HUP` from somewhere …
+    /// assert!(!guard.is_exiting());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on(
+        mut self,
+        signal: Signal,
+        function: impl Fn(&Received) + Send + Sync + 'static,
+    ) -> Builder {
+        self.settings.on.insert(signal);
+        self.on.push((signal, Box::new(function)));
         self
     }
 
@@ -79,7 +128,7 @@ impl Builder {
     /// # }
     /// ```
     pub fn append(mut self, append: bool) -> Builder {
-        self.claims.append = append;
+        self.settings.append = append;
         self
     }
 
@@ -98,7 +147,7 @@ impl Builder {
     /// # }
     /// ```
     pub fn old_handler(mut self, when: OldHandler) -> Builder {
-        self.policy.old_handler = when;
+        self.settings.old_handler = when;
         self
     }
 
@@ -114,7 +163,7 @@ impl Builder {
     /// # }
     /// ```
     pub fn ignored(mut self, ignored: Ignored) -> Builder {
-        self.claims.ignored = ignored;
+        self.settings.ignored = ignored;
         self
     }
 
@@ -132,7 +181,7 @@ impl Builder {
     /// # }
     /// ```
     pub fn grace(mut self, grace: Duration) -> Builder {
-        self.policy.grace = grace;
+        self.settings.grace = grace;
         self
     }
 
@@ -150,7 +199,7 @@ impl Builder {
     /// # }
     /// ```
     pub fn callback_timeout(mut self, timeout: Duration) -> Builder {
-        self.policy.callback_timeout = Some(timeout);
+        self.settings.callback_timeout = Some(timeout);
         self
     }
 
@@ -166,7 +215,7 @@ impl Builder {
     /// # }
     /// ```
     pub fn repeat(mut self, repeat: Repeat) -> Builder {
-        self.policy.repeat = repeat;
+        self.settings.repeat = repeat;
         self
     }
 
@@ -182,7 +231,7 @@ impl Builder {
     /// # }
     /// ```
     pub fn after_scope(mut self, after: AfterScope) -> Builder {
-        self.policy.after_scope = after;
+        self.settings.after_scope = after;
         self
     }
 
@@ -198,7 +247,7 @@ impl Builder {
     /// # }
     /// ```
     pub fn ending(mut self, ending: Ending) -> Builder {
-        self.policy.ending = ending;
+        self.settings.ending = ending;
         self
     }
 
@@ -280,7 +329,7 @@ impl Builder {
     pub fn run<'env, R>(
         self,
         callback: impl FnOnce() + Send + 'env,
-        body: impl FnOnce(&ExitHandle) -> R + 'env,
+        body: impl FnOnce(&Exit) -> R + 'env,
     ) -> Result<R, Error> {
         borrowed::lend(Box::new(move |_| callback()), move |callback| {
             let guard = self.install_boxed(callback)?;
@@ -288,21 +337,49 @@ impl Builder {
         })
     }
 
+    /// As [`run`](Builder::run), with a callback that is told what began the exit, and with the
+    /// [`Outcome`].
+    ///
+    /// ```
+    /// use handle_exit::{Cause, HandleExit};
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let mut seen = None;
+    /// let (answer, outcome) =
+    ///     HandleExit::builder().run_with(|cause| seen = Some(cause.clone()), |_exit| 42)?;
+    /// assert_eq!((answer, outcome.cause()), (42, &Cause::ScopeEnd));
+    /// assert_eq!(seen, Some(Cause::ScopeEnd));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`install`](Builder::install); `body` has not run then.
+    pub fn run_with<'env, R>(
+        self,
+        callback: impl FnOnce(&Cause) + Send + 'env,
+        body: impl FnOnce(&Exit) -> R + 'env,
+    ) -> Result<(R, Outcome), Error> {
+        borrowed::lend(Box::new(callback), move |callback| {
+            let guard = self.install_boxed(callback)?;
+            let result = body(&guard);
+            Ok((result, guard.finish()))
+        })
+    }
+
     fn install_boxed(self, callback: Callback) -> Result<HandleExit, Error> {
-        let Builder { claims, policy, observer } = self;
-        let claims = claims.validate()?;
-        let scope = install::install(&claims, |pid| {
-            Ok(Arc::new(Scope::new(policy, observer, callback, pid)))
-        })?;
-        Ok(HandleExit::over(scope, claims))
+        let Builder { mut settings, on, observer } = self;
+        install::validate(&settings)?;
+        settings.signals = settings.signals.minus(settings.on);
+        let process = process::this();
+        let guard = new_guard(settings, Work::new(callback, on, observer), process);
+        install::install(&guard, process)?;
+        Ok(HandleExit::over(guard))
     }
 }
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
-            .field("claims", &self.claims)
-            .field("policy", &self.policy)
-            .finish_non_exhaustive()
+        f.debug_struct("Builder").field("settings", &self.settings).finish_non_exhaustive()
     }
 }

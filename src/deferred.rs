@@ -1,6 +1,5 @@
-//! The stack of deferred functions: last in, first out, once, at the end of the exit.
+//! The deferred functions of a guard: last in, first out, once, at the end of its exit.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 #[cfg(not(handle_exit_loom))]
@@ -10,35 +9,39 @@ use std::time::Duration;
 #[cfg(handle_exit_loom)]
 use loom::sync::{Condvar, Mutex, MutexGuard};
 
-use crate::phase::Thread;
-use crate::sys::exit_hook;
+use crate::stack::Stack;
+use crate::sys::thread::{Runner, ThreadId};
+
+/// How often a thread that waits for a function looks whether that can still return.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 type Function = Box<dyn FnOnce() + Send>;
 
-/// Functions by the order they came in. A map, so that any of them can be cancelled cheaply.
 #[derive(Default)]
-pub(crate) struct Stack {
+pub(crate) struct Functions {
     inner: Mutex<Inner>,
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct Inner {
-    functions: BTreeMap<u64, Function>,
-    next: u64,
+    functions: Stack<Function>,
     /// The thread that runs one of them now.
-    running: Option<Running>,
-    closed: bool,
+    running: Option<Runner>,
+    end: End,
 }
 
-#[derive(Clone, Copy)]
-struct Running {
-    thread: Thread,
-    /// The same thread, as `is_parked_in_pause` takes it.
-    tid: i32,
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum End {
+    #[default]
+    Open,
+    /// They are being run: only the one that runs may defer more, so that this comes to an end whatever
+    /// other threads do.
+    Begun,
+    Over,
 }
 
-impl Stack {
+impl Functions {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -48,80 +51,84 @@ impl Stack {
         self.inner.try_lock().is_ok()
     }
 
-    /// Adds a function and says under which number, or `None` once the exit has ended.
-    pub(crate) fn push(&self, function: Function) -> Option<u64> {
+    /// Adds a function and says under which key, or `None` once the end has begun.
+    pub(crate) fn push(&self, me: ThreadId, function: Function) -> Option<usize> {
         let mut inner = self.lock();
-        if inner.closed {
+        let takes = match inner.end {
+            End::Open => true,
+            End::Begun => inner.running.is_some_and(|runner| runner.id() == me),
+            End::Over => false,
+        };
+        if !takes {
             drop(inner);
             // What the refused closure captured is dropped outside the lock: that is user code.
             drop(function);
             return None;
         }
-        let id = inner.next;
-        inner.next += 1;
-        inner.functions.insert(id, function);
-        Some(id)
+        Some(inner.functions.push(function))
     }
 
     /// Takes a function out again, if it has not run and is not running.
-    pub(crate) fn cancel(&self, id: u64) -> bool {
-        let cancelled = self.lock().functions.remove(&id);
-        cancelled.is_some()
+    pub(crate) fn take(&self, key: usize) -> Option<Function> {
+        self.lock().functions.remove(key)
     }
 
     /// Runs all of them, the last one first, and takes no more. One that another thread has begun is
-    /// waited for, except in that very function.
-    pub(crate) fn drain(&self, me: Thread) {
-        self.drain_while(me, |inner| {
-            self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner)
-        });
-    }
-
-    /// As `drain`, for the thread that is inside `exit(3)`: one that calls `process::exit` in its
-    /// function meanwhile is parked there for ever, and not waited for.
-    pub(crate) fn drain_at_exit(&self, me: Thread, look: Duration) {
-        self.drain_while(me, |inner| {
-            let waited = self.changed.wait_timeout(inner, look);
-            let (mut inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            if inner.running.is_some_and(|running| exit_hook::is_parked_in_pause(running.tid)) {
-                inner.running = None;
-            }
-            inner
-        });
-    }
-
-    fn drain_while<'a>(
-        &'a self,
-        me: Thread,
-        wait: impl Fn(MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner>,
+    /// waited for, except in that very function, or where `is_stuck` says that it never returns.
+    ///
+    /// Stops where `goes_on` says no after one of them: in a child that it has forked.
+    pub(crate) fn run_all(
+        &self,
+        me: Runner,
+        is_stuck: impl Fn(Runner) -> bool,
+        goes_on: impl Fn() -> bool,
     ) {
-        let tid = exit_hook::thread();
         let mut inner = self.lock();
+        if inner.end == End::Open {
+            inner.end = End::Begun;
+        }
         loop {
-            while inner.running.is_some_and(|running| running.thread != me) {
-                inner = wait(inner);
+            while let Some(runner) = inner.running.filter(|runner| runner.id() != me.id()) {
+                inner = self.wait(inner);
+                if inner.running == Some(runner) && is_stuck(runner) {
+                    inner.running = None;
+                }
             }
-            let Some((_, function)) = inner.functions.pop_last() else {
-                inner.closed = true;
+            let Some(function) = inner.functions.pop() else {
+                inner.end = End::Over;
                 return;
             };
-            inner.running = Some(Running { thread: me, tid });
+            inner.running = Some(me);
             drop(inner);
             contain(function);
+            if !goes_on() {
+                return;
+            }
             inner = self.lock();
             inner.running = None;
             self.changed.notify_all();
         }
     }
 
+    #[cfg(not(handle_exit_loom))]
+    fn wait<'a>(&'a self, inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
+        let waited = self.changed.wait_timeout(inner, POLL_INTERVAL);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// loom knows no time.
+    #[cfg(handle_exit_loom)]
+    fn wait<'a>(&'a self, inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
+        let _ = POLL_INTERVAL;
+        self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Drops all of them uncalled, and takes no more.
     pub(crate) fn clear(&self) {
-        let functions = {
-            let mut inner = self.lock();
-            inner.closed = true;
-            std::mem::take(&mut inner.functions)
-        };
-        for function in functions.into_values() {
+        self.lock().end = End::Over;
+        loop {
+            let function = self.lock().functions.pop();
+            let Some(function) = function else { return };
             // What it captured is user code when it is dropped, each on its own.
             contain(|| drop(function));
         }
@@ -129,15 +136,11 @@ impl Stack {
 }
 
 /// Calls `function`; its panic ends here, after the panic hook has reported it.
-pub(crate) fn contain(function: impl FnOnce()) -> bool {
-    match catch_unwind(AssertUnwindSafe(function)) {
-        Ok(()) => true,
-        Err(payload) => {
-            // A payload whose own destructor panics must not get out either, nor what that panics with.
-            let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-            std::mem::forget(dropped);
-            false
-        }
+pub(crate) fn contain(function: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(function)) {
+        // A payload whose own destructor panics must not get out either, nor what that panics with.
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+        std::mem::forget(dropped);
     }
 }
 

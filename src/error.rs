@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
 
 use crate::signal::Signal;
+pub use crate::sys::holder::Holder;
 
 /// Why a guard was not made, or a function not deferred.
 ///
@@ -28,10 +28,10 @@ use crate::signal::Signal;
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// This process has a living guard.
+    /// This process has a living guard, and `append` was not asked for.
     #[error(
-        "this process already has an exit guard, and a process can have only one: \
-         drop it first, or reach it with ExitHandle::current() and defer() to it"
+        "this process already has an exit guard: use HandleExit::append (or Builder::append) to add \
+         another, or Exit::current() and defer() to add to that one"
     )]
     Nested,
 
@@ -62,15 +62,25 @@ pub enum Error {
     #[error("no signal to guard: name at least one in Builder::signals")]
     NoSignals,
 
-    /// The exit is over, so nothing can be added to it any more; or it is another process's.
+    /// The exit is ending or over, so nothing can be added to it any more; or it is another process's.
     #[error(
-        "this guard's exit is over, or belongs to the process this one was forked from: \
+        "this guard's exit is ending or over, or belongs to the process this one was forked from: \
          do the clean-up directly, or make a new guard"
     )]
     Ended,
 
-    /// The operating system refused a step.
-    #[error("{step}{} failed: {source}", of(*.signal))]
+    /// Somebody else was at work on the same thing at that moment, or for too long.
+    #[error("{}{reason}", before(*.signal))]
+    #[non_exhaustive]
+    Busy {
+        /// The signal it is about, where it is about one.
+        signal: Option<Signal>,
+        /// What is in the way.
+        reason: &'static str,
+    },
+
+    /// The operating system refused a step. What it said is the `source()`.
+    #[error("{step}{} failed", of(*.signal))]
     #[non_exhaustive]
     System {
         /// What was being done.
@@ -92,9 +102,15 @@ impl fmt::Debug for Error {
             Error::Unguardable { .. } => "Unguardable",
             Error::NoSignals => "NoSignals",
             Error::Ended => "Ended",
+            Error::Busy { .. } => "Busy",
             Error::System { .. } => "System",
         };
-        write!(f, "{variant}: {self}")
+        write!(f, "{variant}: {self}")?;
+        match self {
+            // Nobody else prints it there.
+            Error::System { source, .. } => write!(f, ": {source}"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -106,68 +122,22 @@ impl Error {
     pub(crate) fn system_for(signal: Signal, step: &'static str, source: io::Error) -> Error {
         Error::System { step, signal: Some(signal), source }
     }
+
+    pub(crate) fn busy(reason: &'static str) -> Error {
+        Error::Busy { signal: None, reason }
+    }
+
+    pub(crate) fn busy_for(signal: Signal, reason: &'static str) -> Error {
+        Error::Busy { signal: Some(signal), reason }
+    }
+}
+
+fn before(signal: Option<Signal>) -> String {
+    signal.map(|signal| format!("{signal}: ")).unwrap_or_default()
 }
 
 fn of(signal: Option<Signal>) -> String {
     signal.map(|signal| format!(" for {signal}")).unwrap_or_default()
-}
-
-/// Who holds a signal: the handler's address, and where the dynamic linker (`dladdr(3)`) knows them
-/// the object file it lies in and its symbol.
-///
-/// ```
-/// use handle_exit::{Error, HandleExit};
-///
-/// # fn main() -> Result<(), handle_exit::Error> {
-/// ctrlc::set_handler(|| {}).unwrap();
-/// if let Err(Error::HandlerExists { holder, .. }) = HandleExit::new(|| {}) {
-///     assert!(holder.address() != 0);
-///     println!("{:?} {:?}", holder.object(), holder.symbol());
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
-    pub(crate) address: usize,
-    pub(crate) object: Option<PathBuf>,
-    pub(crate) offset: Option<usize>,
-    pub(crate) symbol: Option<String>,
-}
-
-impl Holder {
-    /// The address of the handler in this process.
-    #[must_use]
-    pub fn address(&self) -> usize {
-        self.address
-    }
-
-    /// The program or shared library that the handler is part of.
-    #[must_use]
-    pub fn object(&self) -> Option<&Path> {
-        self.object.as_deref()
-    }
-
-    /// The handler's name. Known for what a library exports, seldom for what is linked into the
-    /// program itself: `addr2line -e OBJECT OFFSET` names those.
-    #[must_use]
-    pub fn symbol(&self) -> Option<&str> {
-        self.symbol.as_deref()
-    }
-}
-
-impl fmt::Display for Holder {
-    /// `on_int in /usr/lib/libfoo.so (+0x1a40) at 0x7f12a4c01a40`
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.symbol.as_deref().unwrap_or("a function"))?;
-        if let Some(object) = &self.object {
-            write!(f, " in {}", object.display())?;
-        }
-        if let Some(offset) = self.offset {
-            write!(f, " (+{offset:#x})")?;
-        }
-        write!(f, " at {:#x}", self.address)
-    }
 }
 
 #[cfg(test)]
@@ -189,9 +159,11 @@ mod tests {
     fn a_system_error_names_step_and_signal_and_keeps_its_source() {
         let denied = || io::Error::from_raw_os_error(nix::libc::EPERM);
         let error = Error::system_for(Signal::TERM, "sigaction", denied());
-        assert_eq!(error.to_string(), format!("sigaction for SIGTERM failed: {}", denied()));
-        assert!(std::error::Error::source(&error).is_some());
+        assert_eq!(error.to_string(), "sigaction for SIGTERM failed");
+        let source = std::error::Error::source(&error).expect("the system's reason");
+        assert_eq!(source.to_string(), denied().to_string());
+        assert!(format!("{error:?}").ends_with(&format!("failed: {}", denied())));
         let error = Error::system("spawning the watcher thread", denied());
-        assert!(error.to_string().starts_with("spawning the watcher thread failed: "));
+        assert_eq!(error.to_string(), "spawning the watcher thread failed");
     }
 }

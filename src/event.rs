@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::cause::{Cause, Received};
+use crate::cause::Cause;
 use crate::deferred::contain;
-use crate::policy::Status;
-use crate::signal::Signal;
+use crate::signal::{Received, Signal};
+use crate::sys::status::Status;
 
 /// Something that happened on the way out, for [`Builder::observe`](crate::Builder::observe).
 ///
@@ -27,7 +27,7 @@ use crate::signal::Signal;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Event {
     /// A guarded signal came.
@@ -35,16 +35,19 @@ pub enum Event {
     /// The callback is about to run.
     CallbackStarted(Cause),
     /// The callback returned.
+    #[non_exhaustive]
     CallbackFinished {
         /// How long it ran.
         elapsed: Duration,
     },
     /// The callback panicked.
+    #[non_exhaustive]
     CallbackPanicked {
         /// How long it ran.
         elapsed: Duration,
     },
     /// The callback had not returned after `callback_timeout`; the process ends with code 101.
+    #[non_exhaustive]
     CallbackTimedOut {
         /// The time it had.
         timeout: Duration,
@@ -57,6 +60,7 @@ pub enum Event {
     /// A repeat of a signal ends the wait for the scope.
     RepeatForces(Signal),
     /// The scope has not ended in time.
+    #[non_exhaustive]
     GraceOver {
         /// The time it had.
         grace: Duration,
@@ -98,7 +102,7 @@ impl fmt::Display for Event {
 
 type Observe = dyn Fn(&Event) + Send + Sync;
 
-/// Whoever listens to a guard.
+/// What hears the events of a guard.
 #[derive(Default)]
 pub(crate) struct Observer(pub(crate) Option<Box<Observe>>);
 
@@ -107,20 +111,22 @@ impl Observer {
     pub(crate) fn listens(&self) -> bool {
         self.0.is_some() || cfg!(feature = "tracing")
     }
+}
 
-    /// Tells whoever listens. An observer's panic stays in here: it must not stop an exit.
-    pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
-        if !self.listens() {
-            return;
-        }
-        let event = event();
-        contain(|| {
-            #[cfg(feature = "tracing")]
-            trace(&event);
-            if let Some(observe) = &self.0 {
-                observe(&event);
-            }
-        });
+/// Tells these observers, and `tracing` once. An observer's panic stays in here: it must not stop an exit.
+pub(crate) fn tell<'a>(
+    observers: impl Iterator<Item = &'a Observer>,
+    event: impl FnOnce() -> Event,
+) {
+    let mut listening = observers.filter(|observer| observer.listens()).peekable();
+    if listening.peek().is_none() {
+        return;
+    }
+    let event = event();
+    #[cfg(feature = "tracing")]
+    contain(|| trace(&event));
+    for observe in listening.filter_map(|observer| observer.0.as_ref()) {
+        contain(|| observe(&event));
     }
 }
 

@@ -1,22 +1,23 @@
-//! [`HandleExit`]: the guard itself.
+//! [`HandleExit`]: the guard itself, and how its scope ends.
 
 use std::fmt;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
-use crate::builder::Builder;
-use crate::cause::{Cause, Outcome};
+use crate::cause::Cause;
 use crate::deferred::contain;
 use crate::error::Error;
 use crate::event::Event;
-use crate::handle::ExitHandle;
-use crate::install::{self, Claims};
-use crate::phase::{Closer, Thread};
-use crate::policy::Status;
-use crate::scope::{Closed, Scope};
+use crate::exit::{self, Closed, Guard, of_guard, tell_guards};
+use crate::handle::Exit;
+use crate::install;
+use crate::machine::By;
+use crate::outcome::Outcome;
 use crate::signal::Signal;
-use crate::sys::{forward, guarded};
+use crate::sys::status::Status;
+use crate::sys::thread::{self, Runner};
+use crate::sys::{forward, guarded, process};
 
 /// The guard over a scope: its callback runs exactly once and to its end, however the scope or the
 /// process ends.
@@ -32,139 +33,15 @@ use crate::sys::{forward, guarded};
 /// back, unless it was [`rearm`](HandleExit::rearm)ed there.
 #[must_use = "the scope ends where the guard is dropped: bind it to a name such as `_guard`"]
 pub struct HandleExit {
-    handle: ExitHandle,
-    claims: Claims,
+    handle: Exit,
     /// Whether the guard was made by a destructor that a panic runs: then its own end is no panic's.
     made_in_panic: bool,
 }
 
 impl HandleExit {
-    pub(crate) fn over(scope: Arc<Scope>, claims: Claims) -> HandleExit {
-        let made_in_panic = std::thread::panicking();
-        HandleExit { handle: ExitHandle { scope }, claims, made_in_panic }
-    }
-
-    /// For code that can be told to stop, such as a serve loop: on TERM or INT `callback` tells it,
-    /// and the scope has 5 seconds to end by itself; if it does not, the process dies of the signal.
-    ///
-    /// ```no_run
-    /// # struct Server;
-    /// # impl Server { fn shutdown(&self) {} fn serve(&self) {} }
-    /// use handle_exit::HandleExit;
-    ///
-    /// # fn main() -> Result<(), handle_exit::Error> {
-    /// # let server = std::sync::Arc::new(Server);
-    /// let stop = server.clone();
-    /// let _guard = HandleExit::new(move || stop.shutdown())?;
-    /// server.serve();
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::HandlerExists`] if somebody handles TERM or INT, [`Error::Nested`] if this process has
-    /// a guard, [`Error::System`] if the operating system refuses a step. Every disposition is then
-    /// as it was.
-    pub fn new(callback: impl FnOnce() + Send + 'static) -> Result<HandleExit, Error> {
-        HandleExit::builder().install(callback)
-    }
-
-    /// For code that cannot be told to stop: on TERM or INT `callback` cleans up, and the process
-    /// dies of the signal.
-    ///
-    /// ```
-    /// use handle_exit::HandleExit;
-    ///
-    /// # fn main() -> Result<(), handle_exit::Error> {
-    /// let directory = std::env::temp_dir().join(format!("work-{}", std::process::id()));
-    /// std::fs::create_dir(&directory).unwrap();
-    /// let leftover = directory.clone();
-    /// {
-    ///     let _guard = HandleExit::cleanup(move || { let _ = std::fs::remove_dir_all(leftover); })?;
-    ///     // … work in the directory …
-    /// }
-    /// assert!(!directory.exists());
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`new`](HandleExit::new).
-    pub fn cleanup(callback: impl FnOnce() + Send + 'static) -> Result<HandleExit, Error> {
-        HandleExit::builder().grace(std::time::Duration::ZERO).install(callback)
-    }
-
-    /// For a program whose signals a third party owns: on TERM or INT `callback` runs, then the
-    /// handler that was there, which decides what happens next. Where none was there, this is
-    /// [`new`](HandleExit::new).
-    ///
-    /// ```
-    /// use handle_exit::HandleExit;
-    ///
-    /// # fn main() -> Result<(), handle_exit::Error> {
-    /// let (theirs, ours) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
-    /// ctrlc::set_handler(move || theirs.0.send(()).unwrap()).unwrap();
-    ///
-    /// assert!(HandleExit::new(|| {}).is_err());
-    /// let guard = HandleExit::builder()
-    ///     .signals([handle_exit::Signal::INT])
-    ///     .append(true)
-    ///     .install(move || ours.0.send(()).unwrap())?;
-    /// signal_hook::low_level::raise(handle_exit::Signal::INT.as_raw()).unwrap();
-    /// ours.1.recv().unwrap();
-    /// theirs.1.recv().unwrap(); // after ours
-    /// # drop(guard);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Nested`] and [`Error::System`], as [`new`](HandleExit::new).
-    pub fn append(callback: impl FnOnce() + Send + 'static) -> Result<HandleExit, Error> {
-        HandleExit::builder().append(true).install(callback)
-    }
-
-    /// For everything else.
-    ///
-    /// ```
-    /// use handle_exit::HandleExit;
-    ///
-    /// # fn main() -> Result<(), handle_exit::Error> {
-    /// let guard = HandleExit::builder().grace(std::time::Duration::from_secs(30)).install(|| {})?;
-    /// # drop(guard);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn builder() -> Builder {
-        Builder::new()
-    }
-
-    /// Runs `body` under a guard, as [`new`](HandleExit::new) makes it, and ends the scope when it
-    /// returns or unwinds. Both closures may borrow from the caller.
-    ///
-    /// ```
-    /// use std::sync::atomic::{AtomicBool, Ordering};
-    /// use handle_exit::HandleExit;
-    ///
-    /// # fn main() -> Result<(), handle_exit::Error> {
-    /// let stop = AtomicBool::new(false);
-    /// let answer = HandleExit::run(
-    ///     || stop.store(true, Ordering::Relaxed),
-    ///     |exit| if exit.is_exiting() { 0 } else { 42 },
-    /// )?;
-    /// assert_eq!(answer, 42);
-    /// assert!(stop.into_inner());
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`new`](HandleExit::new); `body` has not run then.
-    pub fn run<'env, R>(
-        callback: impl FnOnce() + Send + 'env,
-        body: impl FnOnce(&ExitHandle) -> R + 'env,
-    ) -> Result<R, Error> {
-        HandleExit::builder().run(callback, body)
+    /// The guard over a scope that is installed.
+    pub(crate) fn over(guard: Arc<Guard>) -> HandleExit {
+        HandleExit { handle: Exit { guard }, made_in_panic: std::thread::panicking() }
     }
 
     /// A handle for other threads and other parts of the program. It does not keep the guard alive.
@@ -187,7 +64,7 @@ impl HandleExit {
     /// # }
     /// ```
     #[must_use]
-    pub fn handle(&self) -> ExitHandle {
+    pub fn handle(&self) -> Exit {
         self.handle.clone()
     }
 
@@ -206,24 +83,24 @@ impl HandleExit {
     /// # }
     /// ```
     pub fn finish(self) -> Outcome {
-        let closed = self.close(Closer::Finish);
-        let scope = &self.handle.scope;
-        if !scope.is_here() {
+        let closed = self.close(By::Finish);
+        let guard = &self.handle.guard;
+        let Some(exit) = of_guard(guard) else {
             // A forked child: the exit, and the locks, are the parent's.
             return Outcome { cause: Cause::ScopeEnd, signal: None, panicked: false, status: None };
-        }
-        let own_panic = closed.payload.is_some();
+        };
+        // Where another thread closes the scope, or will, or this one is inside the callback.
+        let ended = closed.ended.unwrap_or_else(|| exit.machine.ended(guard));
+        let panicked = closed.payload.is_some() || ended.panicked;
         contain(|| drop(closed.payload));
-        let panicked = own_panic || scope.machine.panicked();
-        let cause = scope.machine.cause().unwrap_or(Cause::ScopeEnd);
-        let (signal, ended_by) = self.signals(&cause);
-        if closed.here {
-            scope.end_after_scope(panicked);
-        }
         // A signal with a handler of its own is that handler's affair.
-        let by_signal = ended_by.map(|signal| scope.policy.status(signal));
-        let status = if panicked { Some(Status::Failed) } else { by_signal };
-        Outcome { cause, signal, panicked, status }
+        let by_signal = ended.ended_by.map(|signal| guard.settings.status(signal));
+        Outcome {
+            cause: guard.cause().cloned().unwrap_or(Cause::ScopeEnd),
+            signal: ended.signal,
+            panicked,
+            status: if panicked { Some(Status::Failed) } else { by_signal },
+        }
     }
 
     /// Ends the scope without the callback: every disposition is put back, and the callback and the
@@ -242,12 +119,9 @@ impl HandleExit {
     /// ```
     #[must_use = "false means that the exit had begun and the callback has run"]
     pub fn disarm(self) -> bool {
-        let closed = self.close(Closer::Disarm);
-        if !self.handle.scope.is_here() {
-            return true;
-        }
-        if closed.disarmed {
-            self.handle.scope.drop_callback();
+        let closed = self.close(By::Disarm);
+        if closed.disarmed || of_guard(&self.handle.guard).is_none() {
+            drop(self.handle.guard.work.take_callback().filter(|_| closed.disarmed));
             return true;
         }
         self.after(closed);
@@ -293,82 +167,74 @@ impl HandleExit {
     /// [`Error::Nested`] if the child has made a new guard, [`Error::Ended`] if the exit had begun when
     /// the process forked, else as [`new`](HandleExit::new).
     pub fn rearm(&self) -> Result<(), Error> {
-        let scope = &self.handle.scope;
-        if scope.is_here() {
+        let guard = &self.handle.guard;
+        if of_guard(guard).is_some() {
             return Ok(());
         }
-        let mut moved_here = false;
-        let moved = install::install(&self.claims, |_| {
-            scope.move_here()?;
-            moved_here = true;
-            Ok(Arc::clone(scope))
-        });
-        if moved.is_err() && moved_here {
-            scope.move_away();
+        if !guard.work.is_free() {
+            return Err(Error::busy("another thread was using this guard at the time of the fork"));
         }
-        moved.map(drop)
+        if guard.cause().is_some() {
+            return Err(Error::Ended);
+        }
+        let this = process::this();
+        guard.work.waiters.abandon();
+        install::install(guard, this)?;
+        guard.work.process.set(this);
+        Ok(())
     }
 
-    fn close(&self, by: Closer) -> Closed {
-        if self.handle.scope.is_here() {
-            let panics = std::thread::panicking() && !self.made_in_panic;
-            let cause = if panics { Cause::Panic } else { Cause::ScopeEnd };
-            self.handle.scope.close(by, cause)
-        } else {
+    fn close(&self, by: By) -> Closed {
+        let guard = &self.handle.guard;
+        let Some(exit) = of_guard(guard) else {
             // A forked child. Locks may be held by threads that are not here, and the callback is
             // the parent's.
-            guarded::restore_in_child(&self.claims.signals);
-            Closed::default()
+            guarded::restore_in_child(guard.settings.all_signals());
+            return Closed::default();
+        };
+        let panics = std::thread::panicking() && !self.made_in_panic;
+        let closed = exit.close(guard, by, if panics { Cause::Panic } else { Cause::ScopeEnd });
+        if !exit.is_here() {
+            // A child that the callback, or a deferred function, has forked.
+            guarded::restore_in_child(guard.settings.all_signals());
         }
-    }
-
-    /// The signal that asked for the end, and the one without a handler of its own that did.
-    fn signals(&self, cause: &Cause) -> (Option<Signal>, Option<Signal>) {
-        let active = self.handle.scope.active();
-        match (active.seen.first(), cause) {
-            (Some(first), _) => (Some(*first), active.ended_by),
-            // Inside the callback: the watcher has not come to the signals yet.
-            (None, Cause::Signal(received)) => {
-                let signal = received.signal();
-                let mut guarded = active.guarded.iter().filter(|one| one.signal == signal);
-                let is_own = guarded.any(|one| one.has_old_handler());
-                (Some(signal), (!is_own).then_some(signal))
-            }
-            (None, _) => (None, None),
-        }
+        closed
     }
 
     /// What a silent end does when all is done.
     fn after(&self, closed: Closed) {
-        if let Some(payload) = closed.payload {
-            if !std::thread::panicking() {
-                resume_unwind(payload);
-            }
+        let Some(payload) = closed.payload else { return };
+        if std::thread::panicking() {
             contain(|| drop(payload));
-        } else if closed.here {
-            self.handle.scope.end_after_scope(false);
+        } else if !thread::is_inside_exit() {
+            resume_unwind(payload);
+        } else if let Some(exit) = of_guard(&self.handle.guard) {
+            // Out of an exit function, or a destructor of a thread-local, nothing can unwind.
+            contain(|| drop(payload));
+            exit.end_process(Runner::current(), Status::Failed, &Cause::ProcessExit);
         }
     }
 }
 
 impl Deref for HandleExit {
-    type Target = ExitHandle;
+    type Target = Exit;
 
-    fn deref(&self) -> &ExitHandle {
+    fn deref(&self) -> &Exit {
         &self.handle
     }
 }
 
 impl Drop for HandleExit {
     fn drop(&mut self) {
-        let closed = self.close(Closer::Drop);
+        let closed = self.close(By::Drop);
         self.after(closed);
     }
 }
 
 impl fmt::Debug for HandleExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HandleExit").field("signals", &self.claims.signals).finish_non_exhaustive()
+        let signals = self.handle.guard.settings.signals;
+        f.debug_struct("HandleExit").field("signals", &signals).finish_non_exhaustive()
     }
 }
 
@@ -388,21 +254,19 @@ impl fmt::Debug for HandleExit {
 pub fn exit_with_signal(signal: Signal, body: impl FnOnce()) -> ! {
     // The panic hook has reported it; the signal is what the parent sees.
     let _ = catch_unwind(AssertUnwindSafe(body)).map_err(std::mem::forget);
-    let Some(ExitHandle { scope }) = ExitHandle::current() else {
+    let exit = exit::of(process::this());
+    let guards = exit.machine.newer_than(0);
+    let Some(oldest) = guards.last() else {
         forward::raise(signal);
-        Status::Signal(signal).end()
+        process::end(Status::Signal(signal))
     };
-    let is_guarded = scope.active().guarded.iter().any(|one| one.signal == signal);
-    if is_guarded {
+    if !exit.machine.guards_of(signal).is_empty() {
         forward::raise(signal);
     }
-    let closed = scope.close(Closer::Drop, Cause::ScopeEnd);
-    // Where another thread closes the scope, or this one is inside its callback.
-    scope.deferred.drain(Thread::current());
-    let status = match closed.payload {
-        None => scope.policy.status(signal),
-        Some(_) => Status::Failed,
-    };
-    scope.observer.tell(|| Event::ending(status));
-    status.end()
+    let me = Runner::current();
+    let failed = exit.end_guards(me, &Cause::ScopeEnd);
+    let status = if failed { Status::Failed } else { oldest.settings.status(signal) };
+    let status = exit.machine.decide(me, status);
+    tell_guards(&guards, || Event::ending(status));
+    process::end(status)
 }

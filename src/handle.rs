@@ -1,4 +1,4 @@
-//! [`ExitHandle`], [`ExitBegun`] and [`Deferred`]: the guard as seen from the rest of the program.
+//! [`Exit`], [`ExitBegun`] and [`Deferred`]: the guard as seen from the rest of the program.
 
 use std::fmt;
 use std::future::Future;
@@ -11,40 +11,42 @@ use std::time::{Duration, Instant};
 
 use crate::cause::Cause;
 use crate::error::Error;
-use crate::scope::{Scope, living, park_for_ever};
-use crate::sys::wake;
+use crate::exit::{self, Guard, of_guard};
+use crate::sys::thread::ThreadId;
+use crate::sys::{process, wake};
 
 /// A view of a guard that any thread may hold: ask it, wait for it, add to it.
 ///
 /// Cheap to clone. It does not keep the guard alive: when the guard's scope ends, a handle goes on
 /// to say how it ended.
 #[derive(Clone)]
-pub struct ExitHandle {
-    pub(crate) scope: Arc<Scope>,
+pub struct Exit {
+    pub(crate) guard: Arc<Guard>,
 }
 
-impl ExitHandle {
-    /// The handle of this process's living guard, for a library that was handed nothing.
+impl Exit {
+    /// The handle of this process's oldest living guard, for a library that was handed nothing: a
+    /// younger one may be gone before the work of another thread is done.
     ///
     /// `None` if there is no guard, also in a forked child that did not
     /// [`rearm`](crate::HandleExit::rearm) its parent's.
     ///
     /// ```
-    /// use handle_exit::{ExitHandle, HandleExit};
+    /// use handle_exit::{Exit, HandleExit};
     ///
     /// # fn main() -> Result<(), handle_exit::Error> {
-    /// assert!(ExitHandle::current().is_none());
+    /// assert!(Exit::current().is_none());
     /// let _guard = HandleExit::new(|| {})?;
-    /// assert!(ExitHandle::current().is_some());
+    /// assert!(Exit::current().is_some());
     /// # Ok(())
     /// # }
     /// ```
     #[must_use]
-    pub fn current() -> Option<ExitHandle> {
-        living().clone().map(|scope| ExitHandle { scope })
+    pub fn current() -> Option<Exit> {
+        exit::of(process::this()).machine.oldest().map(|guard| Exit { guard })
     }
 
-    /// Whether the exit has begun: by a signal, a [`request`](ExitHandle::request), or the end of
+    /// Whether the exit has begun: by a signal, a [`request`](Exit::request), or the end of
     /// the scope or the process. Never blocks; made for loops that stop at a safe point.
     ///
     /// ```
@@ -62,7 +64,7 @@ impl ExitHandle {
     /// ```
     #[must_use]
     pub fn is_exiting(&self) -> bool {
-        self.scope.machine.has_begun() && self.scope.is_here()
+        self.guard.cause().is_some() && of_guard(&self.guard).is_some()
     }
 
     /// What began the exit, if it has begun. `None` in a forked child that did not
@@ -81,7 +83,7 @@ impl ExitHandle {
     /// ```
     #[must_use]
     pub fn cause(&self) -> Option<Cause> {
-        self.scope.cause()
+        of_guard(&self.guard).and_then(|_| self.guard.cause().cloned())
     }
 
     /// Blocks the calling thread until the exit begins, and says what began it. The callback may
@@ -105,15 +107,17 @@ impl ExitHandle {
     /// ```
     #[allow(clippy::must_use_candidate, reason = "it is called for the wait as well")]
     pub fn wait(&self) -> Cause {
-        while self.scope.is_here() {
-            if let Some(cause) = self.scope.machine.wait_begun(None) {
+        while let Some(exit) = of_guard(&self.guard) {
+            if let Some(cause) = exit.machine.wait_begun(&self.guard, None) {
                 return cause;
             }
         }
-        park_for_ever()
+        loop {
+            std::thread::park();
+        }
     }
 
-    /// As [`wait`](ExitHandle::wait), at most for `timeout`; `None` if the exit has not begun by
+    /// As [`wait`](Exit::wait), at most for `timeout`; `None` if the exit has not begun by
     /// then. A `timeout` beyond the clock's range waits for ever.
     ///
     /// ```
@@ -127,14 +131,12 @@ impl ExitHandle {
     /// ```
     #[must_use = "`None` means that the exit has not begun"]
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Cause> {
-        match Instant::now().checked_add(timeout) {
-            Some(deadline) if self.scope.is_here() => self.scope.machine.wait_begun(Some(deadline)),
-            Some(_) => {
-                std::thread::sleep(timeout);
-                None
-            }
-            None => Some(self.wait()),
-        }
+        let Some(deadline) = Instant::now().checked_add(timeout) else { return Some(self.wait()) };
+        let Some(exit) = of_guard(&self.guard) else {
+            std::thread::sleep(timeout);
+            return None;
+        };
+        exit.machine.wait_begun(&self.guard, Some(deadline))
     }
 
     /// A future that is ready once the exit begins, on any executor.
@@ -149,7 +151,7 @@ impl ExitHandle {
     /// ```
     #[must_use = "a future does nothing unless it is awaited"]
     pub fn begun(&self) -> ExitBegun {
-        ExitBegun { scope: Arc::clone(&self.scope), key: None }
+        ExitBegun { guard: Arc::clone(&self.guard), key: None }
     }
 
     /// A descriptor that becomes readable once the exit begins, for `poll`, `epoll` or `mio`. Each
@@ -160,7 +162,7 @@ impl ExitHandle {
     ///
     /// # fn main() -> Result<(), handle_exit::Error> {
     /// let guard = HandleExit::new(|| {})?;
-    /// let readable = guard.readiness().expect("a descriptor is to be had");
+    /// let readable = guard.readable_fd().expect("a descriptor is to be had");
     /// // … hand it to poll, epoll, mio or `AsyncFd` …
     /// # drop(readable);
     /// # Ok(())
@@ -169,12 +171,12 @@ impl ExitHandle {
     ///
     /// # Errors
     /// What `socketpair(2)` says, for instance that the descriptor table is full.
-    pub fn readiness(&self) -> io::Result<OwnedFd> {
-        self.scope.waiters.descriptor(|| self.is_exiting())
+    pub fn readable_fd(&self) -> io::Result<OwnedFd> {
+        self.guard.work.waiters.descriptor(|| self.is_exiting())
     }
 
     /// Begins the exit from code: the callback runs on the watcher thread, with
-    /// [`Cause::Requested`], and the scope has all the time it likes to end. Returns at once. Does
+    /// [`Cause::Requested`], and no deadline applies to the scope. Returns at once. Does
     /// nothing if the exit has begun already.
     ///
     /// ```
@@ -189,10 +191,11 @@ impl ExitHandle {
     /// # }
     /// ```
     pub fn request(&self) {
-        if self.scope.is_here() && self.scope.machine.request(Cause::Requested) {
+        let begins = of_guard(&self.guard).is_some_and(|exit| exit.machine.request(&self.guard));
+        if begins {
             // The watcher first: a waker is an executor's code, which may wait for the callback.
             wake::post();
-            self.scope.waiters.release();
+            self.guard.work.waiters.release();
         }
     }
 
@@ -203,7 +206,8 @@ impl ExitHandle {
     /// where a signal ends the process. It does not run if the guard is disarmed.
     ///
     /// # Errors
-    /// [`Error::Ended`] once the exit has ended, and in a forked child.
+    /// [`Error::Ended`] once the end has begun (except in a deferred function that is being run), and in a
+    /// forked child.
     ///
     /// ```
     /// # fn main() -> Result<(), handle_exit::Error> {
@@ -215,48 +219,45 @@ impl ExitHandle {
     /// # }
     /// ```
     pub fn defer(&self, function: impl FnOnce() + Send + 'static) -> Result<Deferred, Error> {
-        if !self.scope.is_here() {
-            return Err(Error::Ended);
-        }
-        let id = self.scope.deferred.push(Box::new(function)).ok_or(Error::Ended)?;
-        Ok(Deferred { scope: Arc::clone(&self.scope), id })
+        of_guard(&self.guard).ok_or(Error::Ended)?;
+        let key = self.guard.work.deferred.push(ThreadId::current(), Box::new(function));
+        let key = key.ok_or(Error::Ended)?;
+        Ok(Deferred { guard: Arc::clone(&self.guard), key })
     }
 }
 
-impl fmt::Debug for ExitHandle {
+impl fmt::Debug for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ExitHandle").field("cause", &self.cause()).finish_non_exhaustive()
+        f.debug_struct("Exit").field("cause", &self.cause()).finish_non_exhaustive()
     }
 }
 
-/// The future of [`ExitHandle::begun`]. Ready with what began the exit, as often as it is polled.
+/// The future of [`Exit::begun`]. Ready as often as it is polled; [`Exit::cause`] says what began the
+/// exit.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct ExitBegun {
-    scope: Arc<Scope>,
-    key: Option<u64>,
+    guard: Arc<Guard>,
+    key: Option<usize>,
 }
 
 impl Future for ExitBegun {
-    type Output = Cause;
+    type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Cause> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        let scope = &this.scope;
-        if !scope.is_here() {
+        let guard = &this.guard;
+        if of_guard(guard).is_none() {
             return Poll::Pending;
         }
-        match scope.waiters.poll(&mut this.key, context.waker(), || scope.cause()) {
-            Some(cause) => Poll::Ready(cause),
-            None => Poll::Pending,
-        }
+        guard.work.waiters.poll(&mut this.key, context.waker(), || guard.cause().is_some())
     }
 }
 
 impl Drop for ExitBegun {
     fn drop(&mut self) {
         // In a forked child the lock may be held for ever, and the waker is the parent's.
-        if let Some(key) = self.key.filter(|_| self.scope.is_here()) {
-            self.scope.waiters.forget(key);
+        if let Some(key) = self.key.filter(|_| of_guard(&self.guard).is_some()) {
+            self.guard.work.waiters.forget(key);
         }
     }
 }
@@ -267,10 +268,10 @@ impl fmt::Debug for ExitBegun {
     }
 }
 
-/// A function that was deferred with [`ExitHandle::defer`]. Dropping this does not cancel it.
+/// A function that was deferred with [`Exit::defer`]. Dropping this neither cancels nor runs it.
 pub struct Deferred {
-    scope: Arc<Scope>,
-    id: u64,
+    guard: Arc<Guard>,
+    key: usize,
 }
 
 impl Deferred {
@@ -289,12 +290,36 @@ impl Deferred {
     /// ```
     #[allow(clippy::must_use_candidate, reason = "it is called for what it does as well")]
     pub fn cancel(self) -> bool {
-        self.scope.is_here() && self.scope.deferred.cancel(self.id)
+        let cancelled = self.take();
+        cancelled.is_some()
+    }
+
+    /// Runs the function now, on this thread, instead of at the end. False if it has run, or is running
+    /// elsewhere. A panic in it goes on unwinding.
+    ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::new(|| {})?;
+    /// let remove = guard.defer(|| println!("removed"))?;
+    /// // … work with what is to be removed …
+    /// assert!(remove.run()); // now, or at the end if this is not reached
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[allow(clippy::must_use_candidate, reason = "it is called for what it does as well")]
+    pub fn run(self) -> bool {
+        self.take().map(|function| function()).is_some()
+    }
+
+    fn take(&self) -> Option<Box<dyn FnOnce() + Send>> {
+        of_guard(&self.guard).and_then(|_| self.guard.work.deferred.take(self.key))
     }
 }
 
 impl fmt::Debug for Deferred {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Deferred").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Deferred").field("key", &self.key).finish_non_exhaustive()
     }
 }

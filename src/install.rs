@@ -1,154 +1,155 @@
-//! Puts a scope to work in this process: all of it, or nothing changed.
+//! Puts a guard to work in this process: all of it, or nothing changed.
 
-use std::io;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::policy::Ignored;
-use crate::scope::{Scope, living_in};
-use crate::signal::Signal;
-use crate::sys::exit_hook;
-use crate::sys::guarded::{self, Found, Guarded, Mask};
+use crate::exit::{self, Guard, ProcessExit, Setup};
+use crate::machine::Enter;
+use crate::settings::{Ignored, Settings};
+use crate::signal::{Signal, SignalSet};
+use crate::sys::guarded::{self, Found, Guarded, Refused};
 use crate::sys::process::{self, Process};
 use crate::sys::siginfo::Arrival;
-use crate::{timer, watcher};
+use crate::sys::{exit_hook, forward, mailbox, wake};
+use crate::{at_exit, watcher};
 
-/// Which signals, and what may stand there already.
-#[derive(Debug, Clone)]
-pub(crate) struct Claims {
-    pub(crate) signals: Vec<Signal>,
-    pub(crate) append: bool,
-    pub(crate) ignored: Ignored,
-}
-
-impl Claims {
-    /// Each signal once, all of them guardable, at least one.
-    pub(crate) fn validate(mut self) -> Result<Claims, Error> {
-        let mut known = Vec::with_capacity(self.signals.len());
-        self.signals.retain(|signal| {
-            let new = !known.contains(signal);
-            known.push(*signal);
-            new
-        });
-        if self.signals.is_empty() {
-            return Err(Error::NoSignals);
+/// Refuses settings that no process could fulfil.
+pub(crate) fn validate(settings: &Settings) -> Result<(), Error> {
+    if settings.signals.is_empty() {
+        return Err(Error::NoSignals);
+    }
+    let refusals = settings.signals.iter().map(|signal| (signal, signal.refusal()));
+    let refusals_on = settings.on.iter().map(|signal| (signal, signal.refusal_on()));
+    for (signal, refusal) in refusals.chain(refusals_on) {
+        if let Some(reason) = refusal {
+            return Err(Error::Unguardable { signal, reason });
         }
-        for &signal in &self.signals {
-            if let Some(reason) = signal.refusal() {
-                return Err(Error::Unguardable { signal, reason });
-            }
-        }
-        Ok(self)
-    }
-
-    /// Looks at every disposition and changes none.
-    fn look(&self) -> Result<Vec<Found>, Error> {
-        let mut found = Vec::with_capacity(self.signals.len());
-        for &signal in &self.signals {
-            let one = Found::query(signal)
-                .map_err(|source| Error::system_for(signal, "querying the disposition", source))?;
-            if one.is_ignored() && self.ignored == Ignored::Keep {
-                continue;
-            }
-            match one.holder() {
-                Some(holder) if !self.append => {
-                    return Err(Error::HandlerExists { signal, holder });
-                }
-                Some(_) if one.is_out_of_levels() => {
-                    let buried = "other handlers were installed over the guard's too often";
-                    return Err(Error::system_for(
-                        signal,
-                        "installing over the handler that is there",
-                        io::Error::other(buried),
-                    ));
-                }
-                _ => found.push(one),
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// Makes `make(this process)` the living guard's scope of this process.
-pub(crate) fn install(
-    claims: &Claims,
-    make: impl FnOnce(Process) -> Result<Arc<Scope>, Error>,
-) -> Result<Arc<Scope>, Error> {
-    let mut made = None;
-    let mut late = Vec::new();
-    let result = install_locked(claims, make, &mut made, &mut late);
-    // After a failure, with no lock held: what the callback captured is dropped, and signals that came
-    // meanwhile are handed to whoever has them. Both are other people's code.
-    if let (Err(_), Some(scope)) = (&result, made) {
-        scope.hand_over(late);
-    }
-    result
-}
-
-fn install_locked(
-    claims: &Claims,
-    make: impl FnOnce(Process) -> Result<Arc<Scope>, Error>,
-    made: &mut Option<Arc<Scope>>,
-    late: &mut Vec<Arrival>,
-) -> Result<Arc<Scope>, Error> {
-    process::count_forks()
-        .map_err(|source| Error::system("counting forks (pthread_atfork)", source))?;
-    let process = process::this();
-    // Held to the end, so that two threads cannot both find nobody there.
-    let mut living = living_in(process);
-    if living.is_some() {
-        return Err(Error::Nested);
-    }
-    let found = claims.look()?;
-    let scope = Arc::clone(made.insert(make(process)?));
-    guarded::prepare(&scope.policy, process)
-        .map_err(|source| Error::system("making the watcher's wake-up", source))?;
-    exit_hook::register()
-        .map_err(|source| Error::system("registering the exit function (atexit)", source))?;
-
-    let undo = scopeguard::guard(Vec::with_capacity(found.len()), |installed: Vec<Guarded>| {
-        *late = guarded::restore_all(&installed);
-        // What came to one that was refused, before it was: it is in place no more.
-        late.extend(guarded::disarm(&scope.active().guarded));
-        scope.abandon();
-    });
-    start_threads(&scope, &found)?;
-    let undo = put_in_place(&scope, &found, undo)?;
-    scopeguard::ScopeGuard::into_inner(undo);
-
-    *living = Some(Arc::clone(&scope));
-    scope.set_installed();
-    Ok(scope)
-}
-
-/// The threads come first: once a handler is in place there is somebody to wake.
-fn start_threads(scope: &Arc<Scope>, found: &[Found]) -> Result<(), Error> {
-    let guarded: Vec<Guarded> = found.iter().map(Found::guarded).collect();
-    scope.active().guarded.clone_from(&guarded);
-    let spawning = |source| Error::system("spawning the watcher thread", source);
-    let thread = watcher::spawn(Arc::clone(scope), guarded).map_err(spawning)?;
-    scope.active().watcher = Some(thread);
-    if let Some(timeout) = scope.policy.callback_timeout {
-        let spawning = |source| Error::system("spawning the timer thread", source);
-        let thread = timer::spawn(Arc::clone(scope), timeout).map_err(spawning)?;
-        scope.active().timer = Some(thread);
     }
     Ok(())
 }
 
-fn put_in_place<G>(scope: &Scope, found: &[Found], mut undo: G) -> Result<G, Error>
-where
-    G: std::ops::DerefMut<Target = Vec<Guarded>>,
-{
-    let mask = Mask::of(found.iter().map(Found::signal));
-    for one in found {
-        let signal = one.signal();
-        let guarded = one.guarded();
-        // A repeat cuts nothing for the sake of a signal that its old handler decides about.
-        let cut = if guarded.has_old_handler() { None } else { scope.policy.cut(signal) };
-        one.install(&mask, cut)
-            .map_err(|source| Error::system_for(signal, "installing the handler", source))?;
-        undo.push(guarded);
+/// Makes the guard part of the exit of `process`, which is this one.
+pub(crate) fn install(guard: &Arc<Guard>, process: Process) -> Result<(), Error> {
+    let exit = exit::of(process);
+    match exit.machine.enter(guard) {
+        Enter::Entered => return Ok(()),
+        Enter::Nested => return Err(Error::Nested),
+        Enter::Missing(_) => {}
     }
-    Ok(undo)
+    let mut undone = Undone::default();
+    let result = Installation { exit, process, guard }.run(&mut undone);
+    // With no lock held: signals that came to a guard that was refused go where they belong.
+    if let Some(generation) = undone.dismissed {
+        exit.join(undone.threads, generation);
+    }
+    undone.late.iter().for_each(forward::hand_over);
+    result
+}
+
+/// What a refusal leaves to be done when the locks are free.
+#[derive(Default)]
+struct Undone {
+    threads: Setup,
+    dismissed: Option<usize>,
+    late: Vec<Arrival>,
+}
+
+struct Installation<'a> {
+    exit: &'static ProcessExit,
+    process: Process,
+    guard: &'a Arc<Guard>,
+}
+
+impl Installation<'_> {
+    fn run(&self, undone: &mut Undone) -> Result<(), Error> {
+        process::count_forks()
+            .map_err(|source| Error::system("counting forks (pthread_atfork)", source))?;
+        // Held to the end, so that two threads cannot both find nobody there.
+        let mut setup = self.exit.setup();
+        let missing = match self.exit.machine.enter(self.guard) {
+            Enter::Entered => return Ok(()),
+            Enter::Nested => return Err(Error::Nested),
+            Enter::Missing(missing) => missing,
+        };
+        let found = look(&self.guard.settings, missing)?;
+        let is_first = setup.watcher.is_none();
+        let abort_wait = self.guard.settings.abort_wait();
+        if is_first {
+            guarded::prepare(self.process, abort_wait)
+                .map_err(|source| Error::system("making the watcher's wake-up", source))?;
+        } else if missing.contains(Signal::ABRT) {
+            mailbox::set_abort_wait(abort_wait);
+        }
+        exit_hook::register(at_exit::at_process_exit)
+            .map_err(|source| Error::system("registering the exit function (atexit)", source))?;
+
+        let undo = scopeguard::guard((Vec::new(), &mut *setup), |(installed, setup)| {
+            let installed: Vec<Guarded> = installed;
+            undone.late = guarded::restore_all(&installed);
+            if is_first {
+                let generation = self.exit.machine.generation();
+                self.exit.machine.dismiss(generation);
+                undone.threads = std::mem::take(setup);
+                undone.dismissed = Some(generation);
+            }
+        });
+        let mut undo = undo;
+        self.start_threads(undo.1)?;
+        for one in &found {
+            let signal = one.signal();
+            one.install().map_err(|refused| match refused {
+                Refused::System(source) => {
+                    Error::system_for(signal, "installing the handler", source)
+                }
+                Refused::Changed => Error::busy_for(
+                    signal,
+                    "another thread changed its disposition at that moment: try again",
+                ),
+            })?;
+            undo.0.push(one.guarded());
+        }
+        let (installed, setup) = scopeguard::ScopeGuard::into_inner(undo);
+        self.exit.machine.enter_with(self.guard, &installed, setup.timer.is_some());
+        // The watcher may be asleep, and has to listen to more signals than before.
+        wake::post();
+        Ok(())
+    }
+
+    /// The threads come first: once a handler is in place there is somebody to wake.
+    fn start_threads(&self, setup: &mut Setup) -> Result<(), Error> {
+        let spawning = |source| Error::system("spawning the watcher thread", source);
+        if setup.watcher.is_none() {
+            setup.watcher = Some(watcher::spawn(self.exit).map_err(spawning)?);
+        }
+        let spawning = |source| Error::system("spawning the timer thread", source);
+        if setup.timer.is_none() && self.guard.settings.callback_timeout.is_some() {
+            setup.timer = Some(watcher::spawn_timer(self.exit).map_err(spawning)?);
+        }
+        Ok(())
+    }
+}
+
+/// Looks at the dispositions and changes none. Leaves out what is to stay ignored.
+fn look(settings: &Settings, signals: SignalSet) -> Result<Vec<Found>, Error> {
+    let mut found = Vec::with_capacity(2);
+    for signal in signals.iter() {
+        let one = Found::query(signal)
+            .map_err(|source| Error::system_for(signal, "querying the disposition", source))?;
+        if one.is_ignored() && settings.ignored == Ignored::Keep {
+            continue;
+        }
+        match one.holder() {
+            Some(holder) if !settings.append => {
+                return Err(Error::HandlerExists { signal, holder });
+            }
+            Some(_) if one.is_buried_too_deep() => {
+                return Err(Error::busy_for(
+                    signal,
+                    "other handlers were installed over the guard's too often",
+                ));
+            }
+            _ => found.push(one),
+        }
+    }
+    Ok(found)
 }

@@ -43,7 +43,7 @@
 //! | TERM or INT, scope ends within `grace` | the watcher thread | the program goes on behind the scope ([`AfterScope`]) |
 //! | TERM or INT, scope does not end | the watcher thread | the process dies of the signal ([`Ending`]) |
 //! | TERM or INT with a handler of its own (`append`) | the watcher thread | that handler is run, and decides |
-//! | [`request`](ExitHandle::request) | the watcher thread | the scope ends when it likes |
+//! | [`request`](Exit::request) | the watcher thread | the scope ends when it likes |
 //! | [`disarm`](HandleExit::disarm) | – (dropped uncalled) | the program goes on |
 //! | a second TERM after a first one, 0.5 s or more later | – (it has run) | the process dies of the signal |
 //! | the callback panics on a signal or in `process::exit`, or overruns `callback_timeout` | – | the process ends with code 101 |
@@ -58,7 +58,7 @@
 //! loops and supervisors know.
 //!
 //! # On drop
-//! The callback runs if it has not, then what was [deferred](ExitHandle::defer), last in first out.
+//! The callback runs if it has not, then what was [deferred](Exit::defer), last in first out.
 //! Every disposition is put back exactly (handler, flags, mask), unless somebody installed theirs
 //! over the guard's: then theirs stays, and the guard's handler behind it passes signals straight
 //! through. The watcher is joined. A signal that arrived meanwhile is handed to the restored
@@ -118,34 +118,38 @@
 #[cfg(not(unix))]
 compile_error!("handle-exit is about Unix signals and builds for Unix only");
 
-mod builder;
-mod cause;
-mod deferred;
-mod error;
-mod event;
-mod guard;
-#[cfg(any(doc, doctest))]
+// A map, from the top to the bottom: each knows only of those below it.
+mod constructors; // HandleExit::new, cleanup, append, run
+mod builder; // every setting, and the four ways to install them
+mod guard; // HandleExit: finish, disarm, rearm, Drop; exit_with_signal
+mod install; // a guard is put in place: all of it, or nothing changed
+mod at_exit; // process::exit and return from main
+mod handle; // Exit, ExitBegun, Deferred: the guard as the rest of the program sees it
+mod watcher; // the threads: the watcher, and the timer of callback_timeout
+mod exit; // the process's one exit: the steps that several threads take on the way out
+mod error; // why no guard was made
+mod outcome; // how a scope ended, for `main` to return
+mod event; // what happens, for observers and `tracing`
+mod waiters; // futures and descriptors that wait for the exit
+mod deferred; // the deferred functions of one guard
+mod machine; // who runs which callback, what has come, who decides, how it ends; pure
+mod stack; // things in order, any of which can be taken out
+mod settings; // what a guard was told
+mod cause; // what began an exit
+mod sys; // the operating system, and all unsafe code
+mod signal; // Signal, Received, Sender
+
 pub mod guide;
-mod handle;
-mod install;
-mod phase;
-mod policy;
-mod process_exit;
-mod scope;
-mod signal;
-mod sys;
-mod timer;
-mod waiters;
-mod watcher;
 
 pub use builder::Builder;
-pub use cause::{Cause, Outcome, Received, Sender};
+pub use cause::Cause;
 pub use error::{Error, Holder};
 pub use event::Event;
 pub use guard::{HandleExit, exit_with_signal};
-pub use handle::{Deferred, ExitBegun, ExitHandle};
-pub use policy::{AfterScope, Ending, Ignored, OldHandler, Repeat};
-pub use signal::{ParseSignalError, Signal};
+pub use handle::{Deferred, Exit, ExitBegun};
+pub use outcome::Outcome;
+pub use settings::{AfterScope, Ending, Ignored, OldHandler, Repeat};
+pub use signal::{ParseSignalError, Received, Sender, Signal};
 
 /// The snippets of the README are compiled with the documentation's.
 #[cfg(doctest)]

@@ -1,11 +1,26 @@
-//! [`Signal`], and which signals may be guarded.
+//! [`Signal`], sets of them, and what is known of one that came ([`Received`]).
 
 use std::fmt;
 use std::str::FromStr;
 
+#[cfg(unix)]
 use nix::libc;
 
+mod received;
+mod set;
+
+pub use received::{Received, Sender};
+pub(crate) use set::SignalSet;
+
+/// The only signals there are: `^C`, and what the C library calls a request to terminate.
+#[cfg(windows)]
+mod libc {
+    pub(super) const SIGINT: i32 = 2;
+    pub(super) const SIGTERM: i32 = 15;
+}
+
 /// One more than the highest signal number.
+#[cfg(unix)]
 pub(crate) const COUNT: usize = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
     129
 } else if cfg!(any(target_os = "linux", target_os = "android")) {
@@ -26,11 +41,11 @@ pub(crate) const COUNT: usize = if cfg!(any(target_arch = "mips", target_arch = 
 /// assert_eq!("TERM".parse(), Ok(Signal::TERM));
 /// assert_eq!("SIGTERM".parse(), Ok(Signal::TERM));
 /// assert_eq!(Signal::TERM.to_string(), "SIGTERM");
-/// assert_eq!(Signal::from_raw(Signal::INT.as_raw()), Some(Signal::INT));
+/// assert_eq!(Signal::try_from(Signal::INT.as_raw()), Ok(Signal::INT));
 /// assert_eq!(Signal::from_raw(0), None);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Signal(libc::c_int);
+pub struct Signal(i32);
 
 macro_rules! signals {
     ($($(#[$attr:meta])* $name:ident = $raw:ident, $long:literal, $doc:literal;)*) => {
@@ -43,6 +58,13 @@ macro_rules! signals {
     };
 }
 
+#[cfg(windows)]
+signals! {
+    INT = SIGINT, "SIGINT", "Interrupt from the keyboard (`^C`).";
+    TERM = SIGTERM, "SIGTERM", "Termination request.";
+}
+
+#[cfg(unix)]
 signals! {
     HUP = SIGHUP, "SIGHUP", "The terminal went away, or \"read your configuration again\".";
     INT = SIGINT, "SIGINT", "Interrupt from the keyboard (`^C`).";
@@ -83,13 +105,18 @@ signals! {
 }
 
 impl Signal {
-    /// The four signals by which people and supervisors ask a program to end: HUP, INT, QUIT, TERM.
+    /// The signals by which people and supervisors ask a program to end: HUP, INT, QUIT, TERM.
+    #[cfg(unix)]
     pub const TERMINATING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
+
+    /// The signals by which people and supervisors ask a program to end.
+    #[cfg(windows)]
+    pub const TERMINATING: [Signal; 2] = [Signal::INT, Signal::TERM];
 
     /// The signal with this number, or `None` where the platform has no such signal.
     #[must_use]
     pub fn from_raw(raw: i32) -> Option<Signal> {
-        (1..=highest()).contains(&raw).then_some(Signal(raw))
+        exists(raw).then_some(Signal(raw))
     }
 
     /// The number, as `kill(2)` takes it.
@@ -100,43 +127,84 @@ impl Signal {
 
     /// Why a guard refuses this signal, or `None` if it may be guarded.
     pub(crate) fn refusal(self) -> Option<&'static str> {
-        match self {
-            Signal::KILL | Signal::STOP => Some("no program can catch it"),
-            Signal::SEGV | Signal::BUS | Signal::FPE | Signal::ILL | Signal::TRAP | Signal::SYS => {
-                Some(
-                    "it reports a fault of the running instruction; a program that goes on after it has \
-                 undefined behaviour",
-                )
-            }
-            Signal::CHLD
-            | Signal::CONT
-            | Signal::TSTP
-            | Signal::TTIN
-            | Signal::TTOU
-            | Signal::URG
-            | Signal::WINCH => Some("its default action does not end a process"),
-            #[cfg(not(any(target_os = "linux", target_os = "android")))]
-            // On the BSDs and macOS, SIGIO and SIGINFO are ignored by default.
-            Signal::IO => Some("its default action does not end a process"),
-            #[cfg(not(any(target_os = "linux", target_os = "android")))]
-            Signal(libc::SIGINFO) => Some("its default action does not end a process"),
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            Signal(raw) if raw > 31 && raw < libc::SIGRTMIN() => {
-                Some("the C library keeps it for itself")
-            }
-            _ => None,
+        let harmless = "its default action does not end a process";
+        self.refusal_on().or_else(|| HARMLESS.contains(self).then_some(harmless))
+    }
+
+    /// Why `Builder::on` refuses this signal, or `None`: it also takes signals whose default action
+    /// does not end a process.
+    #[cfg(unix)]
+    pub(crate) fn refusal_on(self) -> Option<&'static str> {
+        if matches!(self, Signal::KILL | Signal::STOP) {
+            return Some("no program can catch it");
         }
+        if FAULTS.contains(self) {
+            return Some(
+                "it reports a fault of the running instruction; a program that goes on after it \
+                 has undefined behaviour",
+            );
+        }
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if self.0 > 31 && self.0 < libc::SIGRTMIN() {
+            return Some("the C library keeps it for itself");
+        }
+        None
+    }
+
+    /// None is refused: there are two, and both ask a program to end.
+    #[cfg(windows)]
+    pub(crate) fn refusal_on(self) -> Option<&'static str> {
+        None
     }
 }
 
+/// Raised by the running instruction: the kernel does not wait with these, blocked or not.
+#[cfg(unix)]
+pub(crate) const FAULTS: SignalSet = SignalSet::of(&[
+    Signal::SEGV,
+    Signal::BUS,
+    Signal::FPE,
+    Signal::ILL,
+    Signal::TRAP,
+    Signal::SYS,
+]);
+
+/// Signals whose default action does not end a process.
+#[cfg(unix)]
+const HARMLESS: SignalSet = {
+    let everywhere = SignalSet::of(&[
+        Signal::CHLD,
+        Signal::CONT,
+        Signal::TSTP,
+        Signal::TTIN,
+        Signal::TTOU,
+        Signal::URG,
+        Signal::WINCH,
+    ]);
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let elsewhere = SignalSet::of(&[]);
+    // On the BSDs and macOS, SIGIO and SIGINFO are ignored by default.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let elsewhere = SignalSet::of(&[Signal::IO, Signal(libc::SIGINFO)]);
+    everywhere.union(elsewhere)
+};
+
+#[cfg(windows)]
+const HARMLESS: SignalSet = SignalSet::of(&[]);
+
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn highest() -> i32 {
-    libc::SIGRTMAX()
+fn exists(raw: i32) -> bool {
+    (1..=libc::SIGRTMAX()).contains(&raw)
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn highest() -> i32 {
-    31
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+fn exists(raw: i32) -> bool {
+    (1..=31).contains(&raw)
+}
+
+#[cfg(windows)]
+fn exists(raw: i32) -> bool {
+    NAMED.iter().any(|(signal, _)| signal.0 == raw)
 }
 
 impl fmt::Display for Signal {
@@ -195,15 +263,34 @@ fn real_time(_short: &str) -> Option<Signal> {
     None
 }
 
+/// The number is no signal number: see [`Signal`]'s `TryFrom<i32>`.
+///
+/// ```
+/// use handle_exit::Signal;
+///
+/// let error = Signal::try_from(-1).unwrap_err();
+/// assert_eq!(error.to_string(), "`-1` is no signal number of this platform");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no signal number of this platform")]
+pub struct NoSuchSignal(i32);
+
+impl TryFrom<i32> for Signal {
+    type Error = NoSuchSignal;
+
+    /// As [`Signal::from_raw`].
+    fn try_from(raw: i32) -> Result<Signal, NoSuchSignal> {
+        Signal::from_raw(raw).ok_or(NoSuchSignal(raw))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_name_is_read_back() {
-        for raw in 1..=highest() {
-            let signal = Signal::from_raw(raw).unwrap();
-            assert_eq!(signal.as_raw(), raw);
+        for signal in (1..=128).filter_map(Signal::from_raw) {
             let text = signal.to_string();
             if let Some(short) = text.strip_prefix("SIG") {
                 assert_eq!(text.parse(), Ok(signal));
@@ -214,8 +301,10 @@ mod tests {
 
     #[test]
     fn what_is_no_signal_is_refused() {
-        for raw in [i32::MIN, -1, 0, highest() + 1, i32::MAX] {
+        for raw in [i32::MIN, -1, 0, 129, i32::MAX] {
             assert_eq!(Signal::from_raw(raw), None);
+            let error = Signal::try_from(raw).unwrap_err().to_string();
+            assert_eq!(error, format!("`{raw}` is no signal number of this platform"));
         }
         for name in ["", "SIG", "TERMINATE", "15", "RTMIN+", "RTMIN+99", "RTMIN-1"] {
             let error = name.parse::<Signal>().unwrap_err().to_string();
@@ -226,5 +315,16 @@ mod tests {
     #[test]
     fn terminating_signals_can_be_guarded() {
         assert!(Signal::TERMINATING.iter().all(|signal| signal.refusal().is_none()));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_ends_no_process_is_only_for_on() {
+        assert_eq!(HARMLESS.iter().count(), HARMLESS.iter().filter_map(Signal::refusal).count());
+        assert_eq!(HARMLESS.iter().find_map(Signal::refusal_on), None);
+        for signal in FAULTS.iter().chain([Signal::KILL, Signal::STOP]) {
+            assert!(signal.refusal_on().is_some());
+            assert_eq!(signal.refusal(), signal.refusal_on());
+        }
     }
 }

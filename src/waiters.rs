@@ -1,15 +1,18 @@
-//! Who waits for the exit to begin without blocking: futures, and descriptors for poll.
+//! Who waits for the exit of a guard to begin without blocking: futures, and descriptors for poll.
 
-use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+#[cfg(unix)]
+use std::io;
+#[cfg(unix)]
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
-/// The waiting futures and descriptors of one guard.
-///
+use crate::deferred::contain;
+use crate::stack::Stack;
+#[cfg(unix)]
+use crate::sys::readable::{self, Far};
+
 /// None is missed: a waiter is added under the lock, after a look at whether the exit has begun, and
 /// `release` is called after it has begun and takes the same lock.
 #[derive(Default)]
@@ -22,10 +25,10 @@ pub(crate) struct Waiters {
 
 #[derive(Default)]
 struct Inner {
-    wakers: BTreeMap<u64, Waker>,
-    next: u64,
+    wakers: Stack<Waker>,
     /// The far ends of the descriptors that were handed out.
-    descriptors: Vec<UnixStream>,
+    #[cfg(unix)]
+    descriptors: Vec<Far>,
 }
 
 impl Waiters {
@@ -38,57 +41,57 @@ impl Waiters {
         self.inner.try_lock().is_ok()
     }
 
-    /// The cause, or `None` after `waker` was kept under `key` (a new one if there is none yet).
-    pub(crate) fn poll<C>(
+    /// Ready if the exit has begun; else `waker` is kept under `key` (a new one if there is none yet).
+    pub(crate) fn poll(
         &self,
-        key: &mut Option<u64>,
+        key: &mut Option<usize>,
         waker: &Waker,
-        cause: impl FnOnce() -> Option<C>,
-    ) -> Option<C> {
+        has_begun: impl FnOnce() -> bool,
+    ) -> Poll<()> {
         let mut inner = self.lock();
         self.any.store(true, SeqCst);
-        if let Some(cause) = cause() {
-            return Some(cause);
+        if has_begun() {
+            return Poll::Ready(());
         }
-        let key = *key.get_or_insert_with(|| {
-            inner.next += 1;
-            inner.next
-        });
-        let replaced = match inner.wakers.get_mut(&key) {
+        let replaced = match key.and_then(|key| inner.wakers.get_mut(key)) {
             Some(known) if known.will_wake(waker) => None,
-            _ => inner.wakers.insert(key, waker.clone()),
+            Some(known) => Some(std::mem::replace(known, waker.clone())),
+            None => {
+                *key = Some(inner.wakers.push(waker.clone()));
+                None
+            }
         };
         drop(inner);
         drop(replaced);
-        None
+        Poll::Pending
     }
 
     /// The future with this key is gone.
-    pub(crate) fn forget(&self, key: u64) {
-        let waker = self.lock().wakers.remove(&key);
+    pub(crate) fn forget(&self, key: usize) {
+        let waker = self.lock().wakers.remove(key);
         drop(waker);
     }
 
     /// A descriptor that becomes readable once the exit begins.
+    #[cfg(unix)]
     pub(crate) fn descriptor(&self, has_begun: impl FnOnce() -> bool) -> io::Result<OwnedFd> {
-        let (near, far) = UnixStream::pair()?;
-        near.set_nonblocking(true)?;
-        far.set_nonblocking(true)?;
+        let (near, far) = readable::pair()?;
         let mut inner = self.lock();
         self.any.store(true, SeqCst);
         // Those whose other end was closed: nobody waits there any more.
-        inner.descriptors.retain_mut(is_open);
+        inner.descriptors.retain_mut(Far::is_open);
         if has_begun() {
             drop(inner);
-            make_readable(far);
+            far.make_readable();
         } else {
             inner.descriptors.push(far);
         }
-        Ok(near.into())
+        Ok(near)
     }
 
     /// In a forked child: those who wait here wait for the parent's exit. Their descriptors are
     /// closed without a word; their wakers are the parent's, and may not even be dropped.
+    #[cfg(unix)]
     pub(crate) fn abandon(&self) {
         let mut inner = self.lock();
         inner.descriptors.clear();
@@ -104,25 +107,16 @@ impl Waiters {
 
     #[cold]
     fn release_all(&self) {
-        let (wakers, descriptors) = {
-            let mut inner = self.lock();
-            (std::mem::take(&mut inner.wakers), std::mem::take(&mut inner.descriptors))
-        };
-        for waker in wakers.into_values() {
+        loop {
+            let waker = self.lock().wakers.pop();
+            let Some(waker) = waker else { break };
             // A waker is the executor's code; its panic must not stop the exit.
-            crate::deferred::contain(|| waker.wake());
+            contain(|| waker.wake());
         }
-        descriptors.into_iter().for_each(make_readable);
+        #[cfg(unix)]
+        {
+            let descriptors = std::mem::take(&mut self.lock().descriptors);
+            descriptors.into_iter().for_each(Far::make_readable);
+        }
     }
-}
-
-/// Nobody ever writes to the far end: there is the end of the stream to read, or nothing yet.
-fn is_open(far: &mut UnixStream) -> bool {
-    far.read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-}
-
-/// One byte and the end of the stream: readable to every kind of poll. The byte cannot fail to fit,
-/// and if the other end is closed nobody waits.
-fn make_readable(mut far: UnixStream) {
-    let _ = far.write(&[1]);
 }

@@ -6,7 +6,7 @@
 
 mod support;
 
-use handle_exit::{Cause, Error, ExitHandle, HandleExit, Signal};
+use handle_exit::{Cause, Error, Exit, HandleExit, Signal};
 use nix::libc;
 use support::*;
 
@@ -109,7 +109,7 @@ fn nested() {
         let inner = HandleExit::run(|| say("never"), |_| say("never"));
         assert!(matches!(inner, Err(Error::Nested)));
         // What is to be cleaned up inside goes to the guard that lives.
-        ExitHandle::current().unwrap().defer(|| say("inner")).unwrap();
+        Exit::current().unwrap().defer(|| say("inner")).unwrap();
         say("body");
     })
     .unwrap();

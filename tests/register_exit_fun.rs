@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use handle_exit::{AfterScope, Ending, ExitHandle, HandleExit, Signal};
+use handle_exit::{AfterScope, Ending, Exit, HandleExit, Signal};
 use support::*;
 
 /// How a scenario is to end, once it is ready.
@@ -47,7 +47,7 @@ fn registered() {
     let guard = HandleExit::cleanup(|| say("callback")).unwrap();
     // As a library registers that was handed nothing.
     let register = |line: &'static str| {
-        ExitHandle::current().unwrap().defer(move || say(line)).unwrap();
+        Exit::current().unwrap().defer(move || say(line)).unwrap();
     };
     register("first");
     register("second");
@@ -198,7 +198,7 @@ fn a_failing_function_is_not_reported_as_a_clean_stop() {
 // -------------------------------------------------------------------------------- as a decorator
 
 fn decorated() {
-    fn answer(_: &ExitHandle) -> i32 {
+    fn answer(_: &Exit) -> i32 {
         say("body");
         42
     }

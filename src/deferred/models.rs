@@ -6,7 +6,14 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::*;
-use crate::phase::models::{MAIN, OTHER};
+use crate::sys::thread::Runner;
+
+fn main_thread() -> Runner {
+    Runner::for_model(1)
+}
+fn other() -> Runner {
+    Runner::for_model(2)
+}
 
 /// What has happened. Not for loom: no thread is preempted while it writes here.
 #[derive(Default)]
@@ -18,7 +25,7 @@ struct Notes {
 
 #[derive(Default)]
 struct World {
-    stack: Stack,
+    stack: Functions,
     notes: std::sync::Arc<Notes>,
 }
 
@@ -35,7 +42,7 @@ impl World {
     }
 
     fn push(&self, name: u8) -> Option<u64> {
-        self.stack.push(self.function(name))
+        self.stack.push(main_thread().id(), self.function(name))
     }
 
     fn ran(&self) -> Vec<u8> {
@@ -47,7 +54,7 @@ impl World {
 fn every_interleaving(main: fn(&World), other: fn(&World), judge: fn(&World)) {
     loom::model(move || {
         let world = Arc::new(World::default());
-        assert_eq!((world.push(1), world.push(2)), (Some(0), Some(1)));
+        assert_eq!((world.push(1), world.push(2)), (Some(1), Some(2)));
         let thread = {
             let world = Arc::clone(&world);
             thread::spawn(move || other(&world))
@@ -62,7 +69,7 @@ fn every_interleaving(main: fn(&World), other: fn(&World), judge: fn(&World)) {
 }
 
 fn drains(world: &World) {
-    world.stack.drain(MAIN);
+    world.stack.run_all(main_thread(), |_| false, || true);
     // Whoever ran them: none is left when this returns.
     let ran = world.ran();
     assert!(ran.contains(&1), "{ran:?}");
@@ -70,7 +77,7 @@ fn drains(world: &World) {
 }
 
 fn drains_at_exit(world: &World) {
-    world.stack.drain_at_exit(OTHER, Duration::MAX);
+    world.stack.run_all(other(), |_| false, || true);
     assert!(world.ran().contains(&1));
     assert!(!world.notes.is_in_one.load(SeqCst));
 }
@@ -84,7 +91,7 @@ fn two_ends_run_each_once_the_last_one_first() {
 fn what_was_taken_in_is_run() {
     fn stages(world: &World) {
         let is_in = world.push(3).is_some();
-        world.stack.drain(OTHER);
+        world.stack.run_all(other(), |_| false, || true);
         assert_eq!(is_in, world.ran().contains(&3));
     }
     every_interleaving(drains, stages, |world| {
@@ -96,9 +103,9 @@ fn what_was_taken_in_is_run() {
 #[test]
 fn what_was_cancelled_is_not_run() {
     fn cancels(world: &World) {
-        let cancelled = world.stack.cancel(1);
-        assert!(!world.stack.cancel(1));
-        world.stack.drain(OTHER);
+        let cancelled = world.stack.take(2).is_some();
+        assert!(world.stack.take(2).is_none());
+        world.stack.run_all(other(), |_| false, || true);
         assert_eq!(world.ran(), if cancelled { &[1][..] } else { &[2, 1] });
     }
     every_interleaving(drains, cancels, |_| {});
@@ -111,9 +118,9 @@ fn a_disarmed_guard_frees_all_and_runs_none() {
     }
     fn stages_and_cancels(world: &World) {
         if let Some(id) = world.push(3) {
-            world.stack.cancel(id);
+            drop(world.stack.take(id));
         }
-        world.stack.cancel(0);
+        drop(world.stack.take(1));
         world.push(4);
     }
     every_interleaving(clears, stages_and_cancels, |world| assert!(world.ran().is_empty()));
@@ -125,19 +132,19 @@ fn a_function_may_run_the_others() {
     loom::model(|| {
         let world = Arc::new(World::default());
         let main = thread::current().id();
-        let me = move || if thread::current().id() == main { MAIN } else { OTHER };
+        let me = move || if thread::current().id() == main { main_thread() } else { other() };
         let inner = Arc::clone(&world);
         assert!(world.push(1).is_some());
         let exits = move || {
             inner.notes.ran.lock().unwrap().push(2);
-            inner.stack.drain(me());
+            inner.stack.run_all(me(), |_| false, || true);
         };
-        assert!(world.stack.push(Box::new(exits)).is_some());
+        assert!(world.stack.push(main_thread().id(), Box::new(exits)).is_some());
         let other = {
             let world = Arc::clone(&world);
             thread::spawn(move || world.stack.drain(me()))
         };
-        world.stack.drain(me());
+        world.stack.run_all(me(), |_| false, || true);
         other.join().unwrap();
         assert_eq!(world.ran(), [2, 1]);
     });

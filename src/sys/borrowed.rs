@@ -3,56 +3,56 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::process::{self, Process};
-use crate::cause::Cause;
 
-type Callback<'env> = Box<dyn FnOnce(&Cause) + Send + 'env>;
+type Callback<'env, A> = Box<dyn FnOnce(&A) + Send + 'env>;
 
 /// A borrowing callback, lent to a guard that wants one that borrows nothing.
 ///
 /// What makes this sound is in this file alone: the callback runs only while the `Loan` lives, for
 /// its end takes the callback back, or waits until it has run.
-pub(crate) struct Loan {
-    slot: Arc<Slot>,
+struct Loan<A: ?Sized + 'static> {
+    slot: Arc<Slot<A>>,
     process: Process,
 }
 
-struct Slot {
-    state: Mutex<State>,
+struct Slot<A: ?Sized + 'static> {
+    state: Mutex<State<A>>,
     changed: Condvar,
 }
 
-enum State {
+enum State<A: ?Sized + 'static> {
     /// Really `Callback<'env>`, with the lifetime taken away.
-    Lent(Callback<'static>),
+    Lent(Callback<'static, A>),
     /// In this process; a forked child's copy may name the parent.
     Running(Process),
     Done,
 }
 
-impl Slot {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl<A: ?Sized> Slot<A> {
+    fn lock(&self) -> MutexGuard<'_, State<A>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Lends `callback` to what `body` makes of it, and takes it back when `body` has returned or
 /// unwound.
-pub(crate) fn lend<'env, R>(
-    callback: Callback<'env>,
-    body: impl FnOnce(Callback<'static>) -> R,
+pub(crate) fn lend<'env, A: ?Sized + 'static, R>(
+    callback: Callback<'env, A>,
+    body: impl FnOnce(Callback<'static, A>) -> R,
 ) -> R {
     // SAFETY: only the lifetime changes. The callback is called or dropped by `Slot` alone: called
     // in `call` below, under a state that `Loan::drop` waits out, or dropped by `Loan::drop`. The
     // loan is a local of this function, so that happens before `'env` can end, however `body` ends:
     // nobody else can forget it. A forked child has a copy of the slot that nothing is called from,
     // because the thread that could is not there.
-    let callback = unsafe { std::mem::transmute::<Callback<'env>, Callback<'static>>(callback) };
+    let callback =
+        unsafe { std::mem::transmute::<Callback<'env, A>, Callback<'static, A>>(callback) };
     let slot = Arc::new(Slot { state: Mutex::new(State::Lent(callback)), changed: Condvar::new() });
     let _loan = Loan { slot: Arc::clone(&slot), process: process::this() };
-    body(Box::new(move |cause| call(&slot, cause)))
+    body(Box::new(move |argument| call(&slot, argument)))
 }
 
-fn call(slot: &Slot, cause: &Cause) {
+fn call<A: ?Sized>(slot: &Slot<A>, argument: &A) {
     let mut state = slot.lock();
     let State::Lent(callback) = std::mem::replace(&mut *state, State::Done) else { return };
     *state = State::Running(process::this());
@@ -62,14 +62,14 @@ fn call(slot: &Slot, cause: &Cause) {
         *slot.lock() = State::Done;
         slot.changed.notify_all();
     });
-    callback(cause);
+    callback(argument);
 }
 
-impl Drop for Loan {
+impl<A: ?Sized> Drop for Loan<A> {
     fn drop(&mut self) {
         let this = process::this();
         if self.process != this && self.slot.state.try_lock().is_err() {
-            // A forked child, whose parent held the lock at that moment: nobody gives it back here.
+            // A forked child, whose parent held the lock at that moment: it is never released here.
             std::mem::forget(Arc::clone(&self.slot));
             return;
         }
@@ -102,7 +102,7 @@ mod tests {
         let (begins, begun) = channel();
         let (ends, end) = channel::<()>();
         let ended = &has_ended;
-        let callback = move |_: &Cause| {
+        let callback = move |_: &str| {
             begins.send(()).unwrap();
             // Until nobody can send any more, and then for a while that others may use.
             let _ = end.recv();
@@ -110,7 +110,7 @@ mod tests {
             ended.store(true, SeqCst);
         };
         let runs = lend(Box::new(callback), |callback| {
-            let runs = thread::spawn(move || callback(&Cause::Requested));
+            let runs = thread::spawn(move || callback("argument"));
             begun.recv().unwrap();
             thread::spawn(move || drop(ends));
             runs
@@ -123,7 +123,7 @@ mod tests {
     fn a_callback_that_nobody_calls_is_taken_back() {
         let captured = Arc::new(());
         let held = Arc::clone(&captured);
-        lend(Box::new(move |_: &Cause| drop(held)), std::mem::forget);
+        lend(Box::new(move |_: &str| drop(held)), std::mem::forget);
         assert_eq!(Arc::strong_count(&captured), 1);
     }
 }

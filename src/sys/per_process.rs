@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::process::{self, Process};
 
-/// One `T` a process, made at the first use.
+/// One `T` per process, made at the first use.
 ///
 /// `fork(2)` copies memory but not threads, so a lock that another thread held stays locked in the
-/// child for ever. A child therefore gets a new `T`; the parent's copy is left alone, and with it
+/// child forever. A child therefore gets a new `T`; the parent's copy is left alone, and with it
 /// whatever its lock protects.
 pub(crate) struct PerProcess<T> {
     /// Written by the first use in each process, read by every use. What it points to is never
-    /// freed, so that a reader needs no lock: a small leak a generation of forks.
+    /// freed, so that a reader needs no lock: a small leak in each generation of forks.
     current: AtomicPtr<Owned<T>>,
 }
 

@@ -13,21 +13,15 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport,
 };
 
-use crate::support::{DEADLINE, Victim, leave, until};
+use crate::support::{DEADLINE, Victim, leave, sockets_of, until};
 
 /// Waits until the server has accepted so many connections, or on a machine so busy that this is
 /// seen too late, until it has answered some.
 pub fn until_accepted(server: &Victim, connections: usize, clients: &Clients) {
-    let sockets = || {
-        std::fs::read_dir(format!("/proc/{}/fd", server.pid()))
-            .unwrap()
-            .flatten()
-            .filter_map(|entry| std::fs::read_link(entry.path()).ok())
-            .filter(|target| target.to_string_lossy().starts_with("socket:"))
-            .count()
-    };
     // One more is the listener.
-    until("the connections are accepted", || sockets() > connections || !clients.all_wait());
+    until("the connections are accepted", || {
+        sockets_of(server.pid()) > connections || !clients.all_wait()
+    });
 }
 
 pub fn connects(port: u16) -> bool {

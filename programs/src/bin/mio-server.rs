@@ -30,7 +30,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 
     // A descriptor that becomes readable when the exit begins: one more thing to wait for.
     let guard = HandleExit::new(|| eprintln!("stopping"))?;
-    let exit = guard.readiness()?;
+    let exit = guard.readable_fd()?;
     poll.registry().register(&mut SourceFd(&exit.as_raw_fd()), EXIT, Interest::READABLE)?;
     println!("listening on {}", listener.local_addr()?);
 

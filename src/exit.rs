@@ -1,0 +1,364 @@
+//! The process's one exit: what its guards bring along, and the steps that more than one thread
+//! takes on the way out.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crate::cause::Cause;
+use crate::deferred::{Functions, contain};
+use crate::event::{Event, Observer, tell};
+use crate::machine::{self, By, Close, Ended, Left, Machine, Run, Waited};
+use crate::settings::{OldHandler, Settings};
+use crate::signal::{Received, Signal};
+use crate::sys::guarded::{self, Guarded};
+use crate::sys::per_process::PerProcess;
+use crate::sys::process::{self, AtomicProcess, Process};
+use crate::sys::siginfo::Arrival;
+use crate::sys::status::Status;
+use crate::sys::thread::{self, Runner};
+use crate::sys::{forward, mailbox, wake};
+use crate::waiters::Waiters;
+
+pub(crate) type Callback = Box<dyn FnOnce(&Cause) + Send>;
+pub(crate) type OnSignal = Box<dyn Fn(&Received) + Send + Sync>;
+pub(crate) type Payload = Box<dyn Any + Send>;
+
+/// One scope's part in the exit.
+pub(crate) type Guard = machine::Guard<Work>;
+
+/// What a guard brings along.
+pub(crate) struct Work {
+    callback: Mutex<Option<Callback>>,
+    pub(crate) on: Vec<(Signal, OnSignal)>,
+    pub(crate) deferred: Functions,
+    pub(crate) waiters: Waiters,
+    pub(crate) observer: Observer,
+    /// The process whose guard it is: of a forked child only after `rearm`.
+    pub(crate) process: AtomicProcess,
+}
+
+impl Work {
+    pub(crate) fn new(callback: Callback, on: Vec<(Signal, OnSignal)>, observer: Observer) -> Work {
+        Work {
+            callback: Mutex::new(Some(callback)),
+            on,
+            deferred: Functions::default(),
+            waiters: Waiters::default(),
+            observer,
+            process: AtomicProcess::new(),
+        }
+    }
+
+    /// Takes the callback out, with what it captured.
+    pub(crate) fn take_callback(&self) -> Option<Callback> {
+        self.callback.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether no thread is at work on it. In a forked child none could ever be done with that.
+    #[cfg(unix)]
+    pub(crate) fn is_free(&self) -> bool {
+        self.callback.try_lock().is_ok() && self.deferred.is_free() && self.waiters.is_free()
+    }
+}
+
+/// The exit of each process that has, or had, a guard.
+static EXITS: PerProcess<ProcessExit> = PerProcess::new();
+
+#[derive(Default)]
+pub(crate) struct ProcessExit {
+    pub(crate) machine: Machine<Work>,
+    /// Held while signals are installed or restored, and never while code of a user runs.
+    setup: Mutex<Setup>,
+}
+
+/// The threads of the exit.
+#[derive(Default)]
+pub(crate) struct Setup {
+    pub(crate) watcher: Option<JoinHandle<()>>,
+    /// Only where a guard has a `callback_timeout`.
+    pub(crate) timer: Option<JoinHandle<()>>,
+}
+
+/// How a scope was closed.
+#[derive(Default)]
+pub(crate) struct Closed {
+    /// What the callback panicked with, if this thread ran it.
+    pub(crate) payload: Option<Payload>,
+    /// Whether the callback will never run.
+    pub(crate) disarmed: bool,
+    /// How it went, if this call closed the scope, and not an earlier one, nor one that has still to come.
+    pub(crate) ended: Option<Ended>,
+}
+
+/// The exit of `process`, which is this one.
+pub(crate) fn of(process: Process) -> &'static ProcessExit {
+    EXITS.get_in(process)
+}
+
+/// The exit that this guard is part of, unless this is a forked child.
+pub(crate) fn of_guard(guard: &Guard) -> Option<&'static ProcessExit> {
+    let this = process::this();
+    guard.work.process.is(this).then(|| of(this))
+}
+
+impl ProcessExit {
+    pub(crate) fn setup(&self) -> MutexGuard<'_, Setup> {
+        self.setup.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this is still the process whose exit this is: not after a user's function has forked, in
+    /// the child.
+    pub(crate) fn is_here(&'static self) -> bool {
+        std::ptr::eq(self, of(process::this()))
+    }
+
+    /// Ends the scope of a guard, with `cause` if nothing has begun its exit before. Returns once the
+    /// callback and what was deferred have run, and everything is as it was before the guard; or earlier,
+    /// on a thread that all this is waiting for.
+    pub(crate) fn close(&'static self, guard: &Arc<Guard>, by: By, cause: Cause) -> Closed {
+        let me = Runner::current();
+        let mut closed = Closed::default();
+        match self.machine.close(guard, me, by, cause, mailbox::take) {
+            Close::Inside => {
+                // The watcher, which is to complete this, may be about to sleep.
+                wake::post();
+                return closed;
+            }
+            Close::Late => {
+                closed.payload = self.wait_done(guard, me);
+                return closed;
+            }
+            Close::Wait => closed.payload = self.wait_done(guard, me),
+            Close::Disarmed => closed.disarmed = true,
+            Close::Run(run) => closed.payload = self.run_callback(run, me),
+        }
+        self.complete(guard, me, by, &mut closed);
+        closed
+    }
+
+    /// The steps after the callback, for the thread that closes the scope: old handlers that are
+    /// to be run without a signal, deferred functions, the end of the process if that is what follows,
+    /// else dispositions, threads, waiters, and at last the signals that came meanwhile.
+    pub(crate) fn complete(&'static self, guard: &Arc<Guard>, me: Runner, by: By, closed: &mut Closed) {
+        if !self.is_here() {
+            return;
+        }
+        let _exit_thread = thread::mark_exit_thread();
+        if closed.disarmed {
+            guard.work.deferred.clear();
+        } else {
+            if guard.settings.old_handler == OldHandler::Always {
+                self.run_old_handlers(guard);
+            }
+            self.run_deferred(guard, me);
+        }
+        if !self.is_here() {
+            return;
+        }
+        let ended = self.machine.ended(guard);
+        if let Some(signal) = ended.decides {
+            mailbox::set_answered(signal);
+        }
+        let by_signal = ended.decides.and_then(|signal| guard.settings.status_after_scope(signal));
+        // What panicked on this thread goes on unwinding here, and `finish` reports it. After a panic on
+        // the watcher nothing may go on.
+        let failed = ended.panicked && (by != By::Finish || by_signal.is_some());
+        let status = if failed { Some(Status::Failed) } else { by_signal };
+        if let Some(status) = status.filter(|_| closed.payload.is_none()) {
+            let cause = guard.cause().cloned().unwrap_or(Cause::ScopeEnd);
+            self.end_process(me, status, &cause);
+            return;
+        }
+        let left = match self.machine.leave(guard) {
+            Some(left) => left,
+            None => self.leave_last(guard),
+        };
+        guard.work.waiters.release();
+        closed.ended = Some(left.ended);
+    }
+
+    /// As [`Machine::leave`], for a guard that has something to restore.
+    fn leave_last(&self, guard: &Guard) -> Left {
+        let mut setup = self.setup();
+        let left = self.machine.leave_last(guard);
+        let late = guarded::restore_all(&left.restore);
+        let threads = left.last.map(|_| std::mem::take(&mut *setup));
+        drop(setup);
+        if let (Some(threads), Some(generation)) = (threads, left.last) {
+            self.join(threads, generation);
+        }
+        for arrival in late {
+            // A repeat of what the guard has had is the same event.
+            if arrival.is_first || arrival.repeats {
+                forward::hand_over(&arrival);
+            } else {
+                tell([&guard.work.observer].into_iter(), || Event::RepeatAbsorbed(arrival.signal));
+            }
+        }
+        left
+    }
+
+    /// Waits for watcher and timer, which are to leave, except on themselves.
+    pub(crate) fn join(&self, threads: Setup, generation: usize) {
+        wake::post();
+        let me = Runner::current();
+        let Setup { watcher, timer } = threads;
+        // A watcher that is inside `exit(3)`, as this thread is, will never be back.
+        if self.machine.wait_left(generation, me, is_stuck) {
+            let others = |thread: &JoinHandle<()>| !thread::is_this(thread);
+            // They contain every panic of a user's, so there is none to look at.
+            for thread in watcher.into_iter().chain(timer).filter(others) {
+                let _ = thread.join();
+            }
+        }
+        mailbox::release_abort();
+    }
+
+    /// Runs the callback, which this thread has claimed, and says so to everybody. Returns what it
+    /// panicked with.
+    pub(crate) fn run_callback(&'static self, run: Run<Work>, me: Runner) -> Option<Payload> {
+        let Run { guard, cause, cuts } = run;
+        let work = &guard.work;
+        work.waiters.release();
+        let observer = || [&work.observer].into_iter();
+        tell(observer(), || Event::CallbackStarted(cause.clone()));
+        let callback = work.take_callback();
+        let began = work.observer.listens().then(Instant::now);
+        let exit_thread = thread::mark_exit_thread();
+        for (signal, status) in &cuts {
+            mailbox::set_cut(*signal, Some(*status));
+        }
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(callback) = callback {
+                callback(&cause);
+            }
+        }));
+        for (signal, _) in &cuts {
+            mailbox::set_cut(*signal, None);
+        }
+        drop(exit_thread);
+        if !self.is_here() {
+            return None;
+        }
+        let panicked = result.is_err();
+        tell(observer(), || {
+            let elapsed = began.map(|began| began.elapsed()).unwrap_or_default();
+            if panicked {
+                Event::CallbackPanicked { elapsed }
+            } else {
+                Event::CallbackFinished { elapsed }
+            }
+        });
+        self.machine.finish(&guard, me, panicked);
+        result.err()
+    }
+
+    /// Waits until the callback and the old handlers of a guard's signals have run. Runs the callback itself
+    /// where the watcher was to and cannot.
+    fn wait_done(&'static self, guard: &Guard, me: Runner) -> Option<Payload> {
+        wake::post();
+        match self.machine.wait_done(guard, me, is_stuck) {
+            Waited::Done | Waited::Stuck => None,
+            Waited::Run(run) => self.run_callback(run, me),
+        }
+    }
+
+    /// The deferred functions of a guard.
+    fn run_deferred(&'static self, guard: &Guard, me: Runner) {
+        guard.work.deferred.run_all(me, is_stuck, || self.is_here());
+    }
+
+    /// Old handlers that are to be run even without a signal.
+    fn run_old_handlers(&self, guard: &Guard) {
+        let given_back = {
+            let _setup = self.setup();
+            let given_back = self.machine.give_back_last(guard);
+            given_back.into_iter().map(|one| (one, one.give_back())).collect::<Vec<_>>()
+        };
+        for (one, restored) in given_back {
+            one.run_old_handler(restored, None);
+            tell([&guard.work.observer].into_iter(), || Event::OldHandlerRun(one.signal()));
+        }
+    }
+
+    /// Gives the signal back to its old handler, and runs that.
+    pub(crate) fn run_old_handler(&self, one: &Guarded, arrival: &Arrival) {
+        let guards = self.machine.guards_of(one.signal());
+        let restored = {
+            let _setup = self.setup();
+            let restored = one.give_back();
+            self.machine.give_back(one.signal());
+            restored
+        };
+        one.run_old_handler(restored, Some(&arrival.info));
+        tell_guards(&guards, || Event::OldHandlerRun(one.signal()));
+    }
+
+    /// Runs the callbacks and deferred functions of all living guards that have not run, the newest guard
+    /// first. Waits for those that run elsewhere. Whether a callback panicked.
+    pub(crate) fn end_guards(&'static self, me: Runner, cause: &Cause) -> bool {
+        // A guard that a callback makes and keeps has its turn in a further pass; but other threads may go
+        // on making some, and this is to end.
+        const PASSES: usize = 3;
+        let mut failed = false;
+        let mut done = 0;
+        for _ in 0..PASSES {
+            let newer = self.machine.newer_than(done);
+            let Some(newest) = newer.first().map(|guard| guard.key()) else { break };
+            for guard in newer {
+                failed |= self.end_guard(&guard, me, cause);
+                if !self.is_here() {
+                    return false;
+                }
+            }
+            done = newest;
+        }
+        failed
+    }
+
+    fn end_guard(&'static self, guard: &Guard, me: Runner, cause: &Cause) -> bool {
+        let payload = match self.machine.end_guard(guard, me, cause.clone(), mailbox::take) {
+            Close::Run(run) => self.run_callback(run, me),
+            Close::Wait => self.wait_done(guard, me),
+            Close::Inside | Close::Late => None,
+            Close::Disarmed => return false,
+        };
+        let failed = payload.is_some() || self.machine.ended(guard).panicked;
+        contain(|| drop(payload));
+        if self.is_here() {
+            self.run_deferred(guard, me);
+        }
+        failed
+    }
+
+    /// Ends the process, after the callbacks and deferred functions of all guards. Returns only in a
+    /// child that one of those has forked.
+    pub(crate) fn end_process(&'static self, me: Runner, status: Status, cause: &Cause) {
+        let status = self.machine.decide(me, status);
+        let status = if self.end_guards(me, cause) { Status::Failed } else { status };
+        if self.is_here() {
+            let status = self.machine.decide(me, status);
+            tell_guards(&self.machine.newer_than(0), || Event::ending(status));
+            process::end(status);
+        }
+    }
+}
+
+/// Tells the observers of these guards.
+pub(crate) fn tell_guards(guards: &[Arc<Guard>], event: impl FnOnce() -> Event) {
+    tell(guards.iter().map(|guard| &guard.work.observer), event);
+}
+
+/// Whether neither that thread nor this one will ever leave `exit(3)`.
+pub(crate) fn is_stuck(runner: Runner) -> bool {
+    runner.is_inside_exit() && thread::is_inside_exit()
+}
+
+/// A guard of this process.
+pub(crate) fn new_guard(settings: Settings, work: Work, process: Process) -> Arc<Guard> {
+    work.process.set(process);
+    Arc::new(Guard::new(settings, work))
+}

@@ -1,0 +1,340 @@
+//! How a guard ends: by its scope, or with the process.
+
+use super::*;
+
+/// Who closes a scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    Drop,
+    Finish,
+    Disarm,
+    ProcessExit,
+    /// A thread inside the guard's own callback or old handler: whoever runs that does the rest.
+    Inside,
+}
+
+/// What the thread that closes a scope is to do.
+#[derive(Debug)]
+pub(crate) enum Close<W> {
+    /// It has claimed the callback: run it.
+    Run(Run<W>),
+    /// The callback is, or was, another thread's: wait for it with [`Machine::wait_done`].
+    Wait,
+    /// The callback will never run.
+    Disarmed,
+    /// This thread is inside the callback: leave, the closing happens after it.
+    Inside,
+    /// Another thread closes the scope, or has closed it: wait for the callback, do nothing else.
+    Late,
+}
+
+/// What the thread that waits for a guard's callback and old handlers finds.
+#[derive(Debug)]
+pub(crate) enum Waited<W> {
+    /// They have returned, or this thread runs them itself.
+    Done,
+    /// They never will: nobody may wait for them.
+    Stuck,
+    /// The watcher was to run the callback and never will: run it.
+    Run(Run<W>),
+}
+
+/// How the exit of a guard went.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Ended {
+    /// The first signal that came.
+    pub(crate) signal: Option<Signal>,
+    /// The first that had no handler of its own.
+    pub(crate) ended_by: Option<Signal>,
+    /// The first of those for which this guard decides.
+    pub(crate) decides: Option<Signal>,
+    pub(crate) panicked: bool,
+}
+
+impl<W> Machine<W> {
+    /// Begins the exit of a guard from code; the watcher runs the callback. False if it had begun.
+    pub(crate) fn request(&self, guard: &Guard<W>) -> bool {
+        let mut state = self.lock();
+        let key = guard.key();
+        let Some(entry) = state.guards.get_mut(key) else { return false };
+        let begins = entry.callback == Callback::Armed && entry.scope == Scope::Open;
+        if begins {
+            state.begin(key, Cause::Requested);
+        }
+        begins
+    }
+
+    /// The scope of a guard ends. `cause` is what began its exit if nothing else has; `take` moves the
+    /// signals that came out of their mailboxes: one that came before the scope ended is the exit's.
+    pub(crate) fn close(
+        &self,
+        guard: &Guard<W>,
+        me: Runner,
+        by: By,
+        cause: Cause,
+        take: impl FnOnce(SignalSet, &mut Vec<Arrival>),
+    ) -> Close<W> {
+        let mut state = self.lock();
+        let key = guard.key();
+        if state.guards.get(key).is_none_or(|entry| entry.scope != Scope::Open) {
+            return Close::Late;
+        }
+        state.admit_for(key, take);
+        let Some(entry) = state.guards.get_mut(key) else { return Close::Late };
+        let callback = entry.callback;
+        let runs_old_handler = state.old_handler_of.is_some_and(|signal| guard.settings.signals.contains(signal));
+        let inside = match callback {
+            Callback::Running(runner) => runner.id() == me.id(),
+            Callback::Finished { .. } => runs_old_handler && state.is_watcher(me.id()),
+            _ => false,
+        };
+        if inside {
+            state.close_scope(key, By::Inside);
+            return Close::Inside;
+        }
+        state.close_scope(key, by);
+        match callback {
+            Callback::Armed if by == By::Disarm => {
+                state.disarm(key);
+                Close::Disarmed
+            }
+            Callback::Armed => Close::Run(self.claim(&mut state, key, me, cause)),
+            Callback::Begun if state.is_watcher(me.id()) => {
+                Close::Run(self.claim(&mut state, key, me, cause))
+            }
+            Callback::Begun
+            | Callback::Running(_)
+            | Callback::Finished { .. }
+            | Callback::Overrun
+            | Callback::Disarmed => Close::Wait,
+        }
+    }
+
+    /// The process ends, and this guard with it: what is this thread to do? As [`close`](Machine::close),
+    /// but the scope stays as it is.
+    pub(crate) fn end_guard(
+        &self,
+        guard: &Guard<W>,
+        me: Runner,
+        cause: Cause,
+        take: impl FnOnce(SignalSet, &mut Vec<Arrival>),
+    ) -> Close<W> {
+        let mut state = self.lock();
+        let key = guard.key();
+        state.admit_for(key, take);
+        let Some(entry) = state.guards.get(key) else { return Close::Late };
+        match entry.callback {
+            Callback::Armed => Close::Run(self.claim(&mut state, key, me, cause)),
+            Callback::Begun if state.is_watcher(me.id()) || state.watcher.is_none() => {
+                Close::Run(self.claim(&mut state, key, me, cause))
+            }
+            Callback::Running(runner) if runner.id() == me.id() => Close::Inside,
+            Callback::Disarmed => Close::Disarmed,
+            Callback::Overrun => Close::Inside,
+            Callback::Begun | Callback::Running(_) | Callback::Finished { .. } => Close::Wait,
+        }
+    }
+
+    /// The process exits by itself: every scope that is open has ended in time, and what came until now
+    /// counts.
+    pub(crate) fn close_all(&self, take: impl FnOnce(SignalSet, &mut Vec<Arrival>)) {
+        let mut state = self.lock();
+        let open = state.open_signals();
+        state.admit(open, take);
+        let keys: Vec<_> = state.guards.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            state.close_scope(key, By::ProcessExit);
+        }
+        self.notify(&state);
+    }
+
+    /// Gives the callback to this thread, which is to run it.
+    pub(super) fn claim(&self, state: &mut State<W>, key: usize, me: Runner, cause: Cause) -> Run<W> {
+        if let Ok(at) = state.begun.binary_search(&key) {
+            state.begun.remove(at);
+        }
+        let cuts = state.cuts();
+        let entry = state.guards.get_mut(key).expect("only a living guard is claimed");
+        entry.callback = Callback::Running(me);
+        entry.begin(cause);
+        let guard = Arc::clone(&entry.guard);
+        let cause = guard.cause().cloned().unwrap_or(Cause::ScopeEnd);
+        if let Some(timeout) = guard.settings.callback_timeout {
+            if let Some(deadline) = Instant::now().checked_add(timeout) {
+                state.timed.push((key, deadline));
+                self.timed.notify_all();
+            }
+        }
+        self.notify(state);
+        Run { guard, cause, cuts }
+    }
+
+    /// The thread that claimed the callback has run it.
+    pub(crate) fn finish(&self, guard: &Guard<W>, me: Runner, panicked: bool) {
+        let mut state = self.lock();
+        let key = guard.key();
+        let is_watcher = state.is_watcher(me.id());
+        state.timed.retain(|(other, _)| *other != key);
+        let Some(entry) = state.guards.get_mut(key) else { return };
+        // Too late: it has been given up.
+        if entry.callback != Callback::Overrun {
+            entry.callback = Callback::Finished { panicked };
+        }
+        if panicked && is_watcher {
+            state.failed = Some(key);
+        }
+        self.notify(&state);
+    }
+
+    /// Waits until the callback has run, and the old handlers of the signals that came. `is_stuck`
+    /// says of a thread that it will never return from a user's code, nor this one.
+    pub(crate) fn wait_done(
+        &self,
+        guard: &Guard<W>,
+        me: Runner,
+        is_stuck: impl Fn(Runner) -> bool,
+    ) -> Waited<W> {
+        let mut state = self.lock();
+        let key = guard.key();
+        let mut look = Look::new();
+        loop {
+            let Some(entry) = state.guards.get(key) else { return Waited::Done };
+            let signals = entry.signals;
+            let waits_for = match entry.callback {
+                Callback::Running(runner) if runner.id() == me.id() => return Waited::Done,
+                Callback::Running(runner) => Some(runner),
+                Callback::Armed | Callback::Begun | Callback::Overrun => {
+                    state.watcher.map(|watcher| watcher.runner)
+                }
+                Callback::Disarmed => return Waited::Done,
+                Callback::Finished { .. } => {
+                    if !state.has_old_handlers_of(signals) || state.is_watcher(me.id()) {
+                        return Waited::Done;
+                    }
+                    state.watcher.map(|watcher| watcher.runner)
+                }
+            };
+            let is_begun = entry.callback == Callback::Begun;
+            if look.is_due() && waits_for.is_some_and(&is_stuck) {
+                return match is_begun {
+                    true => Waited::Run(self.claim(&mut state, key, me, Cause::ProcessExit)),
+                    false => Waited::Stuck,
+                };
+            }
+            state = self.wait_changed(state, &look);
+        }
+    }
+
+    /// Waits until the watcher of this generation has left, or `is_stuck`; whether it has left.
+    pub(crate) fn wait_left(
+        &self,
+        generation: usize,
+        me: Runner,
+        is_stuck: impl Fn(Runner) -> bool,
+    ) -> bool {
+        let mut state = self.lock();
+        let mut look = Look::new();
+        loop {
+            let Some(watcher) = state.watcher.filter(|one| one.generation == generation) else {
+                return true;
+            };
+            if watcher.runner.id() == me.id() {
+                return true;
+            }
+            if look.is_due() && is_stuck(watcher.runner) {
+                return false;
+            }
+            state = self.wait_changed(state, &look);
+        }
+    }
+
+    /// Waits for the next change, at most until the next look is due.
+    fn wait_changed<'a>(
+        &self,
+        mut state: MutexGuard<'a, State<W>>,
+        look: &Look,
+    ) -> MutexGuard<'a, State<W>> {
+        state.waiting += 1;
+        let (mut state, _) = wait_on(&self.changed, state, look.0);
+        state.waiting -= 1;
+        state
+    }
+}
+
+/// When to look whether what is waited for can still come. loom knows no time, and never looks.
+struct Look(Option<Instant>);
+
+impl Look {
+    fn new() -> Look {
+        Look((!cfg!(handle_exit_loom)).then(|| Instant::now() + POLL_INTERVAL))
+    }
+
+    fn is_due(&mut self) -> bool {
+        let is_due = self.0.is_some_and(|due| Instant::now() >= due);
+        if is_due {
+            *self = Look::new();
+        }
+        is_due
+    }
+}
+
+impl<W> State<W> {
+    fn is_watcher(&self, me: ThreadId) -> bool {
+        self.watcher.is_some_and(|watcher| watcher.runner.id() == me)
+    }
+
+    /// Signals with an open guard: those that come to another one are held for the restored disposition.
+    pub(super) fn open_signals(&self) -> SignalSet {
+        let is_open = |installed: &&Installed| installed.open > 0;
+        self.installed.iter().filter(is_open).map(|one| one.guarded.signal()).collect()
+    }
+
+    fn admit_for(&mut self, key: usize, take: impl FnOnce(SignalSet, &mut Vec<Arrival>)) {
+        let Some(entry) = self.guards.get(key).filter(|entry| entry.scope == Scope::Open) else {
+            return;
+        };
+        let signals = entry.signals.intersection(self.open_signals());
+        self.admit(signals, take);
+    }
+
+    /// The exit of a guard begins, and its callback is the watcher's.
+    pub(super) fn begin(&mut self, key: usize, cause: Cause) {
+        let Some(entry) = self.guards.get_mut(key) else { return };
+        entry.callback = Callback::Begun;
+        entry.begin(cause);
+        if let Err(at) = self.begun.binary_search(&key) {
+            self.begun.insert(at, key);
+        }
+    }
+
+    fn disarm(&mut self, key: usize) {
+        let Some(entry) = self.guards.get_mut(key) else { return };
+        entry.callback = Callback::Disarmed;
+        entry.begin(Cause::ScopeEnd);
+    }
+
+    pub(super) fn has_old_handlers_of(&self, signals: SignalSet) -> bool {
+        let is_of = |signal: Signal| signals.contains(signal);
+        self.old_handler_of.is_some_and(is_of)
+            || self.steps.iter().any(|step| step.guarded.has_old_handler() && is_of(step.arrival.signal))
+    }
+
+    /// How a repeat of each signal cuts a callback. Nobody asks where no guard says `Repeat::Force`.
+    fn cuts(&self) -> Vec<(Signal, Status)> {
+        if self.forcing == 0 {
+            return Vec::new();
+        }
+        let mut cuts = Vec::new();
+        for installed in self.installed.iter().filter(|one| !one.guarded.has_old_handler()) {
+            let signal = installed.guarded.signal();
+            let decides = self.guards.iter().find(|(_, entry)| entry.signals.contains(signal));
+            if let Some((_, entry)) = decides {
+                let settings = &entry.guard.settings;
+                if settings.repeat == Repeat::Force {
+                    cuts.push((signal, settings.status(signal)));
+                }
+            }
+        }
+        cuts
+    }
+}

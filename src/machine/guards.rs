@@ -1,0 +1,223 @@
+//! How guards come and go, and how the process ends.
+
+use super::*;
+
+/// What became of a guard that wants to enter.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Enter {
+    Entered,
+    /// It does not want to be beside another.
+    Nested,
+    /// Something is missing: the watcher, the timer, or the handlers of these signals.
+    Missing(SignalSet),
+}
+
+/// A guard has left.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    pub(crate) ended: Ended,
+    /// The signals that no guard has any more.
+    pub(crate) restore: Vec<Guarded>,
+    /// It was the last one: this is the generation of watcher and timer that are to leave.
+    pub(crate) last: Option<usize>,
+}
+
+impl<W> Machine<W> {
+    /// Lets the guard in, if everything it needs is in place.
+    pub(crate) fn enter(&self, guard: &Arc<Guard<W>>) -> Enter {
+        let mut state = self.lock();
+        if !guard.settings.append && !state.guards.is_empty() {
+            return Enter::Nested;
+        }
+        let missing = guard.settings.all_signals().minus(state.signals());
+        let needs_timer = guard.settings.callback_timeout.is_some() && !state.has_timer;
+        if state.guards.is_empty() || !missing.is_empty() || needs_timer {
+            return Enter::Missing(missing);
+        }
+        state.enter(guard);
+        Enter::Entered
+    }
+
+    /// Lets the guard in, with `new` signals installed. Those of its signals that are not installed
+    /// now stay ignored.
+    pub(crate) fn enter_with(&self, guard: &Arc<Guard<W>>, new: &[Guarded], has_timer: bool) {
+        let mut state = self.lock();
+        state.has_timer = has_timer;
+        let since = state.guards.newest() + 1;
+        let installed = |guarded: &Guarded| Installed { guarded: *guarded, since, guards: 0, open: 0 };
+        state.installed.extend(new.iter().map(installed));
+        state.enter(guard);
+    }
+
+    /// Takes out a guard that has ended, if others have all of its signals. `None`: it has to be
+    /// [`leave_last`](Machine::leave_last), with nobody installing meanwhile.
+    pub(crate) fn leave(&self, guard: &Guard<W>) -> Option<Left> {
+        let mut state = self.lock();
+        let key = guard.key();
+        let Some(entry) = state.guards.get(key) else { return Some(Left::default()) };
+        let all = entry.all_signals();
+        let is_last = |installed: &Installed| installed.counts(key, all) && installed.guards == 1;
+        if state.guards.len() == 1 || state.installed.iter().any(is_last) {
+            return None;
+        }
+        Some(Left { ended: state.remove(key), ..Left::default() })
+    }
+
+    /// Takes out a guard that has ended, and what is to be restored with it.
+    pub(crate) fn leave_last(&self, guard: &Guard<W>) -> Left {
+        let mut state = self.lock();
+        let ended = state.remove(guard.key());
+        let restore = state.take_unguarded();
+        let last = state.guards.is_empty().then_some(state.generation);
+        if last.is_some() {
+            state.generation += 1;
+            state.given_back.clear();
+            state.has_timer = false;
+            self.timed.notify_all();
+        }
+        Left { ended, restore, last }
+    }
+
+    /// Takes out all guards, at the end of the process. Returns what is to be restored.
+    pub(crate) fn clear(&self) -> Vec<Guarded> {
+        let mut state = self.lock();
+        let keys: Vec<_> = state.guards.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            state.remove(key);
+        }
+        state.verdicts.clear();
+        self.notify(&state);
+        state.take_unguarded()
+    }
+
+    /// The generation of the watcher and the timer that are to be started now.
+    pub(crate) fn generation(&self) -> usize {
+        self.lock().generation
+    }
+
+    /// Watcher and timer of this generation are to leave: their guard could not be installed.
+    pub(crate) fn dismiss(&self, generation: usize) {
+        let mut state = self.lock();
+        if state.generation == generation {
+            state.generation += 1;
+        }
+        self.timed.notify_all();
+    }
+
+    /// The oldest living guard.
+    pub(crate) fn oldest(&self) -> Option<Arc<Guard<W>>> {
+        self.lock().guards.iter().next().map(|(_, entry)| Arc::clone(&entry.guard))
+    }
+
+    /// The living guards that came after the one with this key, the newest first.
+    pub(crate) fn newer_than(&self, key: usize) -> Vec<Arc<Guard<W>>> {
+        let state = self.lock();
+        let newer = state.guards.iter().rev().take_while(|(other, _)| *other > key);
+        newer.map(|(_, entry)| Arc::clone(&entry.guard)).collect()
+    }
+
+    /// The living guards that have this signal, the newest first.
+    pub(crate) fn guards_of(&self, signal: Signal) -> Vec<Arc<Guard<W>>> {
+        self.lock().guards_of(signal)
+    }
+
+    /// This thread is going to end the process: how? As was decided before, else with `status`. A
+    /// failure beats everything.
+    pub(crate) fn decide(&self, me: Runner, status: Status) -> Status {
+        let mut state = self.lock();
+        state.exiter.get_or_insert(me.id());
+        if status == Status::Failed {
+            state.end = Some(status);
+        }
+        *state.end.get_or_insert(status)
+    }
+
+    /// The process exits on this thread: how is it to end instead, if something else was decided
+    /// before?
+    pub(crate) fn decided(&self, me: Runner) -> Option<Status> {
+        let state = self.lock();
+        if state.exiter == Some(me.id()) {
+            return None;
+        }
+        let by_signal = |(_, entry): (usize, &Entry<W>)| {
+            entry.guard.settings.status_after_scope(entry.decides?)
+        };
+        state.end.or_else(|| state.guards.iter().find_map(by_signal))
+    }
+
+    /// How the exit of a guard that has not left goes.
+    pub(crate) fn ended(&self, guard: &Guard<W>) -> Ended {
+        self.lock().guards.get(guard.key()).map(Entry::ended).unwrap_or_default()
+    }
+}
+
+impl<W> State<W> {
+    pub(super) fn enter(&mut self, guard: &Arc<Guard<W>>) {
+        let installed = self.signals();
+        let settings = &guard.settings;
+        let entry = Entry {
+            guard: Arc::clone(guard),
+            signals: settings.signals.intersection(installed),
+            on: settings.on.intersection(installed),
+            callback: Callback::Armed,
+            scope: Scope::Open,
+            signal: None,
+            ended_by: None,
+            decides: None,
+        };
+        let all = entry.all_signals();
+        self.forcing += usize::from(settings.repeat == Repeat::Force);
+        let key = self.guards.push(entry);
+        guard.key.store(key, SeqCst);
+        for installed in self.installed.iter_mut().filter(|one| one.counts(key, all)) {
+            installed.guards += 1;
+            installed.open += 1;
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: usize) -> Ended {
+        self.close_scope(key, By::Drop);
+        let Some(entry) = self.guards.remove(key) else { return Ended::default() };
+        self.forcing -= usize::from(entry.guard.settings.repeat == Repeat::Force);
+        self.verdicts.retain(|verdict| verdict.decider != Some(key));
+        let all = entry.all_signals();
+        for installed in self.installed.iter_mut().filter(|one| one.counts(key, all)) {
+            installed.guards -= 1;
+        }
+        entry.ended()
+    }
+
+    /// Marks the scope as closing, if it is open.
+    pub(super) fn close_scope(&mut self, key: usize, by: By) {
+        let Some(entry) = self.guards.get_mut(key) else { return };
+        if entry.scope != Scope::Open {
+            return;
+        }
+        entry.scope = Scope::Closing(by);
+        let all = entry.all_signals();
+        for installed in self.installed.iter_mut().filter(|one| one.counts(key, all)) {
+            installed.open -= 1;
+        }
+    }
+
+    pub(super) fn take_unguarded(&mut self) -> Vec<Guarded> {
+        let mut restore = Vec::new();
+        self.installed.retain(|installed| {
+            if installed.guards == 0 {
+                restore.push(installed.guarded);
+            }
+            installed.guards > 0
+        });
+        restore
+    }
+
+    pub(super) fn signals(&self) -> SignalSet {
+        self.installed.iter().map(|installed| installed.guarded.signal()).collect()
+    }
+
+    pub(super) fn guards_of(&self, signal: Signal) -> Vec<Arc<Guard<W>>> {
+        let has = |(_, entry): &(usize, &Entry<W>)| entry.all_signals().contains(signal);
+        self.guards.iter().rev().filter(has).map(|(_, entry)| Arc::clone(&entry.guard)).collect()
+    }
+}
+

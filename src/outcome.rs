@@ -1,0 +1,113 @@
+//! [`Outcome`]: how a scope ended.
+
+use std::process::{ExitCode, Termination};
+
+use crate::cause::Cause;
+use crate::signal::Signal;
+use crate::sys::process;
+use crate::sys::status::Status;
+
+/// How the scope ended: what [`HandleExit::finish`](crate::HandleExit::finish) says.
+///
+/// As the return value of `main` it makes the process end the way the exit began: every destructor
+/// of `main` has run by then, standard output is flushed, and the process dies of the signal that
+/// ended it. A parent, a shell loop or a supervisor then sees the truth.
+///
+/// ```no_run
+/// use handle_exit::{Error, HandleExit, Outcome};
+///
+/// fn main() -> Result<Outcome, Error> {
+///     let guard = HandleExit::new(|| println!("stopping"))?;
+///     // … work until it is done or told to stop …
+///     Ok(guard.finish())
+/// }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[must_use = "return it from `main`, or ask it what happened; `drop(guard)` is the silent form"]
+pub struct Outcome {
+    pub(crate) cause: Cause,
+    pub(crate) signal: Option<Signal>,
+    pub(crate) panicked: bool,
+    pub(crate) status: Option<Status>,
+}
+
+impl Outcome {
+    /// What began the exit.
+    #[must_use]
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+
+    /// The signal that asked for the end: the one that began the exit, or the first that came after
+    /// a [`request`](crate::Exit::request). `None` where none came.
+    #[must_use]
+    pub fn signal(&self) -> Option<Signal> {
+        self.signal
+    }
+
+    /// Whether the callback panicked instead of returning.
+    ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let outcome = HandleExit::new(|| panic!("on purpose"))?.finish();
+    /// assert!(outcome.callback_panicked());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn callback_panicked(&self) -> bool {
+        self.panicked
+    }
+
+    /// The exit code a shell would show: 101 after a panicked callback, what
+    /// [`Ending`](crate::Ending) says (128 + n for a death by signal n) after a signal, else 0.
+    ///
+    /// For programs that must return a code of their own; [`end_process`](Outcome::end_process) and
+    /// returning the outcome from `main` die by the signal itself.
+    ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let outcome = HandleExit::new(|| {})?.finish();
+    /// assert_eq!(outcome.exit_code(), std::process::ExitCode::SUCCESS);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        // wait(2): only the low eight bits reach the parent.
+        ExitCode::from(self.status.map_or(0, |status| status.code().to_le_bytes()[0]))
+    }
+
+    /// Ends the process as this outcome says: by the signal, with code 101 after a panicked
+    /// callback, with what [`Ending`](crate::Ending) says, or with 0.
+    ///
+    /// Standard output is flushed first. No destructor runs: return the outcome from `main` where
+    /// they should.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = handle_exit::HandleExit::new(|| {})?;
+    /// // … work …
+    /// guard.finish().end_process();
+    /// # }
+    /// ```
+    pub fn end_process(self) -> ! {
+        // A death by signal runs nothing of std's own clean-up at exit, which is what flushes.
+        let _ = std::io::Write::flush(&mut std::io::stdout());
+        process::end(self.status.unwrap_or(Status::Code(0)))
+    }
+}
+
+impl Termination for Outcome {
+    /// Ends the process as [`end_process`](Outcome::end_process) does.
+    fn report(self) -> ExitCode {
+        match self.status {
+            None => ExitCode::SUCCESS,
+            Some(_) => self.end_process(),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What a guard was told, and every decision that follows from it alone.
+
+use std::time::{Duration, Instant};
+
+use crate::signal::{Signal, SignalSet};
+use crate::sys::status::Status;
+
+/// How much later than the timer an aborting thread gives up.
+const ABORT_MARGIN: Duration = Duration::from_secs(1);
+
+/// How long an aborting thread waits for the callback where no `callback_timeout` is set.
+const ABORT_WAIT: Duration = Duration::from_secs(5);
+
+/// When the handlers that stood before the guard are run: [`Builder::old_handler`](crate::Builder::old_handler).
+///
+/// ```
+/// use handle_exit::{HandleExit, OldHandler};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// let guard = HandleExit::builder().append(true).old_handler(OldHandler::Always).install(|| {})?;
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum OldHandler {
+    /// After a signal: the handler of each signal that came, after the callback.
+    #[default]
+    OnSignal,
+    /// After a signal, and when the scope ends without one: then each distinct handler once.
+    Always,
+}
+
+/// What to do with a signal that is ignored (`SIG_IGN`) when the guard is made:
+/// [`Builder::ignored`](crate::Builder::ignored).
+///
+/// ```
+/// use handle_exit::{HandleExit, Ignored};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// let guard = HandleExit::builder().ignored(Ignored::Guard).install(|| {})?;
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Ignored {
+    /// Leave it ignored: `nohup` and a shell's `&` meant it.
+    #[default]
+    Keep,
+    /// Guard it like any other; the end of the scope restores SIG_IGN.
+    Guard,
+}
+
+/// What a repeated signal may cut short: [`Builder::repeat`](crate::Builder::repeat).
+///
+/// ```
+/// use handle_exit::{HandleExit, Repeat};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// let guard = HandleExit::builder().repeat(Repeat::Force).install(|| {})?;
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Repeat {
+    /// Nothing but the wait for the scope: the callback runs to its end.
+    #[default]
+    Finish,
+    /// The callback too. The process then ends at once, as [`Ending`] says, and nothing else runs.
+    Force,
+    /// Nothing at all: a repeat does not end the wait for the scope either. For a program that passes
+    /// `^C` on to its children and must not die before them.
+    Absorb,
+}
+
+/// What happens when the scope has ended in time after a signal:
+/// [`Builder::after_scope`](crate::Builder::after_scope).
+///
+/// ```
+/// use handle_exit::{AfterScope, HandleExit};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// let guard = HandleExit::builder().after_scope(AfterScope::End).install(|| {})?;
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum AfterScope {
+    /// The program goes on after the scope.
+    #[default]
+    Continue,
+    /// The process ends as [`Ending`] says.
+    End,
+}
+
+/// How a process that a signal ends, ends: [`Builder::ending`](crate::Builder::ending).
+///
+/// ```
+/// use handle_exit::{Ending, HandleExit};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// let guard = HandleExit::builder().ending(Ending::Code(3)).install(|| {})?;
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Ending {
+    /// It dies of the signal: the parent sees `WIFSIGNALED`. As PID 1 of a namespace, which the
+    /// kernel does not kill, it exits with 128 + n.
+    #[default]
+    Signal,
+    /// `process::exit` with this code, so exit functions of the C library run.
+    Code(i32),
+    /// `process::exit` with 128 + n, the code a shell shows for a death by signal n.
+    ShellCode,
+}
+
+/// Everything a [`Builder`](crate::Builder) was told, but for functions.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The signals that begin the exit.
+    pub(crate) signals: SignalSet,
+    /// The signals of `Builder::on`: none of `signals`.
+    pub(crate) on: SignalSet,
+    pub(crate) append: bool,
+    pub(crate) ignored: Ignored,
+    pub(crate) old_handler: OldHandler,
+    pub(crate) grace: Duration,
+    pub(crate) callback_timeout: Option<Duration>,
+    pub(crate) repeat: Repeat,
+    pub(crate) after_scope: AfterScope,
+    pub(crate) ending: Ending,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            signals: [Signal::TERM, Signal::INT].into_iter().collect(),
+            on: SignalSet::default(),
+            append: false,
+            ignored: Ignored::default(),
+            old_handler: OldHandler::default(),
+            grace: Duration::from_secs(5),
+            callback_timeout: None,
+            repeat: Repeat::default(),
+            after_scope: AfterScope::default(),
+            ending: Ending::default(),
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn all_signals(&self) -> SignalSet {
+        self.signals.union(self.on)
+    }
+
+    /// When the scope has to have ended; `None` where no deadline applies.
+    pub(crate) fn deadline(&self, grace_begins: Instant) -> Option<Instant> {
+        grace_begins.checked_add(self.grace)
+    }
+
+    /// How the process ends because of `signal`.
+    pub(crate) fn status(&self, signal: Signal) -> Status {
+        match self.ending {
+            Ending::Signal => Status::Signal(signal),
+            Ending::Code(code) => Status::Code(code),
+            Ending::ShellCode => Status::Code(128 + signal.as_raw()),
+        }
+    }
+
+    /// How the process ends when the scope has ended in time; `None` if the program goes on.
+    pub(crate) fn status_after_scope(&self, signal: Signal) -> Option<Status> {
+        match self.after_scope {
+            AfterScope::Continue => None,
+            AfterScope::End => Some(self.status(signal)),
+        }
+    }
+
+    /// Longest time an aborting thread waits in the handler. With a `callback_timeout` the timer
+    /// ends the process before that, after the deferred functions.
+    pub(crate) fn abort_wait(&self) -> Duration {
+        self.callback_timeout.map_or(ABORT_WAIT, |timeout| timeout.saturating_add(ABORT_MARGIN))
+    }
+}

@@ -1,0 +1,62 @@
+//! [`Holder`]: whose code a handler is.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Who holds a signal: the handler's address, and where the dynamic linker (`dladdr(3)`) knows them
+/// the object file it lies in and its symbol.
+///
+/// ```
+/// use handle_exit::{Error, HandleExit};
+///
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// ctrlc::set_handler(|| {}).unwrap();
+/// if let Err(Error::HandlerExists { holder, .. }) = HandleExit::new(|| {}) {
+///     assert!(holder.address() != 0);
+///     println!("{:?} {:?}", holder.object(), holder.symbol());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    pub(crate) address: usize,
+    pub(crate) object: Option<PathBuf>,
+    pub(crate) offset: Option<usize>,
+    pub(crate) symbol: Option<String>,
+}
+
+impl Holder {
+    /// The address of the handler in this process.
+    #[must_use]
+    pub fn address(&self) -> usize {
+        self.address
+    }
+
+    /// The program or shared library that the handler is part of.
+    #[must_use]
+    pub fn object(&self) -> Option<&Path> {
+        self.object.as_deref()
+    }
+
+    /// The handler's name. Known for what a library exports, seldom for what is linked into the
+    /// program itself: `addr2line -e OBJECT OFFSET` names those.
+    #[must_use]
+    pub fn symbol(&self) -> Option<&str> {
+        self.symbol.as_deref()
+    }
+}
+
+impl fmt::Display for Holder {
+    /// `on_int in /usr/lib/libfoo.so (+0x1a40) at 0x7f12a4c01a40`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.symbol.as_deref().unwrap_or("a function"))?;
+        if let Some(object) = &self.object {
+            write!(f, " in {}", object.display())?;
+        }
+        if let Some(offset) = self.offset {
+            write!(f, " (+{offset:#x})")?;
+        }
+        write!(f, " at {:#x}", self.address)
+    }
+}

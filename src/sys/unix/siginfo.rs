@@ -1,0 +1,119 @@
+//! What the kernel says of a signal that came.
+
+use std::fmt;
+use nix::libc;
+
+use crate::signal::{Received, Sender, Signal};
+
+/// A signal that came, as the kernel described it.
+#[derive(Clone, Copy)]
+pub(crate) struct SigInfo(pub(super) libc::siginfo_t);
+
+impl fmt::Debug for SigInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigInfo").finish_non_exhaustive()
+    }
+}
+
+// SAFETY: plain bytes. The pointers that siginfo_t has for some signals are never followed here.
+unsafe impl Send for SigInfo {}
+
+impl SigInfo {
+    /// For a handler that is called without a signal.
+    pub(super) fn unknown() -> SigInfo {
+        // SAFETY: all zeroes is a valid siginfo_t.
+        let mut info = unsafe { std::mem::zeroed() };
+        set_unknown(&mut info);
+        SigInfo(info)
+    }
+}
+
+/// A signal taken out of its mailbox.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) signal: Signal,
+    pub(crate) info: SigInfo,
+    /// Counts signals: the order of arrival.
+    pub(super) order: usize,
+    /// Whether it, or one that was merged into it, is the first of its signal since the guard was made,
+    /// or since what came before was answered.
+    pub(crate) is_first: bool,
+    /// Whether a second wish to end has come: see `mailbox`.
+    pub(crate) repeats: bool,
+    /// Whether a thread of this process waits in `abort(3)` for the callback.
+    pub(crate) aborts: bool,
+}
+
+impl Arrival {
+    pub(crate) fn received(&self) -> Received {
+        Received::new(self.signal, sender(&self.info.0))
+    }
+
+    #[cfg(all(test, handle_exit_loom))]
+    pub(crate) fn for_model(signal: Signal, repeats: bool) -> Arrival {
+        Arrival { signal, info: SigInfo::unknown(), order: 0, is_first: !repeats, repeats, aborts: false }
+    }
+}
+
+/// Makes a siginfo of zeroes one of a signal that came without: nothing is known, no sender either.
+pub(super) fn set_unknown(info: &mut libc::siginfo_t) {
+    info.si_code = NO_CODE;
+}
+
+/// `si_pid` and `si_uid`, where sigaction(2) says that they mean a sender.
+fn sender(info: &libc::siginfo_t) -> Option<Sender> {
+    if !is_from_a_process(info) {
+        return None;
+    }
+    // SAFETY: kill, tgkill and sigqueue fill in the sender (sigaction(2), "The siginfo_t argument").
+    let (pid, uid) = unsafe { (info.si_pid(), info.si_uid()) };
+    Some(Sender::new(u32::try_from(pid).unwrap_or(0), uid))
+}
+
+fn is_from_a_process(info: &libc::siginfo_t) -> bool {
+    [code::KILL, code::QUEUE, code::THREAD].contains(&info.si_code)
+}
+
+/// Whether no process sent it, for all that is known: a key press, a timer, a limit.
+pub(super) fn is_from_the_kernel(info: &libc::siginfo_t) -> bool {
+    !is_from_a_process(info) && info.si_code != NO_CODE
+}
+
+/// Whether this is a thread of this process signalling itself, which is what `abort` does.
+pub(super) fn is_own_abort(info: &libc::siginfo_t) -> bool {
+    // SAFETY: read only where a process sent it, as in `sender`.
+    info.si_signo == libc::SIGABRT
+        && info.si_code == code::THREAD
+        && u32::try_from(unsafe { info.si_pid() }) == Ok(std::process::id())
+}
+
+/// An `si_code` of no sender, for a signal that came without siginfo.
+pub(super) const NO_CODE: libc::c_int = libc::c_int::MAX;
+
+/// `si_code` of signals that a process sent: with `kill` (`SI_USER`), `sigqueue` (`SI_QUEUE`), or to
+/// one thread, as `raise` and `abort` do (`SI_TKILL`, `SI_LWP`). The libc crate names them for Linux
+/// only; the others are from their <sys/signal.h>.
+mod code {
+    use nix::libc::c_int;
+
+    const CODES: [c_int; 3] = if cfg!(target_os = "freebsd") {
+        [0x10001, 0x10002, 0x10007]
+    } else if cfg!(target_vendor = "apple") {
+        // `raise` and `abort` look like `kill` there.
+        [0x10001, 0x10002, 0x10001]
+    } else if cfg!(any(target_os = "linux", target_os = "android")) {
+        [0, -1, -6]
+    } else {
+        [0, -1, 0]
+    };
+    pub(super) const KILL: c_int = CODES[0];
+    pub(super) const QUEUE: c_int = CODES[1];
+    pub(super) const THREAD: c_int = CODES[2];
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const _: () = assert!(
+        KILL == super::libc::SI_USER
+            && QUEUE == super::libc::SI_QUEUE
+            && THREAD == super::libc::SI_TKILL
+    );
+}

@@ -1,0 +1,59 @@
+//! The `main` of a test binary, and its list of tests.
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use super::Victim;
+use super::scenario::{Scenario, run_as_victim};
+use super::signals::reset_signals;
+
+/// A test, under its name with all modules, such as `process::routes::scope_end_runs_the_callback`.
+#[derive(Clone, Copy)]
+pub struct Named {
+    pub name: &'static str,
+    pub test: fn(),
+    /// Whether it is run in a process of its own, because it judges what happens inside of one.
+    pub alone: bool,
+}
+
+/// The tests of a module: `tests![a, b]`. Those that are to be run in a process of their own, which then has
+/// to end with 0, come last: `tests![a, b; alone: c, d]`. A function in no list is dead code.
+macro_rules! tests {
+    ($($test:ident),* $(,)? $(; alone: $($alone:ident),* $(,)?)?) => { &[
+        $($crate::support::Named {
+            name: concat!(module_path!(), "::", stringify!($test)),
+            test: $test,
+            alone: false,
+        },)*
+        $($($crate::support::Named {
+            name: concat!(module_path!(), "::", stringify!($alone)),
+            test: $alone,
+            alone: true,
+        },)*)?
+    ] };
+}
+pub(crate) use tests;
+
+/// The `main` of a test binary: what its modules have to test, or one scenario.
+pub fn main(modules: &[&[Named]]) {
+    if run_as_victim() {
+        return;
+    }
+    // Victims inherit what this process ignores and blocks: nothing, also where the tests themselves
+    // run under `nohup` or in the background of a shell.
+    reset_signals();
+    let tests = modules.iter().copied().flatten().map(|named| {
+        let Named { name, test, alone } = *named;
+        // Without the name of the binary, which cargo says.
+        let short = name.split_once("::").map_or(name, |(_, rest)| rest);
+        Trial::test(short, move || -> Result<(), Failed> {
+            // A failed assertion is a panic, which libtest-mimic reports.
+            if alone {
+                Victim::start(Scenario::named(test, name)).end().exited(0);
+            } else {
+                test();
+            }
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), tests.collect()).exit();
+}
