@@ -115,8 +115,10 @@
 // RealtimeSanitizer: see .ci/sanitizers.
 #![cfg_attr(rtsan, feature(sanitize))]
 
-#[cfg(not(unix))]
-compile_error!("handle-exit is about Unix signals and builds for Unix only");
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(not(any(unix, windows)))]
+compile_error!("handle-exit is about the signals of Unix and the console events of Windows");
 
 // A map, from the top to the bottom: each knows only of those below it.
 mod constructors; // HandleExit::new, cleanup, append, run
@@ -145,11 +147,19 @@ pub use builder::Builder;
 pub use cause::Cause;
 pub use error::{Error, Holder};
 pub use event::Event;
-pub use guard::{HandleExit, exit_with_signal};
+#[cfg(unix)]
+pub use guard::exit_with_signal;
+pub use guard::{HandleExit, exit};
 pub use handle::{Deferred, Exit, ExitBegun};
 pub use outcome::Outcome;
 pub use settings::{AfterScope, Ending, Ignored, OldHandler, Repeat};
-pub use signal::{ParseSignalError, Received, Sender, Signal};
+#[cfg(windows)]
+#[cfg_attr(docsrs, doc(cfg(windows)))]
+pub use signal::ConsoleEvent;
+#[cfg(unix)]
+#[cfg_attr(docsrs, doc(cfg(unix)))]
+pub use signal::Sender;
+pub use signal::{ParseSignalError, Received, Signal};
 
 /// The snippets of the README are compiled with the documentation's.
 #[cfg(doctest)]

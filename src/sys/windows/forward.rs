@@ -8,7 +8,7 @@ use windows_sys::Win32::System::Threading::CreateThread;
 
 use super::siginfo::Arrival;
 use super::{dll, handler, mailbox, process};
-use crate::signal::{ConsoleEvent, Signal};
+use crate::signal::ConsoleEvent;
 use crate::sys::status::Status;
 
 /// Hands over an event that came too late for the guard.
@@ -17,14 +17,6 @@ pub(crate) fn hand_over(arrival: &Arrival) {
     if !mailbox::release(arrival.signal) {
         deliver(arrival.info.event);
     }
-}
-
-/// Has the event come once more, to this process only.
-pub(crate) fn raise(signal: Signal) {
-    deliver(match signal {
-        Signal::INT => ConsoleEvent::CtrlC,
-        _ => ConsoleEvent::CtrlBreak,
-    });
 }
 
 /// Does what the system does: starts a thread in the function that calls the handlers.

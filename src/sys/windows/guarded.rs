@@ -71,7 +71,7 @@ impl Found {
 }
 
 /// A signal whose handler is the guard's.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Guarded {
     signal: Signal,
     is_passed_on: bool,
@@ -98,19 +98,24 @@ impl Guarded {
         true
     }
 
-    /// Passes the event on to the handlers below, and all that come later. Does not wait for them: one
-    /// of them may be waiting for this program to end. Without an event there is nothing to run.
-    pub(crate) fn run_old_handler(&self, _info: Option<&SigInfo>) {
-        // What came late is passed on along with the rest.
-        let _ = mailbox::disarm(self.signal);
+    /// From now on events go to the handlers below at once.
+    pub(crate) fn give_back(&self) -> bool {
+        mailbox::give_back(self.signal);
+        true
     }
 
-    /// Passes the event on to the handlers below; the next one is the guard's again.
-    pub(crate) fn call_old_handler(&self, _info: Option<&SigInfo>) {
+    /// Passes on what came to the handlers below. Does not wait for them: one of them may be waiting for
+    /// this program to end. Without an event there is nothing to run.
+    pub(crate) fn run_old_handler(&self, _is_restored: bool, _info: Option<&SigInfo>) {
         mailbox::release(self.signal);
     }
 
-    #[cfg(test)]
+    /// Passes on what came to the handlers below; the next one is the guard's again.
+    pub(crate) fn call_old_handler(&self, _info: &SigInfo) {
+        mailbox::release(self.signal);
+    }
+
+    #[cfg(all(test, handle_exit_loom))]
     pub(crate) fn for_model(signal: Signal, has_old_handler: bool) -> Guarded {
         Guarded { signal, is_passed_on: has_old_handler }
     }

@@ -26,6 +26,9 @@ use crate::sys::status::Status;
 /// it. Nothing tells a key press from `GenerateConsoleCtrlEvent`, so the time counts for all of them.
 const SAME_EVENT: Duration = Duration::from_millis(500);
 
+/// `abort` cannot be caught on Windows.
+pub(crate) const ABORT: Option<Signal> = None;
+
 /// All there is to know of events. Locked for a few instructions at a time, by handlers and others.
 static STATE: Mutex<State> = Mutex::new(State { came: 0, slots: [Slot::NEW; 2] });
 
@@ -46,9 +49,13 @@ struct Slot {
     /// Whether the handlers below the guard's get it after the guard.
     is_passed_on: bool,
     mail: Option<SigInfo>,
-    /// When the first event since the guard was installed came.
+    /// When the first event came since the signal was armed, or since one was answered.
     first: Option<Instant>,
-    /// Whether a second wish to end has come since.
+    /// Whether the first one has come since the mailbox was last taken.
+    is_first: bool,
+    /// What came so far has been answered: one that is no part of that event is a first one again.
+    is_answered: bool,
+    /// Whether a second wish to end has come.
     repeats: bool,
     /// How a second wish to end ends the process at once, if it does.
     cut: Option<Status>,
@@ -73,11 +80,34 @@ impl Slot {
         is_passed_on: false,
         mail: None,
         first: None,
+        is_first: false,
+        is_answered: false,
         repeats: false,
         cut: None,
         waiting: 0,
         released: 0,
     };
+
+    /// Whether an event that comes now is a second wish to end.
+    fn is_repeat(&mut self, now: Instant) -> bool {
+        let is_another = match self.first {
+            None => true,
+            Some(first) => now.duration_since(first) >= SAME_EVENT,
+        };
+        let begins = is_another && (self.first.is_none() || self.is_answered);
+        if begins {
+            self.first = Some(now);
+            self.is_first = true;
+            self.is_answered = false;
+        }
+        is_another && !begins
+    }
+
+    fn take(&mut self, signal: Signal) -> Option<Arrival> {
+        let info = self.mail.take()?;
+        let is_first = std::mem::take(&mut self.is_first);
+        Some(Arrival { signal, info, is_first, repeats: self.repeats, aborts: false })
+    }
 }
 
 impl State {
@@ -110,10 +140,11 @@ pub(super) fn arrive(event: ConsoleEvent) -> Verdict {
     let order = state.came;
     let slot = state.slot(signal);
     let at = Instant::now();
-    let first = *slot.first.get_or_insert(at);
-    slot.repeats |= at.duration_since(first) >= SAME_EVENT;
-    if let (true, Some(status)) = (slot.repeats, slot.cut) {
-        process::end_now(status);
+    if slot.is_repeat(at) {
+        slot.repeats = true;
+        if let Some(status) = slot.cut {
+            process::end_now(status);
+        }
     }
     slot.mail.get_or_insert(SigInfo { event, order, at });
     wake::post();
@@ -132,10 +163,7 @@ pub(super) fn arrive(event: ConsoleEvent) -> Verdict {
 pub(crate) fn take(signals: SignalSet, into: &mut Vec<Arrival>) {
     let before = into.len();
     let mut state = state();
-    into.extend(signals.iter().filter_map(|signal| {
-        let slot = state.slot(signal);
-        Some(Arrival { signal, info: slot.mail.take()?, repeats: slot.repeats, aborts: false })
-    }));
+    into.extend(signals.iter().filter_map(|signal| state.slot(signal).take(signal)));
     // There are two at most.
     if let [first, second] = &mut into[before..] {
         if second.info.order < first.info.order {
@@ -144,10 +172,13 @@ pub(crate) fn take(signals: SignalSet, into: &mut Vec<Arrival>) {
     }
 }
 
-/// Whether one of these signals came and was not taken yet.
-pub(crate) fn any(signals: SignalSet) -> bool {
+/// The guard that decided about this signal has ended its scope in time, and the program goes on: the
+/// next one is no second wish to end.
+pub(crate) fn set_answered(signal: Signal) {
     let mut state = state();
-    signals.iter().any(|signal| state.slot(signal).mail.is_some())
+    let slot = state.slot(signal);
+    slot.repeats = false;
+    slot.is_answered = true;
 }
 
 /// While this is `Some`, a second wish to end ends the process in the handler, this way.
@@ -178,21 +209,29 @@ pub(super) fn is_any_waiting() -> bool {
     state().slots.iter().any(|slot| slot.waiting > 0)
 }
 
-/// From now on events of this signal are passed on at once. Returns what came too late for the guard
-/// and was kept; what the handler still has is passed on.
+/// From now on events of this signal are passed on at once. Returns what came too late for the guard,
+/// unless that is passed on as well.
+///
+/// A final event that was kept stays where it is: the guard has answered it, or the caller is going to
+/// hand it over.
 pub(super) fn disarm(signal: Signal) -> Option<Arrival> {
     let mut state = state();
     let slot = state.slot(signal);
     slot.is_armed = false;
     slot.cut = None;
-    let late = slot.mail.take();
-    // A final event that the guard has answered stays where it is.
-    let is_theirs = slot.is_passed_on || late.is_some();
-    let repeats = slot.repeats;
-    if is_theirs && state.release(signal) {
-        return None;
-    }
-    late.map(|info| Arrival { signal, info, repeats, aborts: false })
+    let late = slot.take(signal);
+    let is_passed_on = slot.is_passed_on && state.release(signal);
+    late.filter(|_| !is_passed_on)
+}
+
+/// As `disarm`, with what came kept where it is.
+pub(super) fn give_back(signal: Signal) {
+    let mut state = state();
+    let slot = state.slot(signal);
+    slot.is_armed = false;
+    slot.cut = None;
+    // Repeats that came before are part of the one delivery.
+    slot.mail = None;
 }
 
 /// Passes on the events of this signal that the handler waits with; says whether there are any.
@@ -203,13 +242,13 @@ pub(super) fn release(signal: Signal) -> bool {
 /// There is no process that this one was forked from.
 pub(crate) fn claim_process(_process: Process, _abort_wait: Duration) {}
 
-/// `abort` is not caught on Windows.
+/// No thread waits in `abort`.
 pub(crate) fn set_abort_wait(_abort_wait: Duration) {}
 
-/// `abort` is not caught on Windows.
+/// No thread waits in `abort`.
 pub(crate) fn a_thread_aborts() -> bool {
     false
 }
 
-/// `abort` is not caught on Windows.
+/// No thread waits in `abort`.
 pub(crate) fn release_abort() {}

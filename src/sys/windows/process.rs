@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 use std::io;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 
 use windows_sys::Win32::Foundation::STATUS_CONTROL_C_EXIT;
 use windows_sys::Win32::System::Threading::{ExitProcess, GetCurrentProcess, TerminateProcess};
@@ -10,15 +11,39 @@ use windows_sys::Win32::System::Threading::{ExitProcess, GetCurrentProcess, Term
 use super::dll;
 use crate::sys::status::Status;
 
-/// Windows has no fork: a process sees no other in its memory.
+/// A process as it is while its threads live, or as it is after `ExitProcess` has ended all but one.
+///
+/// That one is as alone as a forked child: what the others held is locked forever. So it is taken for
+/// another process, which has no part in the exit of the first.
 pub(crate) type Process = u64;
+
+const ALIVE: Process = 1;
+const ALONE: Process = 2;
 
 /// This process.
 pub(crate) fn this() -> Process {
-    1
+    if threads_are_gone() { ALONE } else { ALIVE }
 }
 
-/// There are none to count.
+/// Where a `Process` is kept.
+pub(crate) struct AtomicProcess(AtomicU8);
+
+impl AtomicProcess {
+    /// Is no process.
+    pub(crate) const fn new() -> AtomicProcess {
+        AtomicProcess(AtomicU8::new(0))
+    }
+
+    pub(crate) fn set(&self, process: Process) {
+        self.0.store(process as u8, SeqCst);
+    }
+
+    pub(crate) fn is(&self, process: Process) -> bool {
+        Process::from(self.0.load(SeqCst)) == process
+    }
+}
+
+/// There are none.
 pub(crate) fn count_forks() -> io::Result<()> {
     Ok(())
 }
@@ -66,12 +91,11 @@ fn exit_code(status: Status) -> u32 {
     }
 }
 
-/// Whether `ExitProcess` has ended all threads but this one. What they held is locked for ever then,
-/// so there is nothing left to do but to return.
+/// Whether `ExitProcess` has ended all threads but this one.
 ///
 /// Libraries' detach functions, thread-local destructors of the thread that called it, and exit
 /// functions of C libraries that run them as late as that, see a process in this state.
-pub(crate) fn threads_are_gone() -> bool {
+pub(super) fn threads_are_gone() -> bool {
     type InProgress = unsafe extern "system" fn() -> u8;
     static IN_PROGRESS: OnceLock<Option<InProgress>> = OnceLock::new();
     let function = IN_PROGRESS.get_or_init(|| {

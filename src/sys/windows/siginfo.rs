@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::signal::{ConsoleEvent, Received, Signal};
 
 /// What the system says of an event, and when it came.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct SigInfo {
     pub(super) event: ConsoleEvent,
     /// Counts events: the order of arrival.
@@ -14,9 +14,13 @@ pub(crate) struct SigInfo {
 }
 
 /// An event taken out of its mailbox.
+#[derive(Debug, Clone)]
 pub(crate) struct Arrival {
     pub(crate) signal: Signal,
     pub(crate) info: SigInfo,
+    /// Whether it, or one that was merged into it, is the first of its signal since the guard was made,
+    /// or since what came before was answered.
+    pub(crate) is_first: bool,
     /// Whether a second wish to end has come.
     pub(crate) repeats: bool,
     /// Whether a thread waits in `abort`: never, on Windows.
@@ -38,11 +42,11 @@ impl Arrival {
         self.info.event.is_final().then(|| self.info.at + LEFT_BY_THE_SYSTEM)
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, handle_exit_loom))]
     pub(crate) fn for_model(signal: Signal, repeats: bool) -> Arrival {
         let event =
             if signal == Signal::INT { ConsoleEvent::CtrlC } else { ConsoleEvent::CtrlBreak };
         let info = SigInfo { event, order: 0, at: Instant::now() };
-        Arrival { signal, info, repeats, aborts: false }
+        Arrival { signal, info, is_first: !repeats, repeats, aborts: false }
     }
 }

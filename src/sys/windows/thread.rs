@@ -1,7 +1,6 @@
 //! Threads: told apart, spawned, joined. Windows has no signal masks: what concerns them does nothing.
 
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use windows_sys::Win32::System::Threading::GetCurrentThreadId;
@@ -21,36 +20,19 @@ impl ThreadId {
     }
 }
 
-/// A thread or none.
-pub(crate) struct AtomicThreadId(AtomicU32);
-
-impl AtomicThreadId {
-    pub(crate) const fn new() -> AtomicThreadId {
-        // No thread has the id 0.
-        AtomicThreadId(AtomicU32::new(0))
-    }
-
-    pub(crate) fn set(&self, thread: ThreadId) {
-        self.0.store(thread.0, SeqCst);
-    }
-
-    pub(crate) fn clear(&self) {
-        self.0.store(0, SeqCst);
-    }
-
-    pub(crate) fn is(&self, thread: ThreadId) -> bool {
-        self.0.load(SeqCst) == thread.0
-    }
-}
-
 /// A thread that runs a user's function.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Runner(ThreadId);
 
 impl Runner {
     /// This thread.
     pub(crate) fn current() -> Runner {
         Runner(ThreadId::current())
+    }
+
+    #[cfg(all(test, handle_exit_loom))]
+    pub(crate) fn for_model(id: usize) -> Runner {
+        Runner(ThreadId(id as u32))
     }
 
     pub(crate) fn id(&self) -> ThreadId {
@@ -128,6 +110,11 @@ impl JoinHandle {
     }
 }
 
+/// Whether that is the calling thread.
+pub(crate) fn is_this(thread: &JoinHandle) -> bool {
+    *thread.0.step() == Step::Running(ThreadId::current())
+}
+
 /// How far a thread has come.
 #[derive(Default)]
 struct Progress {
@@ -140,7 +127,7 @@ enum Step {
     /// The system has not come to it yet.
     #[default]
     Spawned,
-    Running,
+    Running(ThreadId),
     /// Has returned, or is not to begin.
     Done,
 }
@@ -160,7 +147,7 @@ impl Progress {
         let mut step = self.step();
         let is_wanted = *step == Step::Spawned;
         if is_wanted {
-            *step = Step::Running;
+            *step = Step::Running(ThreadId::current());
         }
         is_wanted
     }
@@ -170,6 +157,6 @@ impl Progress {
         if *step == Step::Spawned {
             *step = Step::Done;
         }
-        drop(self.changed.wait_while(step, |step| *step == Step::Running));
+        drop(self.changed.wait_while(step, |step| matches!(step, Step::Running(_))));
     }
 }
