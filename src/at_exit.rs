@@ -7,9 +7,11 @@ use crate::event::Event;
 use crate::exit::{self, ProcessExit, tell_guards};
 use crate::sys::guarded;
 use crate::sys::process;
-use crate::sys::status::Status;
 use crate::sys::thread::{self, Runner};
 use crate::sys::{forward, mailbox, wake};
+
+/// How long an exiting process waits for old handlers, which may never return.
+const OLD_HANDLER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait for a lock that an `exit` in a signal handler may hold up forever.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -22,15 +24,18 @@ pub(crate) fn at_process_exit() {
     }
     let me = Runner::current();
     let _exit_thread = thread::mark_exit_thread();
-    exit.machine.close_all(mailbox::take);
+    exit.machine.close_all(me, mailbox::take);
     wake::post();
-    let failed = exit.end_guards(me, &Cause::ProcessExit);
+    let failed = exit.end_guards(me, &Cause::ProcessExit, Some(OLD_HANDLER_TIMEOUT));
     if !exit.is_here() {
         return;
     }
-    let instead = if failed { Some(Status::Failed) } else { exit.machine.decided(me) };
-    if let Some(status) = instead {
+    if let Some(status) = exit.machine.decided(me, failed) {
         tell_guards(&exit.machine.newer_than(0), || Event::ending(status));
+        if exit.machine.has_overrun() {
+            // Without a flush: what hangs may hang in a stream, with its lock.
+            process::end_now(status);
+        }
         process::end_inside_exit(status);
     }
     restore(exit);

@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cause::Cause;
 use crate::deferred::{Functions, contain};
@@ -127,10 +127,10 @@ impl ProcessExit {
                 return closed;
             }
             Close::Late => {
-                closed.payload = self.wait_done(guard, me);
+                closed.payload = self.wait_done(guard, me, None);
                 return closed;
             }
-            Close::Wait => closed.payload = self.wait_done(guard, me),
+            Close::Wait => closed.payload = self.wait_done(guard, me, None),
             Close::Disarmed => closed.disarmed = true,
             Close::Run(run) => closed.payload = self.run_callback(run, me),
         }
@@ -158,9 +158,6 @@ impl ProcessExit {
             return;
         }
         let ended = self.machine.ended(guard);
-        if let Some(signal) = ended.decides {
-            mailbox::set_answered(signal);
-        }
         let by_signal = ended.decides.and_then(|signal| guard.settings.status_after_scope(signal));
         // What panicked on this thread goes on unwinding here, and `finish` reports it. After a panic on
         // the watcher nothing may go on.
@@ -175,6 +172,8 @@ impl ProcessExit {
             Some(left) => left,
             None => self.leave_last(guard),
         };
+        // Others may have the signal, and a further one is no repeat for them.
+        ended.decides.into_iter().for_each(mailbox::set_answered);
         guard.work.waiters.release();
         closed.ended = Some(left.ended);
     }
@@ -257,9 +256,14 @@ impl ProcessExit {
 
     /// Waits until the callback and the old handlers of a guard's signals have run. Runs the callback itself
     /// where the watcher was to and cannot.
-    fn wait_done(&'static self, guard: &Guard, me: Runner) -> Option<Payload> {
+    fn wait_done(
+        &'static self,
+        guard: &Guard,
+        me: Runner,
+        patience: Option<Duration>,
+    ) -> Option<Payload> {
         wake::post();
-        match self.machine.wait_done(guard, me, is_stuck) {
+        match self.machine.wait_done(guard, me, patience, is_stuck) {
             Waited::Done | Waited::Stuck => None,
             Waited::Run(run) => self.run_callback(run, me),
         }
@@ -291,7 +295,7 @@ impl ProcessExit {
         if one.old_handler_may_end_process() {
             let cause = Cause::Signal(arrival.received());
             let me = Runner::current();
-            if self.end_guards(me, &cause) {
+            if self.end_guards(me, &cause, None) {
                 self.end_process(me, Status::Failed, &cause);
             }
         }
@@ -307,8 +311,14 @@ impl ProcessExit {
     }
 
     /// Runs the callbacks and deferred functions of all living guards that have not run, the newest guard
-    /// first. Waits for those that run elsewhere. Whether a callback panicked.
-    pub(crate) fn end_guards(&'static self, me: Runner, cause: &Cause) -> bool {
+    /// first. Waits for those that run elsewhere, for old handlers with `patience`. Whether a callback
+    /// panicked.
+    pub(crate) fn end_guards(
+        &'static self,
+        me: Runner,
+        cause: &Cause,
+        patience: Option<Duration>,
+    ) -> bool {
         // A guard that a callback makes and keeps has its turn in a further pass; but other threads may go
         // on making some, and this is to end.
         const PASSES: usize = 3;
@@ -318,7 +328,7 @@ impl ProcessExit {
             let newer = self.machine.newer_than(done);
             let Some(newest) = newer.first().map(|guard| guard.key()) else { break };
             for guard in newer {
-                failed |= self.end_guard(&guard, me, cause);
+                failed |= self.end_guard(&guard, me, cause, patience);
                 if !self.is_here() {
                     return false;
                 }
@@ -328,10 +338,16 @@ impl ProcessExit {
         failed
     }
 
-    fn end_guard(&'static self, guard: &Guard, me: Runner, cause: &Cause) -> bool {
+    fn end_guard(
+        &'static self,
+        guard: &Guard,
+        me: Runner,
+        cause: &Cause,
+        patience: Option<Duration>,
+    ) -> bool {
         let payload = match self.machine.end_guard(guard, me, cause.clone(), mailbox::take) {
             Close::Run(run) => self.run_callback(run, me),
-            Close::Wait => self.wait_done(guard, me),
+            Close::Wait => self.wait_done(guard, me, patience),
             Close::Inside | Close::Late => None,
             Close::Disarmed => return false,
         };
@@ -347,7 +363,7 @@ impl ProcessExit {
     /// child that one of those has forked.
     pub(crate) fn end_process(&'static self, me: Runner, status: Status, cause: &Cause) {
         let status = self.machine.decide(me, status);
-        let status = if self.end_guards(me, cause) { Status::Failed } else { status };
+        let status = if self.end_guards(me, cause, None) { Status::Failed } else { status };
         if self.is_here() {
             let status = self.machine.decide(me, status);
             tell_guards(&self.machine.newer_than(0), || Event::ending(status));

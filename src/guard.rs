@@ -130,8 +130,10 @@ impl HandleExit {
     #[must_use = "false means that the exit had begun and the callback has run"]
     pub fn disarm(self) -> bool {
         let closed = self.close(By::Disarm);
+        if closed.disarmed {
+            drop(self.handle.guard.work.take_callback());
+        }
         if closed.disarmed || of_guard(&self.handle.guard).is_none() {
-            drop(self.handle.guard.work.take_callback().filter(|_| closed.disarmed));
             return true;
         }
         self.after(closed);
@@ -293,7 +295,7 @@ pub fn exit_with_signal(signal: Signal, body: impl FnOnce()) -> ! {
         forward::raise(signal);
     }
     let me = Runner::current();
-    let failed = exit.end_guards(me, &Cause::ScopeEnd);
+    let failed = exit.end_guards(me, &Cause::ScopeEnd, None);
     let status = if failed { Status::Failed } else { oldest.settings.status(signal) };
     let status = exit.machine.decide(me, status);
     tell_guards(&guards, || Event::ending(status));

@@ -146,11 +146,11 @@ fn time(exit: &'static ProcessExit, generation: usize, mask: &UserMask) {
     // A thread that called `abort` waits as long as the callback may run: that is what it dies of.
     let abort = mailbox::ABORT.filter(|_| mailbox::a_thread_aborts());
     let status = abort.map_or(Status::Failed, Status::Signal);
-    let timeout = overrun.timeout;
-    tell_guards(&[overrun.guard], || Event::CallbackTimedOut { timeout });
     let me = Runner::current();
     exit.machine.decide(me, Status::Failed);
-    exit.end_guards(me, &Cause::ProcessExit);
+    let timeout = overrun.timeout;
+    tell_guards(&[overrun.guard], || Event::CallbackTimedOut { timeout });
+    exit.end_guards(me, &Cause::ProcessExit, None);
     if exit.is_here() {
         tell_guards(&exit.machine.newer_than(0), || Event::ending(status));
     }

@@ -41,7 +41,7 @@ impl World {
         })
     }
 
-    fn push(&self, name: u8) -> Option<u64> {
+    fn push(&self, name: u8) -> Option<usize> {
         self.stack.push(main_thread().id(), self.function(name))
     }
 
@@ -142,7 +142,7 @@ fn a_function_may_run_the_others() {
         assert!(world.stack.push(main_thread().id(), Box::new(exits)).is_some());
         let other = {
             let world = Arc::clone(&world);
-            thread::spawn(move || world.stack.drain(me()))
+            thread::spawn(move || world.stack.run_all(me(), |_| false, || true))
         };
         world.stack.run_all(me(), |_| false, || true);
         other.join().unwrap();

@@ -137,8 +137,16 @@ impl<W> Machine<W> {
 
     /// The process exits by itself: every scope that is open has ended in time, and what came until now
     /// counts.
-    pub(crate) fn close_all(&self, take: impl FnOnce(SignalSet, &mut Vec<Arrival>)) {
+    pub(crate) fn close_all(&self, me: Runner, take: impl FnOnce(SignalSet, &mut Vec<Arrival>)) {
         let mut state = self.lock();
+        // A callback that exits has stopped its clock.
+        let State { guards, timed, .. } = &mut *state;
+        timed.retain(|(key, _)| {
+            let runs_here = |entry: &Entry<W>| {
+                matches!(entry.callback, Callback::Running(runner) if runner.id() == me.id())
+            };
+            !guards.get(*key).is_some_and(runs_here)
+        });
         let open = state.open_signals();
         state.admit(open, take);
         let keys: Vec<_> = state.guards.iter().map(|(key, _)| key).collect();
@@ -187,22 +195,26 @@ impl<W> Machine<W> {
     }
 
     /// Waits until the callback has run, and the old handlers of the signals that came. `is_stuck`
-    /// says of a thread that it will never return from a user's code, nor this one.
+    /// says of a thread that it will never return from a user's code, nor this one. With `patience` old
+    /// handlers are waited for that long, and a callback that has overrun its timeout not at all.
     pub(crate) fn wait_done(
         &self,
         guard: &Guard<W>,
         me: Runner,
+        patience: Option<Duration>,
         is_stuck: impl Fn(Runner) -> bool,
     ) -> Waited<W> {
         let mut state = self.lock();
         let key = guard.key();
         let mut look = Look::new();
+        let mut old_handlers_since = None;
         loop {
             let Some(entry) = state.guards.get(key) else { return Waited::Done };
             let signals = entry.signals;
             let waits_for = match entry.callback {
                 Callback::Running(runner) if runner.id() == me.id() => return Waited::Done,
                 Callback::Running(runner) => Some(runner),
+                Callback::Overrun if patience.is_some() => return Waited::Stuck,
                 Callback::Armed | Callback::Begun | Callback::Overrun => {
                     state.watcher.map(|watcher| watcher.runner)
                 }
@@ -210,6 +222,10 @@ impl<W> Machine<W> {
                 Callback::Finished { .. } => {
                     if !state.has_old_handlers_of(signals) || state.is_watcher(me.id()) {
                         return Waited::Done;
+                    }
+                    let since = old_handlers_since.get_or_insert_with(Instant::now);
+                    if patience.is_some_and(|patience| since.elapsed() > patience) {
+                        return Waited::Stuck;
                     }
                     state.watcher.map(|watcher| watcher.runner)
                 }

@@ -133,16 +133,24 @@ impl<W> Machine<W> {
     }
 
     /// The process exits on this thread: how is it to end instead, if something else was decided
-    /// before?
-    pub(crate) fn decided(&self, me: Runner) -> Option<Status> {
+    /// before, or if a callback `failed`?
+    pub(crate) fn decided(&self, me: Runner, failed: bool) -> Option<Status> {
         let state = self.lock();
         if state.exiter == Some(me.id()) {
             return None;
+        }
+        if failed {
+            return Some(Status::Failed);
         }
         let by_signal = |(_, entry): (usize, &Entry<W>)| {
             entry.guard.settings.status_after_scope(entry.decides?)
         };
         state.end.or_else(|| state.guards.iter().find_map(by_signal))
+    }
+
+    /// Whether a callback has overrun its timeout.
+    pub(crate) fn has_overrun(&self) -> bool {
+        self.lock().guards.iter().any(|(_, entry)| entry.callback == Callback::Overrun)
     }
 
     /// How the exit of a guard that has not left goes.

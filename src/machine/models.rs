@@ -145,7 +145,7 @@ impl World {
 
     fn wait_done(world: &LoomArc<World>, guard: &TestGuard, me: Runner) {
         world.post();
-        if let Waited::Run(run) = world.machine.wait_done(guard, me, |_| false) {
+        if let Waited::Run(run) = world.machine.wait_done(guard, me, None, |_| false) {
             World::callback(world, run, me);
         }
     }
@@ -213,19 +213,20 @@ impl World {
     /// process itself.
     fn dies(world: &LoomArc<World>, status: Status) {
         world.notes().deaths.push(status);
+        // The threads would be gone; those that wait for the watcher here must not wait forever.
+        world.machine.leave_for_model();
+        world.post();
     }
 
     /// `at_exit::at_process_exit`.
     fn exits(world: &LoomArc<World>, me: Runner) {
         let take = |signals, into: &mut Vec<_>| world.take(signals, into);
-        world.machine.close_all(take);
+        world.machine.close_all(me, take);
         world.post();
         World::end_guards(world, me);
-        let status = world.machine.decided(me).unwrap_or(Status::Code(0));
+        let status = world.machine.decided(me, false).unwrap_or(Status::Code(0));
         World::dies(world, status);
         world.machine.clear();
-        world.machine.dismiss(world.machine.generation());
-        world.post();
     }
 
     /// `Watcher::watch`.
@@ -244,8 +245,6 @@ impl World {
                 Next::Complete(guard) => World::complete(world, &guard, me),
                 Next::End { status, .. } => {
                     World::end_process(world, me, status);
-                    // Its thread would be gone; those that wait for it here must not wait forever.
-                    world.machine.leave_for_model(generation);
                     return;
                 }
                 Next::Wait { .. } => world.wait(),
@@ -256,11 +255,9 @@ impl World {
 }
 
 impl<W> Machine<W> {
-    fn leave_for_model(&self, generation: usize) {
+    fn leave_for_model(&self) {
         let mut state = self.lock();
-        if state.watcher.is_some_and(|watcher| watcher.generation == generation) {
-            state.watcher = None;
-        }
+        state.watcher = None;
         state.generation += 1;
         self.notify(&state);
     }

@@ -295,9 +295,12 @@ impl<W> State<W> {
         let Some(decider) = verdict.decider else {
             return Some(Next::End { status: Status::Signal(signal), cause, grace_over: None });
         };
-        let settings = &self.guards.get(decider)?.guard.settings;
+        let entry = self.guards.get(decider)?;
+        let settings = &entry.guard.settings;
         let waited = !verdict.forced && !settings.grace.is_zero();
         let grace_over = waited.then_some((signal, settings.grace));
-        Some(Next::End { status: settings.status(signal), cause, grace_over })
+        // Whatever else came: the first one is what the process dies of.
+        let status = settings.status(entry.decides.unwrap_or(signal));
+        Some(Next::End { status, cause, grace_over })
     }
 }

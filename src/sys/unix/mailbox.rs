@@ -160,6 +160,7 @@ impl Mailbox {
                 let begins_anew = is_another && self.answered.swap(false, SeqCst);
                 if begins_anew {
                     self.first.store(now, SeqCst);
+                    self.repeats.store(false, SeqCst);
                     self.from_kernel.store(from_kernel, SeqCst);
                     self.is_first.store(true, SeqCst);
                 }
@@ -312,9 +313,7 @@ pub(crate) fn take(signals: SignalSet, into: &mut Vec<Arrival>) {
 /// The guard that decided about this signal has ended its scope in time, and the program goes on: the
 /// next one is no second wish to end.
 pub(crate) fn set_answered(signal: Signal) {
-    let mailbox = &slot_of(signal).mailbox;
-    mailbox.repeats.store(false, SeqCst);
-    mailbox.answered.store(true, SeqCst);
+    slot_of(signal).mailbox.answered.store(true, SeqCst);
 }
 
 /// How a second wish to end ends the process from now on, in the handler and with nothing else run; or
