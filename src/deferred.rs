@@ -47,6 +47,7 @@ impl Functions {
     }
 
     /// Whether the lock can be had at once. In a forked child no thread could ever give it back.
+    #[cfg(unix)]
     pub(crate) fn is_free(&self) -> bool {
         self.inner.try_lock().is_ok()
     }

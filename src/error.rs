@@ -123,6 +123,7 @@ impl Error {
         Error::System { step, signal: Some(signal), source }
     }
 
+    #[cfg(unix)]
     pub(crate) fn busy(reason: &'static str) -> Error {
         Error::Busy { signal: None, reason }
     }
@@ -157,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_system_error_names_step_and_signal_and_keeps_its_source() {
-        let denied = || io::Error::from_raw_os_error(nix::libc::EPERM);
+        let denied = || io::Error::from_raw_os_error(1);
         let error = Error::system_for(Signal::TERM, "sigaction", denied());
         assert_eq!(error.to_string(), "sigaction for SIGTERM failed");
         let source = std::error::Error::source(&error).expect("the system's reason");

@@ -136,6 +136,14 @@ fn trace(event: &Event) {
     use tracing::{info, warn};
     const TARGET: &str = "handle_exit";
     match event {
+        #[cfg(windows)]
+        Event::SignalReceived(received) => info!(
+            target: TARGET,
+            signal = %received.signal(),
+            console_event = %received.console_event(),
+            "{event}"
+        ),
+        #[cfg(unix)]
         Event::SignalReceived(received) => info!(
             target: TARGET,
             signal = %received.signal(),

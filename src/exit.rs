@@ -4,7 +4,6 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::cause::Cause;
@@ -18,7 +17,7 @@ use crate::sys::per_process::PerProcess;
 use crate::sys::process::{self, AtomicProcess, Process};
 use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
-use crate::sys::thread::{self, Runner};
+use crate::sys::thread::{self, JoinHandle, Runner};
 use crate::sys::{forward, mailbox, wake};
 use crate::waiters::Waiters;
 
@@ -77,9 +76,9 @@ pub(crate) struct ProcessExit {
 /// The threads of the exit.
 #[derive(Default)]
 pub(crate) struct Setup {
-    pub(crate) watcher: Option<JoinHandle<()>>,
+    pub(crate) watcher: Option<JoinHandle>,
     /// Only where a guard has a `callback_timeout`.
-    pub(crate) timer: Option<JoinHandle<()>>,
+    pub(crate) timer: Option<JoinHandle>,
 }
 
 /// How a scope was closed.
@@ -213,7 +212,7 @@ impl ProcessExit {
         let Setup { watcher, timer } = threads;
         // A watcher that is inside `exit(3)`, as this thread is, will never be back.
         if self.machine.wait_left(generation, me, is_stuck) {
-            let others = |thread: &JoinHandle<()>| !thread::is_this(thread);
+            let others = |thread: &JoinHandle| !thread::is_this(thread);
             // They contain every panic of a user's, so there is none to look at.
             for thread in watcher.into_iter().chain(timer).filter(others) {
                 let _ = thread.join();
@@ -311,7 +310,17 @@ impl ProcessExit {
     }
 
     /// Gives the signal back to its old handler, and runs that.
-    pub(crate) fn run_old_handler(&self, one: &Guarded, arrival: &Arrival) {
+    ///
+    /// Where that may be the system's own, which ends the process and runs nothing, all that is to
+    /// run before the end runs now.
+    pub(crate) fn run_old_handler(&'static self, one: &Guarded, arrival: &Arrival) {
+        if one.old_handler_may_end_process() {
+            let cause = Cause::Signal(arrival.received());
+            let me = Runner::current();
+            if self.end_guards(me, &cause, None) {
+                self.end_process(me, Status::Failed, &cause);
+            }
+        }
         let guards = self.machine.guards_of(one.signal());
         let restored = {
             let _setup = self.setup();

@@ -2,21 +2,28 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
+#[cfg(unix)]
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::cause::Cause;
 use crate::deferred::contain;
+#[cfg(unix)]
 use crate::error::Error;
-use crate::exit::{self, Closed, Guard, of_guard};
+use crate::exit::{Closed, Guard, of_guard};
 use crate::handle::Exit;
+#[cfg(unix)]
 use crate::install;
 use crate::machine::By;
 use crate::outcome::Outcome;
+#[cfg(unix)]
 use crate::signal::Signal;
 use crate::sys::status::Status;
 use crate::sys::thread::{self, Runner};
-use crate::sys::{forward, guarded, process};
+use crate::sys::{exit_hook, guarded};
+#[cfg(unix)]
+use crate::sys::{forward, process};
 
 /// The guard over a scope: its callback runs exactly once and to its end, however the scope or the
 /// process ends.
@@ -167,6 +174,8 @@ impl HandleExit {
     /// # Errors
     /// [`Error::Nested`] if the child has made a new guard, [`Error::Ended`] if the exit had begun when
     /// the process forked, else as [`new`](HandleExit::new).
+    #[cfg(unix)]
+    #[cfg_attr(docsrs, doc(cfg(unix)))]
     pub fn rearm(&self) -> Result<(), Error> {
         let guard = &self.handle.guard;
         if of_guard(guard).is_some() {
@@ -239,6 +248,21 @@ impl fmt::Debug for HandleExit {
     }
 }
 
+/// Ends the process with `code`, after the callbacks and deferred functions of all living guards.
+///
+/// On Unix it is `std::process::exit`. On Windows that one ends all other threads before anything else
+/// can run, and runs no callback: there a program with a guard ends with this function instead.
+///
+/// ```no_run
+/// # fn main() -> Result<(), handle_exit::Error> {
+/// handle_exit::HandleExit::new(|| println!("bye"))?.keep();
+/// handle_exit::exit(3); // says bye
+/// # }
+/// ```
+pub fn exit(code: i32) -> ! {
+    exit_hook::exit(code)
+}
+
 /// Runs `body`, and then ends the process by `signal`, also if `body` panics: for workers whose way
 /// out bypasses the exit hooks of the C library (`_exit`), such as a pre-forked pool's.
 ///
@@ -252,10 +276,12 @@ impl fmt::Debug for HandleExit {
 ///
 /// exit_with_signal(Signal::TERM, || println!("the worker's job"));
 /// ```
+#[cfg(unix)]
+#[cfg_attr(docsrs, doc(cfg(unix)))]
 pub fn exit_with_signal(signal: Signal, body: impl FnOnce()) -> ! {
     // The panic hook has reported it; the signal is what the parent sees.
     let _ = catch_unwind(AssertUnwindSafe(body)).map_err(std::mem::forget);
-    let exit = exit::of(process::this());
+    let exit = crate::exit::of(process::this());
     let guards = exit.machine.newer_than(0);
     let Some(oldest) = guards.last() else {
         forward::raise(signal);

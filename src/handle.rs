@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::future::Future;
+#[cfg(unix)]
 use std::io;
+#[cfg(unix)]
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -171,6 +173,8 @@ impl Exit {
     ///
     /// # Errors
     /// What `socketpair(2)` says, for instance that the descriptor table is full.
+    #[cfg(unix)]
+    #[cfg_attr(docsrs, doc(cfg(unix)))]
     pub fn readable_fd(&self) -> io::Result<OwnedFd> {
         self.guard.work.waiters.descriptor(|| self.is_exiting())
     }

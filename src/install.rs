@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::exit::{self, Guard, ProcessExit, Setup};
 use crate::machine::Enter;
 use crate::settings::{Ignored, Settings};
-use crate::signal::{Signal, SignalSet};
+use crate::signal::SignalSet;
 use crate::sys::guarded::{self, Found, Guarded, Refused};
 use crate::sys::process::{self, Process};
 use crate::sys::siginfo::Arrival;
@@ -77,7 +77,7 @@ impl Installation<'_> {
         if is_first {
             guarded::prepare(self.process, abort_wait)
                 .map_err(|source| Error::system("making the watcher's wake-up", source))?;
-        } else if missing.contains(Signal::ABRT) {
+        } else if mailbox::ABORT.is_some_and(|abort| missing.contains(abort)) {
             mailbox::set_abort_wait(abort_wait);
         }
         exit_hook::register(at_exit::at_process_exit)
@@ -148,7 +148,7 @@ fn look(settings: &Settings, signals: SignalSet) -> Result<Vec<Found>, Error> {
                     "other handlers were installed over the guard's too often",
                 ));
             }
-            _ => found.push(one),
+            _ => found.push(one.appending(settings.append)),
         }
     }
     Ok(found)

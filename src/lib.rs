@@ -114,30 +114,45 @@
 
 // RealtimeSanitizer: see .ci/sanitizers.
 #![cfg_attr(rtsan, feature(sanitize))]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(not(unix))]
-compile_error!("handle-exit is about Unix signals and builds for Unix only");
+#[cfg(not(any(unix, windows)))]
+compile_error!("handle-exit is about the signals of Unix and the console events of Windows");
 
-// A map, from the top to the bottom: each knows only of those below it.
-mod at_exit; // process::exit and return from main
-mod builder; // every setting, and the four ways to install them
-mod cause; // what began an exit
+// The map, from the top to the bottom: each floor knows only of those below it.
+
+// How a guard is made, and how its scope ends.
+mod builder; // every setting, and the ways to install them
 mod constructors; // HandleExit::new, cleanup, append, run
+mod guard; // HandleExit: finish, disarm, rearm, Drop
+mod install; // a guard is put in place: all of it, or nothing changed
+
+// Who else comes to the exit.
+mod at_exit; // process::exit and return from main
+mod handle; // Exit, ExitBegun, Deferred: the guard as the rest of the program sees it
+mod watcher; // the threads: the watcher, and the timer of callback_timeout
+
+// The process's one exit: the steps that several of these threads take.
+mod exit;
+
+// What a user meets on the way.
 mod deferred; // the deferred functions of one guard
 mod error; // why no guard was made
 mod event; // what happens, for observers and `tracing`
-mod exit; // the process's one exit: the steps that several threads take on the way out
-mod guard; // HandleExit: finish, disarm, rearm, Drop; exit_with_signal
-mod handle; // Exit, ExitBegun, Deferred: the guard as the rest of the program sees it
-mod install; // a guard is put in place: all of it, or nothing changed
-mod machine; // who runs which callback, what has come, who decides, how it ends; pure
 mod outcome; // how a scope ended, for `main` to return
-mod settings; // what a guard was told
-mod signal;
-mod stack; // things in order, any of which can be taken out
-mod sys; // the operating system, and all unsafe code
 mod waiters; // futures and descriptors that wait for the exit
-mod watcher; // the threads: the watcher, and the timer of callback_timeout // Signal, Received, Sender
+
+// Who runs which callback, what has come, who decides, how it ends: pure.
+mod machine;
+
+mod cause; // what began an exit
+mod settings; // what a guard was told
+mod stack; // things in order, any of which can be taken out
+
+// The operating system, and all unsafe code.
+mod sys;
+
+mod signal; // Signal, Received, Sender
 
 pub mod guide;
 
@@ -145,11 +160,19 @@ pub use builder::Builder;
 pub use cause::Cause;
 pub use error::{Error, Holder};
 pub use event::Event;
-pub use guard::{HandleExit, exit_with_signal};
+#[cfg(unix)]
+pub use guard::exit_with_signal;
+pub use guard::{HandleExit, exit};
 pub use handle::{Deferred, Exit, ExitBegun};
 pub use outcome::Outcome;
 pub use settings::{AfterScope, Ending, Ignored, OldHandler, Repeat};
-pub use signal::{NoSuchSignal, ParseSignalError, Received, Sender, Signal};
+#[cfg(windows)]
+#[cfg_attr(docsrs, doc(cfg(windows)))]
+pub use signal::ConsoleEvent;
+#[cfg(unix)]
+#[cfg_attr(docsrs, doc(cfg(unix)))]
+pub use signal::Sender;
+pub use signal::{NoSuchSignal, ParseSignalError, Received, Signal};
 
 /// The snippets of the README are compiled with the documentation's.
 #[cfg(doctest)]

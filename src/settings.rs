@@ -50,7 +50,7 @@ pub enum Ignored {
     /// Leave it ignored: `nohup` and a shell's `&` meant it.
     #[default]
     Keep,
-    /// Guard it like any other; the end of the scope restores SIG_IGN.
+    /// Guard it like any other; the end of the scope restores `SIG_IGN`.
     Guard,
 }
 

@@ -6,9 +6,15 @@ use std::str::FromStr;
 #[cfg(unix)]
 use nix::libc;
 
+#[cfg(windows)]
+mod console;
+#[cfg(unix)]
 mod received;
 mod set;
 
+#[cfg(windows)]
+pub use console::{ConsoleEvent, Received};
+#[cfg(unix)]
 pub use received::{Received, Sender};
 pub(crate) use set::SignalSet;
 

@@ -3,23 +3,22 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use crate::cause::Cause;
 use crate::deferred::contain;
 use crate::event::Event;
 use crate::exit::{Closed, Guard, ProcessExit, Work, tell_guards};
 use crate::machine::{By, Came, Next};
-use crate::signal::{Signal, SignalSet};
+use crate::signal::SignalSet;
 use crate::sys::guarded::Guarded;
 use crate::sys::process;
 use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
-use crate::sys::thread::{self, Runner, UserMask};
+use crate::sys::thread::{self, JoinHandle, Runner, UserMask};
 use crate::sys::{mailbox, wake};
 
 /// Starts the watcher. It hears no signal before the first guard has entered the machine.
-pub(crate) fn spawn(exit: &'static ProcessExit) -> io::Result<JoinHandle<()>> {
+pub(crate) fn spawn(exit: &'static ProcessExit) -> io::Result<JoinHandle> {
     let generation = exit.machine.generation();
     thread::spawn("handle-exit", SignalSet::default(), move |mask| {
         let _exit_thread = thread::mark_exit_thread();
@@ -28,7 +27,7 @@ pub(crate) fn spawn(exit: &'static ProcessExit) -> io::Result<JoinHandle<()>> {
 }
 
 /// Starts the timer: with the guard, not with the callback. By then a thread might no longer be had.
-pub(crate) fn spawn_timer(exit: &'static ProcessExit) -> io::Result<JoinHandle<()>> {
+pub(crate) fn spawn_timer(exit: &'static ProcessExit) -> io::Result<JoinHandle> {
     let generation = exit.machine.generation();
     // At most 15 bytes, which is what Linux keeps.
     thread::spawn("exit-timer", SignalSet::default(), move |mask| {
@@ -145,10 +144,8 @@ fn time(exit: &'static ProcessExit, generation: usize, mask: &UserMask) {
     let Some(overrun) = exit.machine.wait_overrun(generation) else { return };
     let _as_user = mask.enter();
     // A thread that called `abort` waits as long as the callback may run: that is what it dies of.
-    let status = match mailbox::a_thread_aborts() {
-        true => Status::Signal(Signal::ABRT),
-        false => Status::Failed,
-    };
+    let abort = mailbox::ABORT.filter(|_| mailbox::a_thread_aborts());
+    let status = abort.map_or(Status::Failed, Status::Signal);
     let me = Runner::current();
     exit.machine.decide(me, Status::Failed);
     let timeout = overrun.timeout;

@@ -236,10 +236,11 @@ impl<W> State<W> {
             }
             let forced = arrival.aborts
                 || arrival.is_first && arrival.repeats && settings.repeat != Repeat::Absorb;
+            let last_moment = arrival.last_moment();
             self.verdicts.push(Verdict {
                 received: arrival.received(),
                 decider: (!arrival.aborts).then_some(decider),
-                deadline: settings.deadline(Instant::now()),
+                deadline: settings.deadline(Instant::now()).into_iter().chain(last_moment).min(),
                 forced,
             });
             let tells = forced && !arrival.aborts;

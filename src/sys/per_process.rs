@@ -3,7 +3,9 @@
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::process::{self, Process};
+#[cfg(unix)]
+use super::process;
+use super::process::Process;
 
 /// One `T` per process, made at the first use.
 ///
@@ -26,6 +28,7 @@ impl<T: Default + Sync> PerProcess<T> {
         PerProcess { current: AtomicPtr::new(ptr::null_mut()) }
     }
 
+    #[cfg(unix)]
     pub(crate) fn get(&'static self) -> &'static T {
         self.get_in(process::this())
     }

@@ -53,6 +53,11 @@ fn register_once() -> bool {
     registered
 }
 
+/// Ends the process with `code`, after the hook.
+pub(crate) fn exit(code: i32) -> ! {
+    std::process::exit(code)
+}
+
 extern "C" fn at_exit() {
     REGISTERED.fetch_sub(1, SeqCst);
     if !HAS_MET.replace(true) {

@@ -76,6 +76,11 @@ impl Found {
         Ok(Found { signal, top, below, level })
     }
 
+    /// Whether the old handler is to be run is known from the disposition here.
+    pub(crate) fn appending(self, _append: bool) -> Found {
+        self
+    }
+
     pub(crate) fn signal(&self) -> Signal {
         self.signal
     }
@@ -158,6 +163,11 @@ impl Guarded {
     /// Whether a handler stood there before.
     pub(crate) fn has_old_handler(&self) -> bool {
         self.below.is_handler()
+    }
+
+    /// Whether what stood there before may be no handler after all, but end the process.
+    pub(crate) fn old_handler_may_end_process(&self) -> bool {
+        false
     }
 
     /// Whether two signals had the same handler before.

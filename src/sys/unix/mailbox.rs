@@ -37,6 +37,9 @@ use super::{abort, clock, slot, wake};
 use crate::signal::{Signal, SignalSet};
 use crate::sys::status::Status;
 
+/// What `abort(3)` raises, where that can be caught.
+pub(crate) const ABORT: Option<Signal> = Some(Signal::ABRT);
+
 /// A repeat that comes sooner belongs to the same event.
 const SAME_EVENT: usize = 500;
 

@@ -1,7 +1,9 @@
 //! What the kernel says of a signal that came.
 
-use nix::libc;
 use std::fmt;
+use std::time::Instant;
+
+use nix::libc;
 
 use crate::signal::{Received, Sender, Signal};
 
@@ -47,6 +49,11 @@ pub(crate) struct Arrival {
 impl Arrival {
     pub(crate) fn received(&self) -> Received {
         Received::new(self.signal, sender(&self.info.0))
+    }
+
+    /// When the system ends the process, whatever it does: no signal of Unix says that.
+    pub(crate) fn last_moment(&self) -> Option<Instant> {
+        None
     }
 
     #[cfg(all(test, handle_exit_loom))]

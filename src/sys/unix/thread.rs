@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::marker::PhantomData;
 use std::os::unix::thread::JoinHandleExt;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use nix::libc;
 
@@ -84,13 +84,16 @@ impl Drop for MaskedUntilDrop {
     }
 }
 
+/// What waits for a thread to end.
+pub(crate) type JoinHandle = thread::JoinHandle<()>;
+
 /// Starts a thread that takes only `signals`. It has every signal blocked from its first instruction
 /// on, so that it never takes what the program waits for elsewhere.
 pub(crate) fn spawn(
     name: &str,
     signals: SignalSet,
     run: impl FnOnce(UserMask) + Send + 'static,
-) -> io::Result<JoinHandle<()>> {
+) -> io::Result<JoinHandle> {
     // A thread inherits its creator's mask.
     let user = UserMask(mask::replace(&mask::all_but(SignalSet::default())));
     let spawned = thread::Builder::new().name(name.into()).spawn(move || {
@@ -102,7 +105,7 @@ pub(crate) fn spawn(
 }
 
 /// Whether that is the calling thread.
-pub(crate) fn is_this(thread: &JoinHandle<()>) -> bool {
+pub(crate) fn is_this(thread: &JoinHandle) -> bool {
     // SAFETY: neither of them has been joined.
     unsafe { libc::pthread_equal(thread.as_pthread_t(), libc::pthread_self()) != 0 }
 }

@@ -1,0 +1,86 @@
+//! The function the system calls, on a thread of its own, when an event comes.
+
+use std::io;
+use std::ptr;
+use std::sync::{Mutex, PoisonError};
+
+use windows_sys::Win32::System::Console::{
+    CTRL_BREAK_EVENT, CTRL_C_EVENT, CTRL_CLOSE_EVENT, CTRL_LOGOFF_EVENT, CTRL_SHUTDOWN_EVENT,
+    SetConsoleCtrlHandler,
+};
+use windows_sys::Win32::System::LibraryLoader::{
+    GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, GET_MODULE_HANDLE_EX_FLAG_PIN, GetModuleHandleExW,
+};
+use windows_sys::core::BOOL;
+
+use super::mailbox::{self, Verdict};
+use crate::signal::ConsoleEvent;
+
+const FALSE: BOOL = 0;
+const TRUE: BOOL = 1;
+
+/// One thread at a time changes the guard's place among the handlers.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+unsafe extern "system" fn handle(raw: u32) -> BOOL {
+    match event(raw).map(mailbox::arrive) {
+        Some(Verdict::Keep) => TRUE,
+        Some(Verdict::PassOn) | None => FALSE,
+    }
+}
+
+fn event(raw: u32) -> Option<ConsoleEvent> {
+    Some(match raw {
+        CTRL_C_EVENT => ConsoleEvent::CtrlC,
+        CTRL_BREAK_EVENT => ConsoleEvent::CtrlBreak,
+        CTRL_CLOSE_EVENT => ConsoleEvent::Close,
+        CTRL_LOGOFF_EVENT => ConsoleEvent::Logoff,
+        CTRL_SHUTDOWN_EVENT => ConsoleEvent::Shutdown,
+        _ => return None,
+    })
+}
+
+/// The number the system gives an event.
+pub(super) fn raw(event: ConsoleEvent) -> u32 {
+    match event {
+        ConsoleEvent::CtrlC => CTRL_C_EVENT,
+        ConsoleEvent::CtrlBreak => CTRL_BREAK_EVENT,
+        ConsoleEvent::Close => CTRL_CLOSE_EVENT,
+        ConsoleEvent::Logoff => CTRL_LOGOFF_EVENT,
+        ConsoleEvent::Shutdown => CTRL_SHUTDOWN_EVENT,
+    }
+}
+
+/// Makes the handler the first that the system asks. Call before arming a signal.
+pub(super) fn register() -> io::Result<()> {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    // A guard that lives has it in its place. One that waits with a final event cannot be moved: the
+    // system would not return from the call.
+    if mailbox::is_any_armed() || mailbox::is_any_waiting() {
+        return Ok(());
+    }
+    pin();
+    // Where it is no longer, or not yet, in the list, this fails and changes nothing.
+    // SAFETY: `handle` is a handler routine, and the code it lies in stays loaded.
+    unsafe { SetConsoleCtrlHandler(Some(handle), FALSE) };
+    // SAFETY: as above.
+    if unsafe { SetConsoleCtrlHandler(Some(handle), TRUE) } == FALSE {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Keeps the library that this code is part of, if it is one, loaded until the process ends: the
+/// handler stays registered, and the system may be calling it at any time.
+fn pin() {
+    let mut library = ptr::null_mut();
+    // SAFETY: with this flag the name is an address within the library; `library` is valid for a write.
+    // It cannot fail for an address of code that runs.
+    unsafe {
+        GetModuleHandleExW(
+            GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_PIN,
+            handle as *const u16,
+            &raw mut library,
+        )
+    };
+}

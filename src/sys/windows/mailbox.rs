@@ -1,0 +1,254 @@
+//! What came and was not taken yet, and the handler threads that wait.
+//!
+//! A mailbox holds one event of a signal; those that come while it is full are merged into it. That is
+//! what Unix does, and what the floors above are made for.
+//!
+//! # Handlers that wait
+//! The handler keeps most events and returns at once. It stays, with the system's thread, where
+//!
+//! * the signal is passed on (`append`): until the guard's part is done. Then it returns FALSE, and the
+//!   system calls the next handler.
+//! * the event is final (`CTRL_CLOSE` and the like): for ever. The system ends the process when the last
+//!   handler returns, or in five seconds; `main` has that time.
+//!
+//! Each event has a number. A waiting handler leaves when `released` has come to its own.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::process::{self, Process};
+use super::siginfo::{Arrival, SigInfo};
+use super::wake;
+use crate::signal::{ConsoleEvent, Signal, SignalSet};
+use crate::sys::status::Status;
+
+/// Two events of a signal within this time are one wish to end: a shell and a parent may both deliver
+/// it. Nothing tells a key press from `GenerateConsoleCtrlEvent`, so the time counts for all of them.
+const SAME_EVENT: Duration = Duration::from_millis(500);
+
+/// `abort` cannot be caught on Windows.
+pub(crate) const ABORT: Option<Signal> = None;
+
+/// All there is to know of events. Locked for a few instructions at a time, by handlers and others.
+static STATE: Mutex<State> = Mutex::new(State { came: 0, slots: [Slot::NEW; 2] });
+
+/// Told when `released` of a slot has changed.
+static RELEASED: Condvar = Condvar::new();
+
+struct State {
+    /// How many events have come.
+    came: u64,
+    /// Of INT and TERM.
+    slots: [Slot; 2],
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    /// Whether a guard wants the signal; else the handler passes it on at once.
+    is_armed: bool,
+    /// Whether the handlers below the guard's get it after the guard.
+    is_passed_on: bool,
+    mail: Option<SigInfo>,
+    /// When the first event came since the signal was armed, or since one was answered.
+    first: Option<Instant>,
+    /// Whether the first one has come since the mailbox was last taken.
+    is_first: bool,
+    /// What came so far has been answered: one that is no part of that event is a first one again.
+    is_answered: bool,
+    /// Whether a second wish to end has come.
+    repeats: bool,
+    /// How a second wish to end ends the process at once, if it does.
+    cut: Option<Status>,
+    /// Handlers that wait.
+    waiting: u32,
+    /// Handlers of events up to this number may leave.
+    released: u64,
+}
+
+/// What the handler tells the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// No other handler is to hear of the event.
+    Keep,
+    /// The next handler is asked.
+    PassOn,
+}
+
+impl Slot {
+    const NEW: Slot = Slot {
+        is_armed: false,
+        is_passed_on: false,
+        mail: None,
+        first: None,
+        is_first: false,
+        is_answered: false,
+        repeats: false,
+        cut: None,
+        waiting: 0,
+        released: 0,
+    };
+
+    /// Whether an event that comes now is a second wish to end.
+    fn is_repeat(&mut self, now: Instant) -> bool {
+        let is_another = match self.first {
+            None => true,
+            Some(first) => now.duration_since(first) >= SAME_EVENT,
+        };
+        let begins = is_another && (self.first.is_none() || self.is_answered);
+        if begins {
+            self.first = Some(now);
+            self.is_first = true;
+            self.is_answered = false;
+        }
+        is_another && !begins
+    }
+
+    fn take(&mut self, signal: Signal) -> Option<Arrival> {
+        let info = self.mail.take()?;
+        let is_first = std::mem::take(&mut self.is_first);
+        Some(Arrival { signal, info, is_first, repeats: self.repeats, aborts: false })
+    }
+}
+
+impl State {
+    fn slot(&mut self, signal: Signal) -> &mut Slot {
+        &mut self.slots[usize::from(signal == Signal::TERM)]
+    }
+
+    /// Lets the handlers that wait with an event of this signal leave; says whether there are any.
+    fn release(&mut self, signal: Signal) -> bool {
+        let came = self.came;
+        let slot = self.slot(signal);
+        slot.released = came;
+        RELEASED.notify_all();
+        slot.waiting > 0
+    }
+}
+
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// In the handler: an event has come.
+pub(super) fn arrive(event: ConsoleEvent) -> Verdict {
+    let signal = event.signal();
+    let mut state = state();
+    if !state.slot(signal).is_armed {
+        return Verdict::PassOn;
+    }
+    state.came += 1;
+    let order = state.came;
+    let slot = state.slot(signal);
+    let at = Instant::now();
+    if slot.is_repeat(at) {
+        slot.repeats = true;
+        if let Some(status) = slot.cut {
+            process::end_now(status);
+        }
+    }
+    slot.mail.get_or_insert(SigInfo { event, order, at });
+    wake::post();
+    if !slot.is_passed_on && !event.is_final() {
+        return Verdict::Keep;
+    }
+    slot.waiting += 1;
+    while state.slot(signal).released < order {
+        state = RELEASED.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+    state.slot(signal).waiting -= 1;
+    Verdict::PassOn
+}
+
+/// Takes the events that came, in the order they came.
+pub(crate) fn take(signals: SignalSet, into: &mut Vec<Arrival>) {
+    let before = into.len();
+    let mut state = state();
+    into.extend(signals.iter().filter_map(|signal| state.slot(signal).take(signal)));
+    // There are two at most.
+    if let [first, second] = &mut into[before..] {
+        if second.info.order < first.info.order {
+            std::mem::swap(first, second);
+        }
+    }
+}
+
+/// The guard that decided about this signal has ended its scope in time, and the program goes on: the
+/// next one is no second wish to end.
+pub(crate) fn set_answered(signal: Signal) {
+    let mut state = state();
+    let slot = state.slot(signal);
+    slot.repeats = false;
+    slot.is_answered = true;
+}
+
+/// While this is `Some`, a second wish to end ends the process in the handler, this way.
+pub(crate) fn set_cut(signal: Signal, status: Option<Status>) {
+    state().slot(signal).cut = status;
+}
+
+/// From now on events of this signal are the guard's.
+pub(super) fn arm(signal: Signal, is_passed_on: bool) {
+    let mut state = state();
+    let slot = state.slot(signal);
+    *slot = Slot {
+        is_armed: true,
+        is_passed_on,
+        waiting: slot.waiting,
+        released: slot.released,
+        ..Slot::NEW
+    };
+}
+
+/// Whether events of any signal are a guard's.
+pub(super) fn is_any_armed() -> bool {
+    state().slots.iter().any(|slot| slot.is_armed)
+}
+
+/// Whether a handler waits, and with it everybody who would change the list of handlers.
+pub(super) fn is_any_waiting() -> bool {
+    state().slots.iter().any(|slot| slot.waiting > 0)
+}
+
+/// From now on events of this signal are passed on at once. Returns what came too late for the guard,
+/// unless that is passed on as well.
+///
+/// A final event that was kept stays where it is: the guard has answered it, or the caller is going to
+/// hand it over.
+pub(super) fn disarm(signal: Signal) -> Option<Arrival> {
+    let mut state = state();
+    let slot = state.slot(signal);
+    slot.is_armed = false;
+    slot.cut = None;
+    let late = slot.take(signal);
+    let is_passed_on = slot.is_passed_on && state.release(signal);
+    late.filter(|_| !is_passed_on)
+}
+
+/// As `disarm`, with what came kept where it is.
+pub(super) fn give_back(signal: Signal) {
+    let mut state = state();
+    let slot = state.slot(signal);
+    slot.is_armed = false;
+    slot.cut = None;
+    // Repeats that came before are part of the one delivery.
+    slot.mail = None;
+}
+
+/// Passes on the events of this signal that the handler waits with; says whether there are any.
+pub(super) fn release(signal: Signal) -> bool {
+    state().release(signal)
+}
+
+/// There is no process that this one was forked from.
+pub(crate) fn claim_process(_process: Process, _abort_wait: Duration) {}
+
+/// No thread waits in `abort`.
+pub(crate) fn set_abort_wait(_abort_wait: Duration) {}
+
+/// No thread waits in `abort`.
+pub(crate) fn a_thread_aborts() -> bool {
+    false
+}
+
+/// No thread waits in `abort`.
+pub(crate) fn release_abort() {}

@@ -1,0 +1,108 @@
+//! This process, and how it ends.
+
+use std::ffi::c_void;
+use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+
+use windows_sys::Win32::Foundation::STATUS_CONTROL_C_EXIT;
+use windows_sys::Win32::System::Threading::{ExitProcess, GetCurrentProcess, TerminateProcess};
+
+use super::dll;
+use crate::sys::status::Status;
+
+/// A process as it is while its threads live, or as it is after `ExitProcess` has ended all but one.
+///
+/// That one is as alone as a forked child: what the others held is locked forever. So it is taken for
+/// another process, which has no part in the exit of the first.
+pub(crate) type Process = u64;
+
+const ALIVE: Process = 1;
+const ALONE: Process = 2;
+
+/// This process.
+pub(crate) fn this() -> Process {
+    if threads_are_gone() { ALONE } else { ALIVE }
+}
+
+/// Where a `Process` is kept.
+pub(crate) struct AtomicProcess(AtomicU8);
+
+impl AtomicProcess {
+    /// Is no process.
+    pub(crate) const fn new() -> AtomicProcess {
+        AtomicProcess(AtomicU8::new(0))
+    }
+
+    pub(crate) fn set(&self, process: Process) {
+        self.0.store(process as u8, SeqCst);
+    }
+
+    pub(crate) fn is(&self, process: Process) -> bool {
+        Process::from(self.0.load(SeqCst)) == process
+    }
+}
+
+/// There are none.
+pub(crate) fn count_forks() -> io::Result<()> {
+    Ok(())
+}
+
+/// Ends the process. By a signal means as the system's own handler does: with the exit code
+/// `STATUS_CONTROL_C_EXIT`.
+pub(crate) fn end(status: Status) -> ! {
+    match status {
+        Status::Signal(_) => exit_process(status),
+        Status::Code(_) | Status::Failed => std::process::exit(status.code()),
+    }
+}
+
+/// As `end`, in a function that the C library's `exit` calls.
+pub(crate) fn end_inside_exit(status: Status) -> ! {
+    if !matches!(status, Status::Signal(_)) {
+        unsafe extern "C" {
+            fn fflush(stream: *mut c_void) -> i32;
+        }
+        // SAFETY: a null stream flushes all of them.
+        unsafe { fflush(std::ptr::null_mut()) };
+    }
+    exit_process(status)
+}
+
+/// Ends the process at once: nothing is flushed, and no library hears of it.
+pub(crate) fn end_now(status: Status) -> ! {
+    // SAFETY: the pseudo handle of this process is always valid.
+    unsafe { TerminateProcess(GetCurrentProcess(), exit_code(status)) };
+    // The call only begins the end: it may return on a thread that is going to be ended.
+    loop {
+        std::thread::park();
+    }
+}
+
+fn exit_process(status: Status) -> ! {
+    // SAFETY: may be called on any thread at any time; it ends all others first.
+    unsafe { ExitProcess(exit_code(status)) }
+}
+
+fn exit_code(status: Status) -> u32 {
+    match status {
+        Status::Signal(_) => u32::from_ne_bytes(STATUS_CONTROL_C_EXIT.to_ne_bytes()),
+        Status::Code(_) | Status::Failed => u32::from_ne_bytes(status.code().to_ne_bytes()),
+    }
+}
+
+/// Whether `ExitProcess` has ended all threads but this one.
+///
+/// Libraries' detach functions, thread-local destructors of the thread that called it, and exit
+/// functions of C libraries that run them as late as that, see a process in this state.
+pub(super) fn threads_are_gone() -> bool {
+    type InProgress = unsafe extern "system" fn() -> u8;
+    static IN_PROGRESS: OnceLock<Option<InProgress>> = OnceLock::new();
+    let function = IN_PROGRESS.get_or_init(|| {
+        let address = dll::exported(c"ntdll.dll", c"RtlDllShutdownInProgress")?;
+        // SAFETY: the function of that name takes nothing and returns a BOOLEAN.
+        Some(unsafe { std::mem::transmute::<*const c_void, InProgress>(address) })
+    });
+    // SAFETY: it only reads a flag.
+    function.is_some_and(|in_progress| unsafe { in_progress() } != 0)
+}

@@ -1,0 +1,162 @@
+//! Threads: told apart, spawned, joined. Windows has no signal masks: what concerns them does nothing.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use windows_sys::Win32::System::Threading::GetCurrentThreadId;
+
+use super::process;
+use crate::signal::SignalSet;
+
+/// A thread, told apart from all others that live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ThreadId(u32);
+
+impl ThreadId {
+    /// This thread.
+    pub(crate) fn current() -> ThreadId {
+        // SAFETY: no arguments, cannot fail.
+        ThreadId(unsafe { GetCurrentThreadId() })
+    }
+}
+
+/// A thread that runs a user's function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Runner(ThreadId);
+
+impl Runner {
+    /// This thread.
+    pub(crate) fn current() -> Runner {
+        Runner(ThreadId::current())
+    }
+
+    #[cfg(all(test, handle_exit_loom))]
+    pub(crate) fn for_model(id: usize) -> Runner {
+        Runner(ThreadId(id as u32))
+    }
+
+    pub(crate) fn id(&self) -> ThreadId {
+        self.0
+    }
+
+    /// Never: `std::process::exit` ends all other threads first, so that none sees another in it.
+    pub(crate) fn is_inside_exit(&self) -> bool {
+        false
+    }
+}
+
+/// As `Runner::is_inside_exit`, for this thread.
+pub(crate) fn is_inside_exit() -> bool {
+    false
+}
+
+/// Stands for what the other platforms undo when it is dropped.
+pub(crate) struct Nothing(());
+
+impl Drop for Nothing {
+    fn drop(&mut self) {}
+}
+
+/// The mask of the thread that spawned a thread, if there were masks.
+pub(crate) struct UserMask(());
+
+impl UserMask {
+    pub(crate) fn enter(&self) -> Nothing {
+        Nothing(())
+    }
+}
+
+/// The watcher hears every event, whatever it listens for.
+pub(crate) fn set_listening(_signals: SignalSet) {}
+
+/// `abort` is not caught.
+pub(crate) fn mark_exit_thread() -> Nothing {
+    Nothing(())
+}
+
+/// Spawns a thread.
+pub(crate) fn spawn(
+    name: &str,
+    _signals: SignalSet,
+    run: impl FnOnce(UserMask) + Send + 'static,
+) -> io::Result<JoinHandle> {
+    let progress = Arc::new(Progress::default());
+    let theirs = Arc::clone(&progress);
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        if theirs.begin() {
+            let _end = scopeguard::guard(theirs, |progress| progress.set(Step::Done));
+            run(UserMask(()));
+        }
+    })?;
+    Ok(JoinHandle(progress))
+}
+
+/// Waits for a thread's function to return, not for the thread to be gone.
+///
+/// A thread begins and ends under the loader lock. Thread-local destructors run under that lock too,
+/// so a guard that is dropped by one would wait for ever for its watcher to be gone, and for one that
+/// has not begun yet: see "Synchronization in thread-local destructors" in the documentation of
+/// `std::thread::LocalKey`.
+pub(crate) struct JoinHandle(Arc<Progress>);
+
+impl JoinHandle {
+    /// Waits for the function to return; one that has not begun never will.
+    pub(crate) fn join(self) -> std::thread::Result<()> {
+        // Else the thread was ended where it stood, and tells nobody.
+        if !process::threads_are_gone() {
+            self.0.wait();
+        }
+        Ok(())
+    }
+}
+
+/// Whether that is the calling thread.
+pub(crate) fn is_this(thread: &JoinHandle) -> bool {
+    *thread.0.step() == Step::Running(ThreadId::current())
+}
+
+/// How far a thread has come.
+#[derive(Default)]
+struct Progress {
+    step: Mutex<Step>,
+    changed: Condvar,
+}
+
+#[derive(Default, Clone, Copy, PartialEq)]
+enum Step {
+    /// The system has not come to it yet.
+    #[default]
+    Spawned,
+    Running(ThreadId),
+    /// Has returned, or is not to begin.
+    Done,
+}
+
+impl Progress {
+    fn step(&self) -> MutexGuard<'_, Step> {
+        self.step.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, step: Step) {
+        *self.step() = step;
+        self.changed.notify_all();
+    }
+
+    /// Whether the function is still wanted.
+    fn begin(&self) -> bool {
+        let mut step = self.step();
+        let is_wanted = *step == Step::Spawned;
+        if is_wanted {
+            *step = Step::Running(ThreadId::current());
+        }
+        is_wanted
+    }
+
+    fn wait(&self) {
+        let mut step = self.step();
+        if *step == Step::Spawned {
+            *step = Step::Done;
+        }
+        drop(self.changed.wait_while(step, |step| matches!(step, Step::Running(_))));
+    }
+}
