@@ -1,0 +1,51 @@
+//! Shown in the guide: a library inside somebody's program.
+
+use handle_exit::{Error, HandleExit};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The library's function. It may be called on several threads at once.
+pub fn render(pages: u32) -> Result<u32, Error> {
+    let scratch = Arc::new(Mutex::new(Some(Scratch::create())));
+    let taken = Arc::clone(&scratch);
+    let _guard = HandleExit::append(move || drop(lock(&taken).take()))?;
+    for page in 0..pages {
+        // Each step holds the lock, so that the callback takes the directory away between two steps.
+        match &*lock(&scratch) {
+            Some(scratch) => scratch.write(page),
+            None => return Ok(page), // interrupted
+        }
+    }
+    Ok(pages)
+}
+
+fn main() -> Result<(), Error> {
+    println!("{} pages", render(1000)?);
+    Ok(())
+}
+
+/// Also after a panic of the thread that held it: there is still something to remove.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn create() -> Scratch {
+        let path = std::path::absolute("scratch").unwrap();
+        std::fs::create_dir(&path).unwrap();
+        Scratch(path)
+    }
+
+    fn write(&self, page: u32) {
+        std::fs::write(self.0.join(format!("page-{page}")), "…").unwrap();
+        println!("page {page}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
