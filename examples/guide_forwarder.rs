@@ -1,44 +1,44 @@
 //! Shown in the guide: a program that runs a command and forwards signals to it.
 
-use handle_exit::{Cause, HandleExit, Repeat, Signal};
+use handle_exit::{Cause, HandleExit, Received, Repeat};
 use std::process::{Child, Command, ExitCode};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let child = Arc::new(Mutex::new(command().spawn()?));
-    let told = Arc::clone(&child);
-    let _guard = HandleExit::builder()
+    let guard = HandleExit::builder()
         .grace(Duration::MAX)
-        .repeat(Repeat::Absorb) // nothing ends the wait: this program does not die before the child
-        .install_with(move |cause| match cause {
-            // The kernel sends ^C to the child as well; what a process sends is for this process alone.
-            Cause::Signal(received) if received.sender().is_some() => {
-                forward(received.signal(), &mut told.lock().unwrap());
-            }
-            _ => {}
-        })?;
+        .repeat(Repeat::Absorb) // nothing ends the wait for the child
+        .install(|| {})?;
+    let mut child = command().spawn()?;
+    let mut told = false;
     loop {
-        if let Some(status) = child.lock().unwrap().try_wait()? {
+        if let Some(status) = child.try_wait()? {
             return Ok(ExitCode::from(status.code().unwrap_or(1) as u8));
         }
-        std::thread::sleep(Duration::from_millis(20));
+        match guard.cause() {
+            Some(Cause::Signal(received)) if !told => {
+                forward(&received, &child);
+                told = true;
+            }
+            _ => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// A `^C` reaches the child as well; what a process sends, it sends to this process alone.
+fn forward(received: &Received, child: &Child) {
+    if received.sender().is_some() {
+        let (pid, signal) = (child.id() as i32, received.signal().as_raw());
+        let signal = signal.try_into().expect("no real-time signal is guarded");
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Some(signal));
     }
 }
 
 /// A child that ends in its own time, with a status of its own.
 fn command() -> Command {
+    let script =
+        "trap 'sleep 1; echo cleaned up; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
     let mut command = Command::new("sh");
-    command.args([
-        "-c",
-        "trap 'sleep 1; echo cleaned up; exit 3' TERM; echo ready; while :; do sleep 0.1; done",
-    ]);
+    command.args(["-c", script]);
     command
-}
-
-/// A child that has ended is not signalled: its number may be another's by now.
-fn forward(signal: Signal, child: &mut Child) {
-    if let (Ok(None), Ok(signal)) = (child.try_wait(), signal.as_raw().try_into()) {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), Some(signal));
-    }
 }

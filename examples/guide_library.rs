@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The library's function. It may be called on several threads at once.
 pub fn render(pages: u32) -> Result<u32, Error> {
-    let scratch = Arc::new(Mutex::new(Some(Scratch::create())));
-    let taken = Arc::clone(&scratch);
-    let _guard = HandleExit::append(move || drop(lock(&taken).take()))?;
+    let scratch = Arc::new(Mutex::new(Scratch::create()));
+    let removed = Arc::clone(&scratch);
+    let guard = HandleExit::append(move || lock(&removed).remove())?;
     for page in 0..pages {
-        // Each step holds the lock, so that the callback takes the directory away between two steps.
-        match &*lock(&scratch) {
-            Some(scratch) => scratch.write(page),
-            None => return Ok(page), // interrupted
+        // Each step holds the lock, so that the callback removes the directory between two of them.
+        let scratch = lock(&scratch);
+        if guard.is_exiting() {
+            return Ok(page);
         }
+        scratch.write(page);
     }
     Ok(pages)
 }
@@ -23,7 +24,7 @@ fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// Also after a panic of the thread that held it: there is still something to remove.
+/// After a panic of the thread that held it, too: there is still something to remove.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -32,7 +33,8 @@ struct Scratch(std::path::PathBuf);
 
 impl Scratch {
     fn create() -> Scratch {
-        let path = std::path::absolute("scratch").unwrap();
+        let path =
+            std::path::absolute(format!("scratch-{:?}", std::thread::current().id())).unwrap();
         std::fs::create_dir(&path).unwrap();
         Scratch(path)
     }
@@ -42,10 +44,8 @@ impl Scratch {
         println!("page {page}");
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
-}
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
+    fn remove(&self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -274,15 +274,16 @@
 //!
 //! /// The library's function. It may be called on several threads at once.
 //! pub fn render(pages: u32) -> Result<u32, Error> {
-//!     let scratch = Arc::new(Mutex::new(Some(Scratch::create())));
-//!     let taken = Arc::clone(&scratch);
-//!     let _guard = HandleExit::append(move || drop(lock(&taken).take()))?;
+//!     let scratch = Arc::new(Mutex::new(Scratch::create()));
+//!     let removed = Arc::clone(&scratch);
+//!     let guard = HandleExit::append(move || lock(&removed).remove())?;
 //!     for page in 0..pages {
-//!         // Each step holds the lock, so that the callback takes the directory away between two steps.
-//!         match &*lock(&scratch) {
-//!             Some(scratch) => scratch.write(page),
-//!             None => return Ok(page), // interrupted
+//!         // Each step holds the lock, so that the callback removes the directory between two of them.
+//!         let scratch = lock(&scratch);
+//!         if guard.is_exiting() {
+//!             return Ok(page);
 //!         }
+//!         scratch.write(page);
 //!     }
 //!     Ok(pages)
 //! }
@@ -292,7 +293,7 @@
 //!     Ok(())
 //! }
 //! #
-//! # /// Also after a panic of the thread that held it: there is still something to remove.
+//! # /// After a panic of the thread that held it, too: there is still something to remove.
 //! # fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 //! #     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 //! # }
@@ -301,7 +302,8 @@
 //! #
 //! # impl Scratch {
 //! #     fn create() -> Scratch {
-//! #         let path = std::path::absolute("scratch").unwrap();
+//! #         let path =
+//! #             std::path::absolute(format!("scratch-{:?}", std::thread::current().id())).unwrap();
 //! #         std::fs::create_dir(&path).unwrap();
 //! #         Scratch(path)
 //! #     }
@@ -311,10 +313,8 @@
 //! #         println!("page {page}");
 //! #         std::thread::sleep(std::time::Duration::from_millis(50));
 //! #     }
-//! # }
 //! #
-//! # impl Drop for Scratch {
-//! #     fn drop(&mut self) {
+//! #     fn remove(&self) {
 //! #         let _ = std::fs::remove_dir_all(&self.0);
 //! #     }
 //! # }
@@ -365,47 +365,47 @@
 //! # A program that forwards signals to a child
 //! It must not die before the child, however often somebody presses `^C`.
 //! ```no_run
-//! use handle_exit::{Cause, HandleExit, Repeat, Signal};
+//! use handle_exit::{Cause, HandleExit, Received, Repeat};
 //! use std::process::{Child, Command, ExitCode};
-//! use std::sync::{Arc, Mutex};
 //! use std::time::Duration;
 //!
 //! fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
-//!     let child = Arc::new(Mutex::new(command().spawn()?));
-//!     let told = Arc::clone(&child);
-//!     let _guard = HandleExit::builder()
+//!     let guard = HandleExit::builder()
 //!         .grace(Duration::MAX)
-//!         .repeat(Repeat::Absorb) // nothing ends the wait: this program does not die before the child
-//!         .install_with(move |cause| match cause {
-//!             // The kernel sends ^C to the child as well; what a process sends is for this process alone.
-//!             Cause::Signal(received) if received.sender().is_some() => {
-//!                 forward(received.signal(), &mut told.lock().unwrap());
-//!             }
-//!             _ => {}
-//!         })?;
+//!         .repeat(Repeat::Absorb) // nothing ends the wait for the child
+//!         .install(|| {})?;
+//!     let mut child = command().spawn()?;
+//!     let mut told = false;
 //!     loop {
-//!         if let Some(status) = child.lock().unwrap().try_wait()? {
+//!         if let Some(status) = child.try_wait()? {
 //!             return Ok(ExitCode::from(status.code().unwrap_or(1) as u8));
 //!         }
-//!         std::thread::sleep(Duration::from_millis(20));
+//!         match guard.cause() {
+//!             Some(Cause::Signal(received)) if !told => {
+//!                 forward(&received, &child);
+//!                 told = true;
+//!             }
+//!             _ => std::thread::sleep(Duration::from_millis(20)),
+//!         }
 //!     }
 //! }
 //! #
-//! # /// A child that ends in its own time, with a status of its own.
-//! # fn command() -> Command {
-//! #     let mut command = Command::new("sh");
-//! #     command.args([
-//! #         "-c",
-//! #         "trap 'sleep 1; echo cleaned up; exit 3' TERM; echo ready; while :; do sleep 0.1; done",
-//! #     ]);
-//! #     command
+//! # /// A `^C` reaches the child as well; what a process sends, it sends to this process alone.
+//! # fn forward(received: &Received, child: &Child) {
+//! #     if received.sender().is_some() {
+//! #         let (pid, signal) = (child.id() as i32, received.signal().as_raw());
+//! #         let signal = signal.try_into().expect("no real-time signal is guarded");
+//! #         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Some(signal));
+//! #     }
 //! # }
 //! #
-//! # /// A child that has ended is not signalled: its number may be another's by now.
-//! # fn forward(signal: Signal, child: &mut Child) {
-//! #     if let (Ok(None), Ok(signal)) = (child.try_wait(), signal.as_raw().try_into()) {
-//! #         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), Some(signal));
-//! #     }
+//! # /// A child that ends in its own time, with a status of its own.
+//! # fn command() -> Command {
+//! #     let script =
+//! #         "trap 'sleep 1; echo cleaned up; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
+//! #     let mut command = Command::new("sh");
+//! #     command.args(["-c", script]);
+//! #     command
 //! # }
 //! ```
 //!
