@@ -547,3 +547,12 @@
 //! [`Repeat::Absorb`]: crate::Repeat::Absorb
 //! [`Signal::TERM`]: crate::Signal::TERM
 //! [`Signal::TERMINATING`]: crate::Signal::TERMINATING
+
+/// The snippets of the other pages are compiled with this one's.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../docs/from-ctrlc.md")]
+    struct FromCtrlc;
+    #[doc = include_str!("../docs/python.md")]
+    struct Python;
+}
