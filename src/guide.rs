@@ -103,9 +103,20 @@
 //! [`begun`](crate::Exit::begun) is a future for any executor. It gives `()` and borrows nothing, so axum takes it as it is, and the guard stays
 //! where it was made:
 //! ```no_run
-//! # struct Serve;
-//! # impl Serve { async fn with_graceful_shutdown(self, _: impl Future<Output = ()> + Send + 'static) -> Result<(), handle_exit::Error> { Ok(()) } }
-//! # mod axum { pub fn serve(_: (), _: ()) -> super::Serve { super::Serve } }
+//! # mod axum {
+//! #     pub struct Serve;
+//! #     impl Serve {
+//! #         pub async fn with_graceful_shutdown(
+//! #             self,
+//! #             _: impl Future<Output = ()> + Send + 'static,
+//! #         ) -> Result<(), handle_exit::Error> {
+//! #             Ok(())
+//! #         }
+//! #     }
+//! #     pub fn serve(_: (), _: ()) -> Serve {
+//! #         Serve
+//! #     }
+//! # }
 //! # async fn example(listener: (), app: ()) -> Result<(), handle_exit::Error> {
 //! let guard = handle_exit::HandleExit::new(|| {})?;
 //! axum::serve(listener, app).with_graceful_shutdown(guard.begun()).await?;
