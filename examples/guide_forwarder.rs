@@ -25,7 +25,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     }
 }
 
-/// A `^C` reaches the child as well; what a process sends, it sends to this process alone.
+/// The terminal sends `^C` to the child as well; a process sends a signal to this process alone.
 fn forward(received: &Received, child: &Child) {
     if received.sender().is_some() {
         let (pid, signal) = (child.id() as i32, received.signal().as_raw());

@@ -4,7 +4,7 @@ use handle_exit::{Error, HandleExit};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The library's function. It may be called on several threads at once.
-pub fn render(pages: u32) -> Result<u32, Error> {
+fn render(pages: u32) -> Result<u32, Error> {
     let scratch = Arc::new(Mutex::new(Scratch::create()));
     let removed = Arc::clone(&scratch);
     let guard = HandleExit::append(move || lock(&removed).remove())?;

@@ -28,11 +28,11 @@
 //!    [code that cannot be told to stop](#code-that-cannot-be-told-to-stop). What the scope uses until its end is
 //!    better removed by a [deferred function](crate::Exit::defer), which runs after the scope.
 //! 2. **A callback writes with `let _ = writeln!(std::io::stderr(), …)`.** The terminal or the pipe may be what went away, and
-//!    `eprintln!` and `println!` panic then: the clean-up would stop there, and the process end with code 101.
+//!    `eprintln!` and `println!` panic then: the clean-up would stop there, and the process would end with code 101.
 //! 3. **Async clean-up belongs in the body, after `begun().await`.** A callback that calls `block_on` waits for a runtime whose
 //!    threads may be waiting for the callback.
-//! 4. The callback and the grace together take less time than the supervisor allows: Docker 10 s, Kubernetes 30 s, systemd 90 s,
-//!    a Windows console about 5 s after it was closed.
+//! 4. **The callback and the grace together must take less time than the supervisor allows**: Docker 10 s, Kubernetes 30 s,
+//!    systemd 90 s, a Windows console about 5 s after it was closed.
 //!
 //! # A server with a stop method
 //! The serve loop returns when it is told to stop. TERM and `^C` tell it, requests under way are finished, and the
@@ -151,8 +151,8 @@
 //! ```
 //!
 //! # Several servers in one process
-//! Each has a guard of its own, made with [`append`](crate::HandleExit::append). A signal begins the exit of all of them, the newest first;
-//! [`request`](crate::Exit::request) begins the exit of the one it is asked of.
+//! Each has a guard of its own, made with [`append`](crate::HandleExit::append). A signal begins the exit of all of them;
+//! [`request`](crate::Exit::request) begins the exit of one.
 //! ```no_run
 //! use handle_exit::{Error, Exit, HandleExit};
 //! use std::thread::{JoinHandle, spawn};
@@ -177,8 +177,8 @@
 //!     Ok(())
 //! }
 //! ```
-//! What is not the callback's or the observer's affair (grace, repeats, the way the process ends) is decided by the oldest guard,
-//! the program's.
+//! The oldest guard, the program's, decides the rest: the grace, what a repeat does, and how the process ends. Where it is gone, the
+//! oldest of those that are left decides.
 //!
 //! # A batch job that stops at a safe point
 //! Ask between two pieces of work. `main` returns the outcome, so that the process dies of the signal and `make` and shell loops
@@ -278,13 +278,13 @@
 //!
 //! # A library
 //! The program may have a guard or handlers of its own, or neither. [`append`](crate::HandleExit::append) is right in each case: the library's
-//! callback runs first, then what the program has. In a program that has nothing, the scope has 5 s to end by itself.
+//! callback runs first, then what the program has. In a program that has neither, the scope has 5 s to end by itself.
 //! ```no_run
 //! use handle_exit::{Error, HandleExit};
 //! use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 //!
 //! /// The library's function. It may be called on several threads at once.
-//! pub fn render(pages: u32) -> Result<u32, Error> {
+//! fn render(pages: u32) -> Result<u32, Error> {
 //!     let scratch = Arc::new(Mutex::new(Scratch::create()));
 //!     let removed = Arc::clone(&scratch);
 //!     let guard = HandleExit::append(move || lock(&removed).remove())?;
@@ -330,8 +330,8 @@
 //! #     }
 //! # }
 //! ```
-//! Something that is to be cleaned up with the program, and not with a scope of the library, is deferred to the program's guard, if
-//! it has one: `Exit::current().map(|exit| exit.defer(remove))`.
+//! What the library keeps until the program ends is removed by the program's guard, if it has one:
+//! `Exit::current().map(|exit| exit.defer(remove))`.
 //!
 //! # A terminal that must be restored
 //! A terminal program leaves raw mode and the alternate screen on every way out. With `panic = "abort"`, which many release profiles
@@ -401,7 +401,7 @@
 //!     }
 //! }
 //! #
-//! # /// A `^C` reaches the child as well; what a process sends, it sends to this process alone.
+//! # /// The terminal sends `^C` to the child as well; a process sends a signal to this process alone.
 //! # fn forward(received: &Received, child: &Child) {
 //! #     if received.sender().is_some() {
 //! #         let (pid, signal) = (child.id() as i32, received.signal().as_raw());
@@ -558,6 +558,8 @@
 //! [`Repeat::Absorb`]: crate::Repeat::Absorb
 //! [`Signal::TERM`]: crate::Signal::TERM
 //! [`Signal::TERMINATING`]: crate::Signal::TERMINATING
+
+#![allow(clippy::test_attr_in_doctest, reason = "tests/doc_programs.rs runs the tests that this page shows")]
 
 /// The snippets of the other pages are compiled with this one's.
 #[cfg(doctest)]
