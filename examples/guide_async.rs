@@ -16,7 +16,7 @@ async fn main() -> Result<(), handle_exit::Error> {
 
 async fn serve() {
     println!("serving");
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn flush() {

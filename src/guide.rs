@@ -141,7 +141,7 @@
 //! #
 //! # async fn serve() {
 //! #     println!("serving");
-//! #     std::future::pending().await
+//! #     std::future::pending::<()>().await;
 //! # }
 //! #
 //! # async fn flush() {
@@ -559,7 +559,10 @@
 //! [`Signal::TERM`]: crate::Signal::TERM
 //! [`Signal::TERMINATING`]: crate::Signal::TERMINATING
 
-#![allow(clippy::test_attr_in_doctest, reason = "tests/doc_programs.rs runs the tests that this page shows")]
+#![allow(
+    clippy::test_attr_in_doctest,
+    reason = "tests/doc_programs.rs runs the tests that this page shows"
+)]
 
 /// The snippets of the other pages are compiled with this one's.
 #[cfg(doctest)]
