@@ -26,7 +26,8 @@
 //! 1. **The scope keeps running while the callback runs.** The callback runs on another thread, and nothing
 //!    stops yours. A callback that removes what the scope still uses races with it: see
 //!    [code that cannot be told to stop](#code-that-cannot-be-told-to-stop). What the scope uses until its end is
-//!    better removed by a [deferred function](crate::Exit::defer), which runs after the scope.
+//!    better removed by a [deferred function](crate::Exit::defer), which runs when the scope has ended or, if it does not
+//!    end in time, just before the process does.
 //! 2. **A callback writes with `let _ = writeln!(std::io::stderr(), …)`.** The terminal or the pipe may be what went away, and
 //!    `eprintln!` and `println!` panic then: the clean-up would stop there, and the process would end with code 101.
 //! 3. **Async clean-up belongs in the body, after `begun().await`.** A callback that calls `block_on` waits for a runtime whose
@@ -238,7 +239,7 @@
 //! # Code that cannot be told to stop
 //! `cleanup` runs the callback, and then the process dies of the signal. **Meanwhile the code goes on**, and often fails because
 //! of the clean-up. That changes nothing: the process dies of the signal, whatever `main` returns by then. But `remove_dir_all`
-//! fails in a directory to which files are being added. Rename it first: nobody finds it by its old name any more.
+//! fails in a directory to which files are being added. Rename the directory first, so that the code no longer finds it.
 //! ```no_run
 //! use handle_exit::HandleExit;
 //! use std::path::{Path, absolute};
@@ -490,7 +491,7 @@
 //!
 //! # A terminal that goes away
 //! Closing a terminal sends HUP. Guard all four signals by which people and supervisors end a program; under `nohup`, HUP is ignored and
-//! stays so. On Windows the closing of the console is a [`Signal::TERM`], which is guarded by default.
+//! stays so. (Unix.) On Windows, the closing of the console is a [`Signal::TERM`], which is guarded by default.
 //! ```no_run
 //! use handle_exit::{HandleExit, Signal};
 //!
@@ -539,8 +540,8 @@
 //!     second.join().unwrap().unwrap();
 //! }
 //! ```
-//! A test that sends real signals starts a process of its own: a signal is the process's, and begins the exit of every test that
-//! runs there.
+//! A test that sends real signals starts a process of its own: a signal is for the whole process, and would begin the exit of every
+//! guard in it.
 //!
 //! [`Builder::also`]: crate::Builder::also
 //! [`Builder::on`]: crate::Builder::on

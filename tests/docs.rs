@@ -104,7 +104,7 @@ fn behind_its_comment(path: &str) -> String {
     code.to_owned()
 }
 
-/// A program that is not run as a test of the documentation is an example, and tests/doc_programs.rs runs that.
+/// A program that is not run as a test of the documentation is an example, and `tests/doc_programs.rs` runs that.
 #[test]
 fn the_programs_on_the_pages_are_the_examples() {
     let mut examples: BTreeMap<String, String> = names("examples", Path::file_stem)
