@@ -49,3 +49,10 @@ impl Scratch {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
+
+/// Where no guard was made, too.
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}

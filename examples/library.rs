@@ -20,7 +20,7 @@ use std::time::Duration;
 use handle_exit::HandleExit;
 
 mod library {
-    use std::io::{Error, Result, Write, stderr, stdout};
+    use std::io::{Error, ErrorKind, Result, Write, stderr, stdout};
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -85,8 +85,16 @@ mod library {
         fn remove(&self) {
             let _ = match fs::remove_dir_all(&self.path) {
                 Ok(()) => writeln!(stdout(), "library: scratch files removed"),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()), // the callback did it
                 Err(error) => writeln!(stderr(), "library: {}: {error}", self.path.display()),
             };
+        }
+    }
+
+    /// Where no guard was made, too.
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            self.remove();
         }
     }
 }

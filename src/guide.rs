@@ -330,6 +330,13 @@
 //! #         let _ = std::fs::remove_dir_all(&self.0);
 //! #     }
 //! # }
+//! #
+//! # /// Where no guard was made, too.
+//! # impl Drop for Scratch {
+//! #     fn drop(&mut self) {
+//! #         self.remove();
+//! #     }
+//! # }
 //! ```
 //! What the library keeps until the program ends is removed by the program's guard, if it has one:
 //! `Exit::current().map(|exit| exit.defer(remove))`.
