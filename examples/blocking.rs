@@ -1,12 +1,12 @@
-//! A server without any runtime: a blocking `accept` loop and a thread for each connection.
+//! A server without a runtime: a blocking `accept` loop and a thread for each connection.
 //!
 //! ```text
 //! cargo run --example blocking                   # listens on http://127.0.0.1:8080
 //! curl 'http://127.0.0.1:8080/slow?ms=3000'      # in a second terminal; now press ^C in the first
 //! ```
 //!
-//! `curl` gets its answer all the same; then the server says how many requests it answered and exits
-//! with 0. Another port is taken with `cargo run --example blocking 8081`, any free one with `0`.
+//! `curl` still gets its answer; then the server says how many requests it answered and exits with 0.
+//! `cargo run --example blocking 8081` takes another port, and `0` any free one.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -20,8 +20,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     let address = listener.local_addr()?;
 
-    // `accept` does not return because a signal came. So the callback connects to this very server:
-    // that makes it return.
+    // `accept` does not return because a signal came. So the callback connects to this very server,
+    // which makes it return.
     let guard = HandleExit::new(move || drop(TcpStream::connect(address)))?;
     println!("listening on http://{address}");
 
@@ -30,30 +30,30 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::thread::scope(|connections| -> std::io::Result<()> {
         loop {
             if guard.is_exiting() {
-                // Clients that have connected, but were not accepted yet, wait in a queue of the
-                // kernel. They are taken from it until it is empty; then `accept` would block.
+                // Clients that have connected, but have not been accepted yet, wait in a queue of the
+                // kernel. This loop takes them from it until it is empty, when `accept` would block.
                 listener.set_nonblocking(true)?;
             }
             match listener.accept() {
                 Ok((stream, _)) => {
                     let answered = &answered;
                     connections.spawn(move || {
-                        // An error means that the client has gone away or asked nothing in time,
-                        // as the callback does, which only connects.
+                        // An error means that the client has gone away, or has asked nothing in time,
+                        // like the callback, which only connects.
                         if answer(stream).is_ok() {
                             answered.fetch_add(1, Ordering::Relaxed);
                         }
                     });
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                // Such as: too many open files. Some will be closed soon.
+                // For instance too many open files, of which some will be closed soon.
                 Err(error) => {
                     eprintln!("cannot accept: {error}");
                     std::thread::sleep(Duration::from_millis(100));
                 }
             }
         }
-        drop(listener); // From here on nobody can connect.
+        drop(listener); // No client can connect any more.
         Ok(())
     })?;
 
@@ -61,10 +61,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Answers one request. This is as much HTTP as an example needs; a real server uses a crate for it,
-/// as `serve` does.
+/// Answers one request. This is as much HTTP as an example needs; a real server uses a crate, as
+/// `serve` does.
 fn answer(stream: TcpStream) -> std::io::Result<()> {
-    // Some systems hand down from the listener that it does not block.
+    // On some systems a stream inherits from its listener that it does not block.
     stream.set_nonblocking(false)?;
     // A client that sends nothing must not hold up the end.
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;

@@ -1,8 +1,8 @@
-//! A daemon: it goes into the background and keeps its process id in a file, which is gone when the
-//! daemon is.
+//! A daemon: it goes into the background and keeps its process id in a file, which is removed when the
+//! daemon ends.
 //!
 //! ```text
-//! cargo run --example daemon /tmp/example.pid    # returns at once; the daemon runs on
+//! cargo run --example daemon /tmp/example.pid    # returns at once; the daemon goes on
 //! cargo run --example daemon /tmp/example.pid    # refuses: there is one already
 //! kill $(cat /tmp/example.pid)                   # ends it, and the file is gone
 //! ```
@@ -17,11 +17,11 @@ use handle_exit::HandleExit;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let argument = std::env::args().nth(1).ok_or("usage: daemon PIDFILE")?;
-    // The daemon leaves the working directory.
+    // An absolute path, since the daemon leaves the working directory.
     let path = std::path::absolute(PathBuf::from(argument))?;
 
-    // All that can go wrong is done before the fork, while somebody is there to read what went wrong.
-    // The file is removed from here on, however this process ends.
+    // Everything that can fail is done before the fork, while somebody is there to read the error. From
+    // the `defer` on, the file is removed however this process ends.
     let guard = HandleExit::cleanup(|| {})?;
     let mut file =
         File::create_new(&path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -30,8 +30,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Forks: this process leaves with `_exit`, which runs nothing of the guard's, and its child goes
     // on, in a session of its own, in `/`, with `/dev/null` for input and output.
     nix::unistd::daemon(false, false)?;
-    // A guard stays the parent's when a process forks: until here a signal would have ended the child
-    // at once. This makes the guard the child's own.
+    // A guard stays the parent's when the process forks: so far, a signal would have ended the child at
+    // once. This makes the guard the child's own.
     guard.rearm()?;
     writeln!(file, "{}", std::process::id())?;
 

@@ -1,4 +1,4 @@
-//! A library inside somebody else's program, which has signal handlers of its own.
+//! A library inside somebody else's program, which has signal handlers or a guard of its own.
 //!
 //! ```text
 //! cargo run --example library
@@ -9,8 +9,10 @@
 //! runs as if the library were not there, and the program ends as it always did. Wait until it has
 //! rendered, and ^C is handled by the program alone: the library has put everything back.
 //! `cargo run --example library 3` renders 3 pages instead of 50. With `3 guarded` the program has a
-//! guard of its own instead of handlers, and the library adds its clean-up to that one.
+//! guard of its own instead of handlers: the library's callback runs first, then the program's. The
+//! library does not notice the difference.
 
+use std::io::{Write, stdout};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,79 +20,81 @@ use std::time::Duration;
 use handle_exit::HandleExit;
 
 mod library {
-    use std::io::{Error, Result};
+    use std::io::{Error, ErrorKind, Result, Write, stderr, stdout};
     use std::path::PathBuf;
-    use std::sync::{Arc, Mutex};
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
     use std::{env, fs, process};
 
-    use handle_exit::{Exit, HandleExit};
+    use handle_exit::HandleExit;
 
-    /// Renders pages, with scratch files that are gone afterwards, however this ends.
+    /// Renders pages, with scratch files that are gone afterwards, however this ends. May be called
+    /// on several threads at once.
     ///
     /// # Errors
     /// What the file system says, or that a signal interrupted it.
     pub(super) fn render(pages: usize) -> Result<()> {
-        let scratch = Arc::new(Scratch::create()?);
-        let remove = {
-            let scratch = Arc::clone(&scratch);
-            move || scratch.remove()
-        };
+        let scratch = Arc::new(Mutex::new(Scratch::create()?));
+        let removed = Arc::clone(&scratch);
 
-        // A process has one guard. If the program made it, the clean-up is added to that one.
-        if let Some(exit) = Exit::current() {
-            let staged = exit.defer(remove).map_err(Error::other)?;
-            let result = render_in(&scratch, pages, &exit);
-            if staged.cancel() {
-                scratch.remove();
-            }
-            return result;
-        }
+        // `append`: this is the program's process, and these are the program's signals. On a signal
+        // the directory goes first. Then the program's guard or handler runs and decides what comes
+        // next. Where the program has neither, `render` returns within the 5 seconds that this guard
+        // gives it.
+        let guard = HandleExit::append(move || lock(&removed).remove()).map_err(Error::other)?;
 
-        // `append`: this is the program's process and these are the program's signals. On a signal the
-        // directory goes first, then the program's handler runs and decides what comes next. Where
-        // it has none, `render` returns within the 5 seconds that this guard gives it.
-        let guard = HandleExit::append(remove).map_err(Error::other)?;
-        render_in(&scratch, pages, &guard)
-        // The guard is dropped here: the directory is removed, the program's handlers are back.
-    }
-
-    fn render_in(scratch: &Scratch, pages: usize, exit: &Exit) -> Result<()> {
-        println!("library: rendering in {}", scratch.path.display());
+        println!("library: rendering in {}", lock(&scratch).path.display());
         for page in 0..pages {
-            scratch.write(&format!("page-{page}"), exit)?;
+            // The callback runs on another thread, while this one goes on. The lock makes it wait
+            // until a page is written, and a page that comes after it is not begun.
+            let scratch = lock(&scratch);
+            if guard.is_exiting() {
+                return Err(Error::other("interrupted"));
+            }
+            scratch.write(&format!("page-{page}"))?;
+            drop(scratch);
             std::thread::sleep(super::PAGE);
         }
         Ok(())
+        // The guard is dropped here: the directory is removed, and the program's handlers are back.
+    }
+
+    /// After a panic of the thread that held it, too: there is still something to remove.
+    fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     struct Scratch {
         path: PathBuf,
-        /// On a signal the directory is removed on another thread, which must not happen in the
-        /// middle of a write.
-        writing: Mutex<()>,
     }
 
     impl Scratch {
         fn create() -> Result<Scratch> {
-            let path = env::temp_dir().join(format!("scratch-{}", process::id()));
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = env::temp_dir().join(format!("scratch-{}-{number}", process::id()));
             fs::create_dir(&path)?;
-            Ok(Scratch { path, writing: Mutex::new(()) })
+            Ok(Scratch { path })
         }
 
-        fn write(&self, name: &str, exit: &Exit) -> Result<()> {
-            let _writing = self.writing.lock().unwrap();
-            if exit.is_exiting() {
-                return Err(Error::other("interrupted"));
-            }
+        fn write(&self, name: &str) -> Result<()> {
             fs::write(self.path.join(name), "…")
         }
 
+        /// Part of the clean-up, so it does not panic where the terminal is gone, as `println!` does.
         fn remove(&self) {
-            let _writing = self.writing.lock().unwrap();
-            match fs::remove_dir_all(&self.path) {
-                Ok(()) => println!("library: scratch files removed"),
-                Err(error) => eprintln!("library: {}: {error}", self.path.display()),
-            }
+            let _ = match fs::remove_dir_all(&self.path) {
+                Ok(()) => writeln!(stdout(), "library: scratch files removed"),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()), // the callback did it
+                Err(error) => writeln!(stderr(), "library: {}: {error}", self.path.display()),
+            };
+        }
+    }
+
+    /// Where no guard was made, too.
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            self.remove();
         }
     }
 }
@@ -101,7 +105,7 @@ const PAGE: Duration = Duration::from_millis(100);
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pages = std::env::args().nth(1).map_or(Ok(50), |pages| pages.parse())?;
     if std::env::args().nth(2).is_some_and(|second| second == "guarded") {
-        let guard = HandleExit::new(|| println!("program: stopping"))?;
+        let guard = HandleExit::new(|| drop(writeln!(stdout(), "program: stopping")))?;
         render(pages);
         guard.wait();
     } else {

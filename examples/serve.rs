@@ -1,15 +1,16 @@
-//! A web server that answers every request it was given, also when it is told to stop.
+//! A web server that answers every request that reached it, even when it is told to stop.
 //!
 //! ```text
 //! cargo run --example serve                      # listens on http://127.0.0.1:8080
 //! curl 'http://127.0.0.1:8080/slow?ms=3000'      # in a second terminal; now press ^C in the first
 //! ```
 //!
-//! From the ^C on nobody can connect any more. `curl` gets its answer all the same; then the server
-//! says how many requests it served and exits with 0. `kill` does the same as ^C.
+//! On ^C the server stops accepting connections. `curl` still gets its answer; then the server says how
+//! many requests it served and exits with 0. `kill` does the same as ^C.
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,8 +27,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-/// A client that connects has this long to send its request, so that one which never does cannot
-/// hold up the end.
+/// How long a client has to send its request once it has connected, so that one that never sends any
+/// cannot hold up the end.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[tokio::main]
@@ -36,33 +37,36 @@ async fn serve(port: u16) -> Result<(), Box<dyn Error>> {
         .await
         .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}"))?;
 
-    // From here on ^C and `kill` do not end the process. They run this callback, once, and the code
-    // below is told to stop by `guard.begun()`. It has 5 seconds for that: a request which takes
-    // longer is cut when the process then dies of the signal. Where yours may take longer, write
-    // `HandleExit::builder().grace(Duration::from_secs(30)).install(...)`.
-    let guard = HandleExit::new(|| eprintln!("stopping: answering what is in flight"))?;
+    // From here on ^C and `kill` do not end the process. They run this callback, once, and
+    // `guard.begun()` tells the code below to stop. It has 5 seconds: then the process dies of the
+    // signal, and a request that takes longer is cut off. Where yours may take longer, write
+    // `HandleExit::builder().grace(Duration::from_secs(30)).install(...)`. The callback does not use
+    // `eprintln!`, which panics where the terminal is gone.
+    let guard = HandleExit::new(|| {
+        let _ = writeln!(std::io::stderr(), "stopping: answering what is in flight");
+    })?;
     println!("listening on http://{}", listener.local_addr()?);
 
     let served = Arc::new(AtomicUsize::new(0));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            _ = guard.begun() => break,
+            () = guard.begun() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => drop(connections.spawn(answer(stream, Arc::clone(&served)))),
-                // Such as: too many open files. Some will be closed soon.
+                // For instance too many open files, of which some will be closed soon.
                 Err(error) => {
                     eprintln!("serve: cannot accept: {error}");
                     sleep(Duration::from_millis(100)).await;
                 }
             },
-            // Forgets the connections that are done.
+            // Forgets the connections that have ended.
             Some(_) = connections.join_next() => {}
         }
     }
 
-    // Some clients may be connected, and may have sent their request, without having been accepted
-    // yet: the kernel keeps them in the listener's queue. Closing the listener would lose them.
+    // Some clients may have connected, and may have sent their request, without having been accepted:
+    // the kernel keeps them in the listener's queue. Closing the listener would lose them.
     let listener = listener.into_std()?;
     while let Ok((stream, _)) = listener.accept() {
         stream.set_nonblocking(true)?;
@@ -72,12 +76,12 @@ async fn serve(port: u16) -> Result<(), Box<dyn Error>> {
     while connections.join_next().await.is_some() {}
 
     println!("served {} requests", served.load(Ordering::Relaxed));
-    drop(guard); // The scope has ended in time: the process goes on, and exits with 0.
+    drop(guard); // The scope has ended in time: the program goes on, and exits with 0.
     Ok(())
 }
 
-/// Answers the request of one connection. There is one only, so that a connection which is open
-/// when the signal comes is a request that waits for its answer, and not one that may come some day.
+/// Answers the request of a connection. Each connection has one only, so that one that is open when
+/// the signal comes is a request that waits for its answer, and not one that may come some day.
 async fn answer(stream: TcpStream, served: Arc<AtomicUsize>) {
     let service = service_fn(async |request| {
         let response = respond(request).await;

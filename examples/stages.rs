@@ -7,11 +7,12 @@
 //!
 //! Each Enter starts the next of four stages. Press ^C in the middle: what has been done so far is
 //! undone, the last stage first, and the script dies of the signal, so that a script around it stops
-//! too. A stage that fails is undone in the same way: try `cargo run --example stages /tmp/site fail`.
-//! After the last stage `/tmp/site/current` is the new release; only the lock and the maintenance page
-//! are taken away.
+//! too. The same happens where a stage fails: try `cargo run --example stages /tmp/site fail`. After
+//! the last stage `/tmp/site/current` is the new release, and only the lock and the maintenance page
+//! are removed.
 
 use std::error::Error;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
@@ -31,8 +32,8 @@ fn main() -> Result<Outcome, Box<dyn Error>> {
     let site = PathBuf::from(arguments.next().ok_or("usage: stages DIRECTORY [fail]")?);
     let fails = arguments.next().is_some_and(|argument| argument == "fail");
 
-    // A stage is not cut short: it has all the time it needs to come to its end after a signal. Who
-    // cannot wait for that presses ^C again.
+    // A signal does not cut a stage short: no deadline applies to the stage that is under way. A
+    // second ^C ends the wait for it.
     let (enter, steps) = channel();
     let stop = enter.clone();
     let guard =
@@ -42,7 +43,7 @@ fn main() -> Result<Outcome, Box<dyn Error>> {
         for _ in io::stdin().lines() {
             let _ = enter.send(Step::Go);
         }
-        let _ = enter.send(Step::Stop); // Nobody is there to press Enter.
+        let _ = enter.send(Step::Stop); // Standard input has ended: nobody can press Enter.
     });
 
     let result = deploy(&site, fails, &guard, &steps);
@@ -106,9 +107,12 @@ fn undo(
     name: &'static str,
     function: impl FnOnce() -> io::Result<()> + Send + 'static,
 ) -> Result<Deferred, handle_exit::Error> {
-    exit.defer(move || match function() {
-        Ok(()) => println!("undone: {name}"),
-        // The others are undone all the same.
-        Err(error) => eprintln!("could not undo: {name}: {error}"),
+    // `writeln!`, since `println!` panics where the terminal is gone.
+    exit.defer(move || {
+        let _ = match function() {
+            Ok(()) => writeln!(io::stdout(), "undone: {name}"),
+            // The others are undone all the same.
+            Err(error) => writeln!(io::stderr(), "could not undo: {name}: {error}"),
+        };
     })
 }

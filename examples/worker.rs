@@ -1,12 +1,12 @@
-//! A pre-fork master: it forks workers, replaces one that dies, and on TERM or ^C waits until each has
-//! finished the job it is at.
+//! A pre-fork master: it forks workers, replaces one that dies, and on TERM or ^C waits until each of
+//! them has finished its job.
 //!
 //! ```text
 //! cargo run --example worker                     # press ^C, or `kill` the master, or a worker
 //! ```
 //!
-//! A worker that does not finish in 5 seconds is killed, and the master dies of the signal:
-//! `cargo run --example worker 60000` has jobs that take a minute.
+//! A worker that does not finish within 5 seconds is killed, and the master dies of the signal: try
+//! `cargo run --example worker 60000`, whose jobs take a minute.
 
 #![allow(unsafe_code, reason = "fork")]
 
@@ -22,7 +22,7 @@ use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
 const WORKERS: usize = 3;
 
-/// The workers that live.
+/// The living workers.
 type Workers = Arc<Mutex<Vec<Pid>>>;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let told = Arc::clone(&workers);
     let guard = HandleExit::new(move || tell(&told, Signal::SIGTERM))?;
-    // Runs at the very end: whoever is still there then was told, and did not finish in time.
+    // Runs at the very end: a worker that is still there was told, and did not finish in time.
     let left = Arc::clone(&workers);
     guard.defer(move || tell(&left, Signal::SIGKILL))?;
 
@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 start(&workers, &guard, job)?;
             }
             Err(Errno::EINTR) => {}
-            // All have ended, and none was replaced, because the master is to end too.
+            // All have ended, and none was replaced, because the master is stopping too.
             Err(Errno::ECHILD) => break,
             Err(error) => return Err(error.into()),
         }
@@ -64,16 +64,16 @@ fn tell(workers: &Workers, signal: Signal) {
     }
 }
 
-/// Forks a worker, unless the master is to end.
+/// Forks a worker, unless the master is stopping.
 fn start(workers: &Workers, exit: &Exit, job: Duration) -> Result<(), Box<dyn Error>> {
-    // Locked until the worker is in the list: so `tell`, on another thread, reaches every worker.
+    // Locked until the worker is in the list, so that `tell`, on another thread, reaches every worker.
     let mut workers = workers.lock().unwrap();
     let master = getpid();
     if exit.is_exiting() {
         return Ok(());
     }
-    // SAFETY: the other thread, the guard's, holds no lock that the child will ask for: it does
-    // nothing until the exit begins, and then it waits for the lock held here.
+    // SAFETY: the only other thread is the guard's. It holds no lock that the child will ask for: it
+    // does nothing until the exit begins, and then it waits for the lock that is held here.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => workers.push(child),
         ForkResult::Child => work(job, master),
@@ -81,15 +81,15 @@ fn start(workers: &Workers, exit: &Exit, job: Duration) -> Result<(), Box<dyn Er
     Ok(())
 }
 
-/// What a worker does. The master's guard is not the worker's: it makes one of its own.
+/// What a worker does. It does not inherit the master's guard, and makes one of its own.
 fn work(job: Duration, master: Pid) -> ! {
     let worker = std::process::id();
-    // How long it may take to finish is for the master to say.
+    // The master decides how long a worker may take to finish.
     let guard = match HandleExit::builder().grace(Duration::MAX).install(|| {}) {
         Ok(guard) => guard,
         Err(error) => panic!("worker {worker}: {error}"),
     };
-    // A master that was killed outright has told nobody: its orphans see that it is gone.
+    // A master that was killed by SIGKILL has told nobody: its orphans see that it is gone.
     while !guard.is_exiting() && getppid() == master {
         println!("worker {worker}: at a job");
         std::thread::sleep(job);

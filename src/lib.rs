@@ -1,19 +1,20 @@
 //! **My exit function always runs, however the program ends, and I clobber nobody's signal handler.**
 //!
 //! [`HandleExit`] is a guard over a scope. However the scope ends (normal end, `?`, panic, TERM or
-//! INT, `std::process::exit`, return from `main`), its callback runs exactly once and to its end.
-//! Whoever handled the signals before gets them back, and is run after the callback.
+//! INT, `std::process::exit`, return from `main`), its callback runs exactly once and to its end. The
+//! handlers that were there before are put back, and run after the callback if a signal came.
 //!
 //! # What no guard can catch
-//! SIGKILL, SIGSTOP, `_exit(2)`, power loss, a stack overflow; and `abort(3)` or `panic = "abort"`
-//! unless [`Signal::ABRT`] is guarded. Nothing in user space runs then.
+//! SIGKILL, SIGSTOP, `_exit`, `quick_exit`, `exec`, a power loss, a stack overflow. `abort` and `panic = "abort"`
+//! are caught only where SIGABRT is guarded, and two threads in C `exit` at once only with glibc 2.41 or newer. On Windows,
+//! `std::process::exit` is `ExitProcess` and is not caught: call `handle_exit::exit` instead.
 //!
-//! # Which one do I want?
+//! # Which constructor?
 //! | constructor | for | on a signal |
 //! |---|---|---|
 //! | [`HandleExit::new`]`(cb)` | code that can be told to stop (a serve loop) | `cb`, then the scope has 5 s to end by itself; if it does not, the process dies of the signal |
 //! | [`HandleExit::cleanup`]`(cb)` | code that cannot | `cb`, then the process dies of the signal |
-//! | [`HandleExit::append`]`(cb)` | a third party owns the signals | `cb`, then the handler that was there; it decides what happens next |
+//! | [`HandleExit::append`]`(cb)` | code that is not alone: a third party's handler is there, or another guard | `cb`, then that handler or guard, which decides what happens next |
 //!
 //! ```no_run
 //! # use std::sync::Arc;
@@ -23,52 +24,66 @@
 //!
 //! fn main() -> Result<(), handle_exit::Error> {
 //!     let server = Arc::new(Server);
-//!     let stop = server.clone();
+//!     let stop = Arc::clone(&server);
 //!     let _guard = HandleExit::new(move || stop.shutdown())?;
-//!     server.serve(); // returns once `shutdown` was called
+//!     server.serve(); // returns after `shutdown` was called
 //!     Ok(())
 //! }
 //! ```
 //!
-//! [`HandleExit::builder`] has every other choice, [`HandleExit::run`] takes closures that borrow,
-//! and the [`guide`] leads from a situation (server, batch job, library, async service, daemon,
-//! worker) to five lines of code.
+//! [`HandleExit::builder`] has every other choice, [`HandleExit::run`] takes closures that borrow, and the
+//! [`guide`] leads from a situation (server, batch job, library, async service, daemon, worker, terminal)
+//! to a few lines of code.
+//!
+//! **The scope keeps running while the callback runs**, on another thread. **A callback writes with
+//! `let _ = writeln!(…)`**, since `println!` and `eprintln!` panic where the terminal is gone. **Async
+//! clean-up belongs in the body, after `begun().await`**, not in the callback with `block_on`.
 //!
 //! # How each way out goes
-//! | the scope or process ends by | the callback runs on | and then |
+//! | the scope or the process ends by | the callback runs on | and then |
 //! |---|---|---|
 //! | end of scope, `?`, [`finish`](HandleExit::finish) | the thread that ends the scope | the program goes on |
 //! | panic | the panicking thread | unwinding goes on |
-//! | `process::exit`, return from `main` | the exiting thread | the process ends with its code |
-//! | TERM or INT, scope ends within `grace` | the watcher thread | the program goes on behind the scope ([`AfterScope`]) |
-//! | TERM or INT, scope does not end | the watcher thread | the process dies of the signal ([`Ending`]) |
-//! | TERM or INT with a handler of its own (`append`) | the watcher thread | that handler is run, and decides |
-//! | [`request`](Exit::request) | the watcher thread | the scope ends when it likes |
+//! | `process::exit` (Windows: `handle_exit::exit`), return from `main` | the exiting thread | the process ends with its code |
+//! | TERM or INT, the scope ends within `grace` | the watcher thread | the program goes on after the scope ([`AfterScope`]) |
+//! | TERM or INT, the scope does not end | the watcher thread | the process dies of the signal ([`Ending`]; Windows: exit code 0xC000013A) |
+//! | TERM or INT that had a handler before (`append`) | the watcher thread | that handler runs, and decides |
+//! | [`request`](Exit::request) | the watcher thread | the scope ends in its own time: no deadline applies |
 //! | [`disarm`](HandleExit::disarm) | – (dropped uncalled) | the program goes on |
-//! | a second TERM after a first one, 0.5 s or more later | – (it has run) | the process dies of the signal |
+//! | the same signal again during the grace | – (it has run) | the process dies of the signal |
 //! | the callback panics on a signal or in `process::exit`, or overruns `callback_timeout` | – | the process ends with code 101 |
 //!
 //! # On a signal
 //! The handler records the signal and wakes the *watcher*, an ordinary thread, which runs the
-//! callback: code in it may allocate, lock, print, spawn and panic. Whoever ends the scope or the
+//! callback: it may allocate, lock, write, spawn and panic. A thread that ends the scope or the
 //! process meanwhile waits until the callback has returned. Then the old handlers of the signals that
 //! came are run, each once, as a real delivery with the original siginfo. A signal of default
-//! disposition starts the grace: if the scope has not begun to end by its end, the deferred functions
-//! run and the process dies of the signal, for real: the parent sees `WIFSIGNALED`, so that shell
-//! loops and supervisors know.
+//! disposition starts the grace: if the scope has not begun to end when the grace is over, the deferred
+//! functions run and the process dies of the signal. The parent sees `WIFSIGNALED`, so that shell loops
+//! and supervisors know.
+//!
+//! # With several guards
+//! The exit is the process's, and a guard is one scope's part in it. The first guard puts the handlers in
+//! place and starts the watcher; [`append`](HandleExit::append) adds guards, from any thread, in any order
+//! of ending; the last guard to end puts everything back. A signal begins the exit of every guard that
+//! has it: their callbacks run on the watcher, newest first. Then the old handler decides what happens, or,
+//! where there is none, the oldest guard that has the signal: its grace, repeat, `after_scope` and ending
+//! are the process's. A guard that ends without a signal runs its own callback and deferred functions, and the
+//! others do not notice. Before a signal, a forced end or `process::exit` ends the process, the callbacks
+//! and deferred functions of all living guards run.
 //!
 //! # On drop
-//! The callback runs if it has not, then what was [deferred](Exit::defer), last in first out.
-//! Every disposition is put back exactly (handler, flags, mask), unless somebody installed theirs
-//! over the guard's: then theirs stays, and the guard's handler behind it passes signals straight
-//! through. The watcher is joined. A signal that arrived meanwhile is handed to the restored
-//! disposition.
+//! The callback runs if it has not, then what was [deferred](Exit::defer), last in first out. With the last
+//! guard of a signal, its disposition is put back exactly (handler, flags, mask), unless another handler was
+//! installed over the guard's: then that one stays, and the guard's handler below it passes signals straight
+//! through. With the last guard, the watcher is joined. A signal that arrives meanwhile is handed to the
+//! restored disposition.
 //!
 //! # In `process::exit` and return from `main`
 //! A guard that is alive then (kept, leaked, or in a frame that does not unwind) runs its callback and
-//! the deferred functions in an exit function of the C library, on the exiting thread. Its
-//! thread-locals are gone by then, and calling `process::exit` in there aborts (both are the standard
-//! library's rules). Old handlers that the watcher is running at that time have one second.
+//! the deferred functions in an exit function of the C library, on the exiting thread. The thread-locals
+//! of that thread are gone by then, and calling `process::exit` there aborts (both are the standard library's
+//! rules).
 //!
 //! # What the choices mean together
 //! After the callback has returned, for a signal of default disposition:
@@ -76,33 +91,34 @@
 //! | `grace` | scope | `after_scope` | the process |
 //! |---|---|---|---|
 //! | zero | – | – | ends as `ending` says, at once |
-//! | t | ends within t | `Continue` | goes on behind the scope |
-//! | t | ends within t | `End` | ends as `ending` says, behind the scope |
+//! | t | ends within t | `Continue` | goes on after the scope |
+//! | t | ends within t | `End` | ends as `ending` says, after the scope |
 //! | t | does not | – | ends as `ending` says, after t; sooner on a repeat |
 //! | `Duration::MAX` | ends some time | `Continue` / `End` | as within t |
 //!
+//! `cleanup` is a grace of zero and `AfterScope::End`.
+//!
 //! | `ending` | status | exit functions of the C library |
 //! |---|---|---|
-//! | `Signal` | death by the signal (128 + n as PID 1 of a namespace) | do not run |
+//! | `Signal` | death by the signal (128 + n as PID 1 of a namespace; 0xC000013A on Windows) | do not run |
 //! | `Code(c)` | c | run |
 //! | `ShellCode` | 128 + n | run |
 //!
-//! | a repeat of the signal comes | `Repeat::Finish` | `Repeat::Force` |
-//! |---|---|---|
-//! | within 500 ms of the first | same event, nothing changes | the same |
-//! | later, while the callback runs | counts when the callback is done | ends the process at once; nothing else runs |
-//! | later, during the grace | ends the process; deferred functions run | the same |
+//! | a repeat of the signal comes | `Repeat::Finish` | `Repeat::Force` | `Repeat::Absorb` |
+//! |---|---|---|---|
+//! | within 500 ms of the first, and a process sent one of the two | same event, nothing changes | the same | the same |
+//! | otherwise, while the callback runs | counts when the callback is done | ends the process at once; nothing else runs | nothing changes |
+//! | otherwise, during the grace | ends the process; deferred functions run | the same | nothing changes |
 //!
-//! `callback_timeout` counts from the callback's start and beats all of these: when it is over, the
+//! `callback_timeout` counts from the start of the callback and beats all of these: when it is over, the
 //! deferred functions run and the process ends with code 101. A callback that panicked on the watcher
-//! has the same end, without a grace. A signal that had a handler of its own knows no grace, no
+//! has the same end, without a grace. For a signal that had a handler before, there is no grace, no
 //! forced end and no `after_scope`.
 //!
 //! # Threads
-//! One thread a guard, named `handle-exit`, asleep without wake-ups until something happens (and
-//! `exit-timer` where there is a `callback_timeout`). The callback runs on the watcher, or on
-//! the thread that ends the scope or the process; deferred functions on whichever thread ends the
-//! exit.
+//! One thread for all guards of the process, named `handle-exit`, asleep without wake-ups until something
+//! happens (and `exit-timer` where there is a `callback_timeout`). The callback runs on the watcher, or on
+//! the thread that ends the scope or the process; deferred functions run on the thread that ends the exit.
 //!
 //! # Features
 //! `tracing`: the [`Event`]s of [`Builder::observe`] go to `tracing` too, target `handle_exit`.

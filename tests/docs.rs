@@ -1,8 +1,8 @@
-//! What the pages beside the code say is what the manifest and the directory say.
+//! What the pages beside the code say is what the manifest, the directory and the examples say.
 
 #![allow(missing_docs, reason = "a test binary")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -10,6 +10,20 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(ROOT).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The names in a directory, with or without what stands behind the dot.
+fn names(directory: &str, part: fn(&Path) -> Option<&std::ffi::OsStr>) -> BTreeSet<String> {
+    let entries = fs::read_dir(Path::new(ROOT).join(directory)).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    paths.map(|path| part(&path).unwrap().to_string_lossy().into_owned()).collect()
+}
+
+/// README, guide, and every page in `docs`.
+fn pages() -> Vec<String> {
+    let docs = names("docs", Path::file_name);
+    let docs = docs.iter().filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}"));
+    ["README.md", "src/guide.rs"].map(str::to_owned).into_iter().chain(docs).collect()
 }
 
 #[test]
@@ -27,44 +41,154 @@ fn the_pages_name_the_rust_version() {
 }
 
 #[test]
-fn the_readme_has_a_line_for_every_example_and_program() {
-    let readme = read("README.md");
+fn the_readme_is_short() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= 150, "{lines} lines: move what a newcomer does not need to docs/");
+}
+
+#[test]
+fn there_is_a_line_for_every_example_and_program() {
+    let page = read("docs/programs.md");
     for directory in ["examples", "programs/src/bin"] {
-        let names: BTreeSet<String> = fs::read_dir(Path::new(ROOT).join(directory))
-            .unwrap()
-            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
-            .collect();
+        let names = names(directory, Path::file_stem);
         assert!(!names.is_empty(), "nothing in {directory}");
-        for name in names {
-            let row = format!("\n| [`{name}`]({directory}/{name}.rs) | ");
-            assert!(readme.contains(&row), "no line for {name}");
+        for name in names.iter().filter(|name| !is_shown(name)) {
+            let row = format!("\n| [`{name}`](../{directory}/{name}.rs) | ");
+            assert!(page.contains(&row), "no line for {name}");
         }
     }
 }
 
-#[test]
-fn what_the_readme_links_to_is_there() {
-    let readme = read("README.md");
-    let links = readme.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
-    let pictures = ["srcset=\"", "src=\""]
-        .into_iter()
-        .flat_map(|attribute| readme.split(attribute).skip(1))
-        .map(|rest| rest.split('"').next().unwrap());
-    let files: Vec<&str> =
-        links.chain(pictures).filter(|target| !target.starts_with("http")).collect();
-    assert!(files.contains(&"docs/timeline-dark.svg"), "{files:?}");
-    for file in files {
-        assert!(Path::new(ROOT).join(file).exists(), "the README links to {file}");
+/// Whether an example is the text of a program on a page.
+fn is_shown(example: &str) -> bool {
+    example.starts_with("readme_") || example.starts_with("guide_")
+}
+
+// ------------------------------------------------------------------------------------ programs
+
+/// Each block of code on a page: what stands behind its fence, and its lines, with the hidden ones.
+fn blocks(page: &str) -> Vec<(String, String)> {
+    let text = read(page);
+    let in_comment = page.ends_with(".rs");
+    let mut blocks: Vec<(String, String)> = Vec::new();
+    let mut is_open = false;
+    for line in text.lines() {
+        let line = if in_comment {
+            let Some(line) = line.strip_prefix("//!") else { continue };
+            line.strip_prefix(' ').unwrap_or(line)
+        } else {
+            line
+        };
+        if let Some(info) = line.trim_start().strip_prefix("```") {
+            is_open = !is_open;
+            if is_open {
+                blocks.push((info.to_owned(), String::new()));
+            }
+        } else if is_open {
+            let code = &mut blocks.last_mut().unwrap().1;
+            // Rustdoc hides these lines.
+            let hidden = if line == "#" { Some("") } else { line.strip_prefix("# ") };
+            code.push_str(if in_comment { hidden.unwrap_or(line) } else { line });
+            code.push('\n');
+        }
     }
+    assert!(!is_open, "{page}: a block without an end");
+    blocks
+}
+
+/// The text of a source file behind the comment that it begins with.
+fn behind_its_comment(path: &str) -> String {
+    let text = read(path);
+    let (comment, code) = text.split_once("\n\n").unwrap();
+    assert!(comment.lines().all(|line| line.starts_with("//!")), "{path}: no comment of its own");
+    code.to_owned()
+}
+
+/// A program that is not run as a test of the documentation is an example, and `tests/doc_programs.rs` runs that.
+#[test]
+fn the_programs_on_the_pages_are_the_examples() {
+    let mut examples: BTreeMap<String, String> = names("examples", Path::file_stem)
+        .into_iter()
+        .filter(|name| is_shown(name))
+        .map(|name| (behind_its_comment(&format!("examples/{name}.rs")), name))
+        .collect();
+    assert!(!examples.is_empty());
+    for page in pages() {
+        for (info, code) in blocks(&page) {
+            let has_main =
+                code.lines().any(|line| line.trim_start_matches("async ").starts_with("fn main("));
+            if has_main && info.contains("no_run") {
+                assert!(examples.remove(&code).is_some(), "{page}: this is no example:\n{code}");
+            }
+        }
+    }
+    assert!(examples.is_empty(), "no page shows these: {:?}", examples.values());
 }
 
 #[test]
-fn the_two_pictures_differ_in_colour_only() {
-    let without_style = |path: &str| {
-        let svg = read(path);
-        let (before, rest) = svg.split_once("<style>").unwrap();
-        let (_, after) = rest.split_once("</style>").unwrap();
-        format!("{before}{after}")
-    };
-    assert_eq!(without_style("docs/timeline-light.svg"), without_style("docs/timeline-dark.svg"));
+fn the_tests_in_the_guide_are_run() {
+    let shown = behind_its_comment("tests/support/guide_tests.rs");
+    let is_there = blocks("src/guide.rs").iter().any(|(_, code)| *code == shown);
+    assert!(is_there, "the guide shows other tests than tests/support/guide_tests.rs");
+}
+
+/// A clean-up that says so to a terminal which is gone must not panic.
+#[test]
+fn no_callback_on_the_pages_uses_a_macro_that_panics() {
+    for page in pages() {
+        for (_, code) in blocks(&page) {
+            for line in code.lines() {
+                let makes_a_guard = ["::new(", "::cleanup(", "::append(", "install", "defer("];
+                let is_callback = makes_a_guard.iter().any(|made| line.contains(made));
+                let panics = line.contains(" println!(") || line.contains("eprintln!(");
+                assert!(!(is_callback && panics), "{page}: {line}");
+            }
+        }
+    }
+}
+
+// --------------------------------------------------------------------------------------- links
+
+/// What a page links to and shows, without what is on the web and within the page.
+fn links(page: &str) -> BTreeSet<String> {
+    let text = read(page);
+    let targets = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+    targets
+        .map(|target| target.split('#').next().unwrap())
+        .filter(|file| !file.is_empty() && !file.starts_with("http"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn what_the_pages_link_to_is_there() {
+    let pages = pages().into_iter().chain(["CONTRIBUTING.md".into(), "CHANGELOG.md".into()]);
+    for page in pages.filter(|page| page.ends_with(".md")) {
+        let directory = Path::new(ROOT).join(&page);
+        for file in links(&page) {
+            let there = directory.parent().unwrap().join(&file);
+            assert!(there.exists(), "{page} links to {file}");
+        }
+    }
+}
+
+/// The registry's page is made from the package: what the README shows and links to is in there.
+#[test]
+fn what_the_readme_links_to_is_packaged() {
+    let manifest = read("Cargo.toml");
+    let (_, include) = manifest.split_once("\ninclude = [").unwrap();
+    let patterns: Vec<&str> =
+        include.split(']').next().unwrap().split('"').skip(1).step_by(2).collect();
+    let links = links("README.md");
+    assert!(links.contains("docs/timeline.svg"), "{links:?}");
+    for file in links {
+        let is_packaged = patterns.iter().any(|pattern| match pattern.split_once('*') {
+            None => pattern[1..] == file,
+            Some((before, after)) => {
+                let extension = after.rsplit('*').next().unwrap();
+                file.starts_with(&before[1..]) && file.ends_with(extension)
+            }
+        });
+        assert!(is_packaged, "{file} is not in the package");
+    }
 }

@@ -5,9 +5,10 @@
 //! curl 'http://127.0.0.1:8080/slow?ms=3000'              # in a second terminal; now ^C in the first
 //! ```
 //!
-//! `curl` gets its answer all the same, then the server says goodbye and exits with 0. Another port is
-//! taken with `-- 8081`, any free one with `-- 0`.
+//! `curl` still gets its answer, then the server says goodbye and exits with 0. `-- 8081` takes another
+//! port, and `-- 0` any free one.
 
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Requests that are being answered have 25 seconds: less than the 30 that Kubernetes gives.
     let guard = HandleExit::builder()
         .grace(Duration::from_secs(25))
-        .install_with(|cause| eprintln!("stopping: {cause}"))?;
+        .install_with(|cause| drop(writeln!(std::io::stderr(), "stopping: {cause}")))?;
 
     println!("listening on http://{}", listener.local_addr()?);
     axum::serve(listener, app).with_graceful_shutdown(guard.begun()).await?;

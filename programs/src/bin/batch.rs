@@ -4,9 +4,9 @@
 //! cargo run -p handle-exit-programs --bin batch /tmp/batch.checkpoint
 //! ```
 //!
-//! Press ^C: it finishes the piece it is at, writes the checkpoint, gives the cursor back, and dies of
-//! the signal, so that `make` and a shell loop around it stop too. Type the same again, and it goes on.
-//! With `-- /tmp/batch.checkpoint 5000` there are 5000 pieces to do instead of 500.
+//! Press ^C: it finishes the current piece, writes the checkpoint, shows the cursor again, and dies of
+//! the signal, so that `make` and a shell loop around it stop too. Start it again, and it goes on from
+//! there. `-- /tmp/batch.checkpoint 5000` gives it 5000 pieces to do instead of 500.
 
 use std::error::Error;
 use std::fs;
@@ -18,7 +18,7 @@ use console::Term;
 use handle_exit::{HandleExit, Outcome};
 use indicatif::ProgressBar;
 
-/// How many numbers make a piece.
+/// How many numbers a piece has.
 const PIECE: u64 = 20_000;
 
 fn main() -> Result<Outcome, Box<dyn Error>> {
@@ -27,12 +27,12 @@ fn main() -> Result<Outcome, Box<dyn Error>> {
     let checkpoint = Path::new(&checkpoint);
     let pieces = arguments.next().map_or(Ok(500), |pieces| pieces.parse())?;
 
-    // The loop below sees that it is to stop. It may take its time for the piece it is at; who cannot
-    // wait for that presses ^C a second time.
+    // The loop below sees that it is to stop. No deadline applies to the current piece; a second ^C
+    // ends the wait for it.
     let guard = HandleExit::builder().grace(Duration::MAX).install(|| {})?;
 
-    // A cursor that blinks behind the bar disturbs. It comes back however this ends, also with an
-    // error, a panic or the second ^C.
+    // The cursor would blink in the bar. It comes back however this ends, with an error, a panic or the
+    // second ^C too.
     let terminal = Term::stderr();
     if terminal.is_term() {
         let shown = terminal.clone();
@@ -51,7 +51,7 @@ fn main() -> Result<Outcome, Box<dyn Error>> {
             break; // the safe point
         }
     }
-    bar.abandon(); // It stays on the screen as it is.
+    bar.abandon(); // The bar stays on the screen as it is.
 
     if done < pieces {
         save(checkpoint, done, primes)?;
@@ -62,11 +62,11 @@ fn main() -> Result<Outcome, Box<dyn Error>> {
         }
         println!("{primes} primes below {}", pieces * PIECE);
     }
-    // From here `main` ends as the signal wants it, if one came.
+    // If a signal came, the process now dies of it.
     Ok(guard.finish())
 }
 
-/// How many pieces are done and how many primes were in them.
+/// How many pieces are done, and how many primes were in them.
 fn load(checkpoint: &Path) -> Result<(u64, u64), Box<dyn Error>> {
     let text = match fs::read_to_string(checkpoint) {
         Ok(text) => text,
@@ -77,7 +77,7 @@ fn load(checkpoint: &Path) -> Result<(u64, u64), Box<dyn Error>> {
     Ok((done.parse()?, primes.parse()?))
 }
 
-/// Renaming puts the new file in place of the old one at once or not at all: a checkpoint is whole.
+/// The rename replaces the old file at once or not at all, so that a checkpoint is always whole.
 fn save(checkpoint: &Path, done: u64, primes: u64) -> std::io::Result<()> {
     let new = checkpoint.with_extension("new");
     fs::write(&new, format!("{done} {primes}\n"))?;

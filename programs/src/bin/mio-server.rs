@@ -1,13 +1,13 @@
-//! An echo server: one thread and an event loop of its own, made with mio.
+//! An echo server: one thread with an event loop of its own, made with mio.
 //!
 //! ```text
 //! cargo run -p handle-exit-programs --bin mio-server     # listens on 127.0.0.1:8080
 //! nc 127.0.0.1 8080                                      # in a second terminal: type something
 //! ```
 //!
-//! What is typed comes back. Press ^C in the first terminal: what has arrived by then is still sent
-//! back, the connections are closed, and the server exits with 0. Another port is taken with
-//! `-- 8081`, any free one with `-- 0`.
+//! What you type comes back. Press ^C in the first terminal: what has arrived by then is still sent
+//! back, the connections are closed, and the server exits with 0. `-- 8081` takes another port, and
+//! `-- 0` any free one.
 
 use std::io::{ErrorKind, Read, Result, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,7 +29,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
 
     // A descriptor that becomes readable when the exit begins: one more thing to wait for.
-    let guard = HandleExit::new(|| eprintln!("stopping"))?;
+    let guard = HandleExit::new(|| drop(writeln!(std::io::stderr(), "stopping")))?;
     let exit = guard.readable_fd()?;
     poll.registry().register(&mut SourceFd(&exit.as_raw_fd()), EXIT, Interest::READABLE)?;
     println!("listening on {}", listener.local_addr()?);
@@ -53,10 +53,10 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
             }
         }
         if events.iter().any(|event| event.token() == EXIT) {
-            listener = None; // Nobody can connect any more.
+            listener = None; // No client can connect any more.
         }
 
-        // A server for more than a few clients would give each a token and look at those with events.
+        // A server for more than a few clients would give each a token, and serve only those with events.
         clients.retain_mut(|client| match client.echo() {
             Ok(State::Waiting) => listener.is_some(),
             Ok(State::Sending) => true,
@@ -74,9 +74,9 @@ struct Client {
 }
 
 enum State {
-    /// All that has arrived was sent back.
+    /// All that has arrived has been sent back.
     Waiting,
-    /// The client does not take it as fast as it sends.
+    /// The client does not read as fast as it writes.
     Sending,
     Closed,
 }

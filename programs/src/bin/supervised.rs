@@ -1,46 +1,47 @@
-//! A service that systemd starts and stops (`Type=notify`), and that runs as PID 1 of a container.
+//! A service that systemd starts and stops (`Type=notify`), and that can be PID 1 of a container.
 //!
 //! ```text
 //! cargo run -p handle-exit-programs --bin supervised     # here, without systemd: press ^C
 //! ```
 //!
-//! It works on jobs of a second each. ^C or `kill` has it finish the one it is at; then it exits with 0.
-//! Under systemd it says when it is ready (`READY=1`), that it stops (`STOPPING=1`), and how long that
-//! may take (`EXTEND_TIMEOUT_USEC`): the unit file is `programs/supervised.service`. With `-- 60000`
-//! a job takes a minute, which is more than the grace: it then dies of the signal.
+//! It works on jobs of a second each. On ^C or `kill` it finishes the current one and exits with 0.
+//! It tells systemd when it is ready (`READY=1`), that it is stopping (`STOPPING=1`), and how long that
+//! may take (`EXTEND_TIMEOUT_USEC`); the unit file is `programs/supervised.service`. With `-- 60000`
+//! a job takes a minute, which is more than the grace: the service then dies of the signal.
 //!
 //! # How long it may take
 //!
-//! A supervisor sends TERM, waits, and sends KILL, which nobody can guard against. The callback and the
-//! grace together have to end before.
+//! A supervisor sends TERM, waits, and sends KILL, which no guard can catch. The callback and the grace
+//! together have to end before that.
 //!
 //! | supervisor | from TERM to KILL | what to set |
 //! |---|---|---|
 //! | systemd | `TimeoutStopSec=`, 90 s by default | nothing with `EXTEND_TIMEOUT_USEC`, as here; else `TimeoutStopSec=` above the grace |
 //! | Docker | 10 s | `docker run --stop-timeout 30`, or `stop_grace_period: 30s` in a compose file |
-//! | Kubernetes | `terminationGracePeriodSeconds`, 30 s by default, of which a `preStop` hook takes its part | grace + `preStop` + some seconds |
+//! | Kubernetes | `terminationGracePeriodSeconds`, 30 s by default, which include the `preStop` hook | more than `preStop`, callback and grace together |
 //!
 //! # As PID 1
 //!
-//! The first process of a container is not killed by a signal of default disposition. So where the
-//! program would die of the signal, it exits with 128 + n there: 143 after TERM. It has to get the
-//! signal in the first place: write `ENTRYPOINT ["/supervised"]`, for `ENTRYPOINT /supervised` makes a
-//! shell PID 1, which passes no signal on.
+//! The kernel does not kill the first process of a container by a signal of default disposition. Where
+//! the service would die of the signal, it exits there with 128 + n: 143 after TERM. It has to get the
+//! signal in the first place: write `ENTRYPOINT ["/supervised"]`, since `ENTRYPOINT /supervised` makes
+//! a shell PID 1, which does not pass signals on.
 
 use std::error::Error;
+use std::io::{Write, stderr, stdout};
 use std::time::Duration;
 
 use handle_exit::HandleExit;
 use sd_notify::NotifyState;
 
-/// How long the job that is under way may still take.
+/// How long the current job may still take.
 const GRACE: Duration = Duration::from_secs(20);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let job = Duration::from_millis(std::env::args().nth(1).map_or(Ok(1000), |ms| ms.parse())?);
 
     let guard = HandleExit::builder().grace(GRACE).install(stopping)?;
-    // Only now, when a TERM is in good hands.
+    // Only now, when the guard takes care of a TERM.
     sd_notify::notify(&[NotifyState::Ready, NotifyState::Status("working")])?;
 
     while !guard.is_exiting() {
@@ -54,15 +55,15 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The callback: an ordinary function on an ordinary thread, which may open sockets and print.
 fn stopping() {
-    // Some more than the grace, so that it is the grace which ends a job that takes too long.
+    // More than the grace, so that the grace, and not systemd, ends a job that takes too long.
     let time = GRACE + Duration::from_secs(5);
     let told = sd_notify::notify(&[
         NotifyState::Stopping,
-        NotifyState::Status("finishing the job that is under way"),
+        NotifyState::Status("finishing the current job"),
         NotifyState::ExtendTimeoutUsec(time.as_micros() as u32),
     ]);
     if let Err(error) = told {
-        eprintln!("cannot tell systemd: {error}");
+        let _ = writeln!(stderr(), "cannot tell systemd: {error}");
     }
-    println!("stopping");
+    let _ = writeln!(stdout(), "stopping"); // `println!` panics where the pipe is gone
 }

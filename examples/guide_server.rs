@@ -1,0 +1,32 @@
+//! Shown in the guide: a server with a stop method.
+
+use handle_exit::HandleExit;
+use std::sync::{Arc, Condvar, Mutex};
+
+fn main() -> Result<(), handle_exit::Error> {
+    let server = Arc::new(Server::default());
+    let stop = Arc::clone(&server);
+    let _guard = HandleExit::new(move || stop.shutdown())?;
+    server.serve(); // returns after `shutdown` was called
+    println!("every request is answered"); // the process exits with 0
+    Ok(())
+}
+
+#[derive(Default)]
+struct Server {
+    stopped: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Server {
+    fn shutdown(&self) {
+        *self.stopped.lock().unwrap() = true;
+        self.changed.notify_all();
+    }
+
+    fn serve(&self) {
+        println!("serving");
+        let stopped = self.stopped.lock().unwrap();
+        drop(self.changed.wait_while(stopped, |stopped| !*stopped).unwrap());
+    }
+}
