@@ -126,7 +126,7 @@ impl<W> Machine<W> {
         let Some(entry) = state.guards.get(key) else { return Close::Late };
         match entry.callback {
             Callback::Armed => Close::Run(self.claim(&mut state, key, me, cause)),
-            Callback::Begun if state.is_watcher(me.id()) || state.watcher.is_none() => {
+            Callback::Begun if state.is_watcher(me.id()) => {
                 Close::Run(self.claim(&mut state, key, me, cause))
             }
             Callback::Running(runner) if runner.id() == me.id() => Close::Inside,
