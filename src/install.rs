@@ -1,6 +1,6 @@
 //! Puts a guard to work in this process: all of it, or nothing changed.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use crate::error::Error;
 use crate::exit::{self, Guard, ProcessExit, Setup};
@@ -54,6 +54,14 @@ struct Undone {
     late: Vec<Arrival>,
 }
 
+/// What there is to undo.
+struct Begun<'a> {
+    installed: Vec<Guarded>,
+    /// Signals that came to a handler which was then refused.
+    refused: Vec<Arrival>,
+    setup: MutexGuard<'a, Setup>,
+}
+
 struct Installation<'a> {
     exit: &'static ProcessExit,
     process: Process,
@@ -65,7 +73,7 @@ impl Installation<'_> {
         process::count_forks()
             .map_err(|source| Error::system("counting forks (pthread_atfork)", source))?;
         // Held to the end, so that two threads cannot both find nobody there.
-        let mut setup = self.exit.setup();
+        let setup = self.exit.setup();
         let missing = match self.exit.machine.enter(self.guard) {
             Enter::Entered => return Ok(()),
             Enter::Nested => return Err(Error::Nested),
@@ -83,32 +91,36 @@ impl Installation<'_> {
         exit_hook::register(at_exit::at_process_exit)
             .map_err(|source| Error::system("registering the exit function (atexit)", source))?;
 
-        let undo = scopeguard::guard((Vec::new(), &mut *setup), |(installed, setup)| {
-            let installed: Vec<Guarded> = installed;
-            undone.late = guarded::restore_all(&installed);
+        let begun =
+            Begun { installed: Vec::with_capacity(found.len()), refused: Vec::new(), setup };
+        let mut begun = scopeguard::guard(begun, |mut begun| {
+            undone.late = guarded::restore_all(&begun.installed);
+            undone.late.append(&mut begun.refused);
             if is_first {
                 let generation = self.exit.machine.generation();
                 self.exit.machine.dismiss(generation);
-                undone.threads = std::mem::take(setup);
+                undone.threads = std::mem::take(&mut *begun.setup);
                 undone.dismissed = Some(generation);
             }
         });
-        let mut undo = undo;
-        self.start_threads(undo.1)?;
+        self.start_threads(&mut begun.setup)?;
         for one in &found {
             let signal = one.signal();
-            one.install().map_err(|refused| match refused {
-                Refused::System(source) => {
-                    Error::system_for(signal, "installing the handler", source)
+            match one.install() {
+                Ok(()) => begun.installed.push(one.guarded()),
+                Err(Refused::System(source)) => {
+                    return Err(Error::system_for(signal, "installing the handler", source));
                 }
-                Refused::Changed => Error::busy_for(
-                    signal,
-                    "another thread changed its disposition at that moment: try again",
-                ),
-            })?;
-            undo.0.push(one.guarded());
+                Err(Refused::Changed(late)) => {
+                    begun.refused = late;
+                    return Err(Error::busy_for(
+                        signal,
+                        "another thread changed its disposition at that moment: try again",
+                    ));
+                }
+            }
         }
-        let (installed, setup) = scopeguard::ScopeGuard::into_inner(undo);
+        let Begun { installed, setup, .. } = scopeguard::ScopeGuard::into_inner(begun);
         self.exit.machine.enter_with(self.guard, &installed, setup.timer.is_some());
         // The watcher may be asleep, and has to listen to more signals than before.
         wake::post();

@@ -141,13 +141,12 @@ fn on(guards: &[Arc<Guard>], arrival: &Arrival, old_handler: Option<Guarded>) {
 }
 
 fn time(exit: &'static ProcessExit, generation: usize, mask: &UserMask) {
-    let Some(overrun) = exit.machine.wait_overrun(generation) else { return };
+    let me = Runner::current();
+    let Some(overrun) = exit.machine.wait_overrun(me, generation) else { return };
     let _as_user = mask.enter();
     // A thread that called `abort` waits as long as the callback may run: that is what it dies of.
     let abort = mailbox::ABORT.filter(|_| mailbox::a_thread_aborts());
     let status = abort.map_or(Status::Failed, Status::Signal);
-    let me = Runner::current();
-    exit.machine.decide(me, Status::Failed);
     let timeout = overrun.timeout;
     tell_guards(&[overrun.guard], || Event::CallbackTimedOut { timeout });
     exit.end_guards(me, &Cause::ProcessExit, None);

@@ -105,10 +105,7 @@ impl<W> Machine<W> {
                 Close::Disarmed
             }
             Callback::Armed => Close::Run(self.claim(&mut state, key, me, cause)),
-            // The watcher is this thread, or has not begun to watch and need not any more.
-            Callback::Begun if is_watcher || by == By::End && state.watcher.is_none() => {
-                Close::Run(self.claim(&mut state, key, me, cause))
-            }
+            Callback::Begun if is_watcher => Close::Run(self.claim(&mut state, key, me, cause)),
             Callback::Disarmed => Close::Disarmed,
             // Its end is what the process ends for.
             Callback::Overrun if by == By::End => Close::Inside,

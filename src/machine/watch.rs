@@ -121,9 +121,10 @@ impl<W> Machine<W> {
         self.notify(&state);
     }
 
-    /// The timer waits for a callback that overruns its timeout, which is then given up; `None` when
-    /// the timer is to leave.
-    pub(crate) fn wait_overrun(&self, generation: usize) -> Option<Overrun<W>> {
+    /// The timer waits for a callback that overruns its timeout. It is then given up, and with that the end
+    /// of the process is decided: a thread that exits waits for it no more. `None` when the timer is to
+    /// leave.
+    pub(crate) fn wait_overrun(&self, me: Runner, generation: usize) -> Option<Overrun<W>> {
         let mut state = self.lock();
         loop {
             if state.generation != generation {
@@ -137,6 +138,8 @@ impl<W> Machine<W> {
                     entry.callback = Callback::Overrun;
                     let guard = Arc::clone(&entry.guard);
                     let timeout = guard.settings.callback_timeout.unwrap_or_default();
+                    state.decide(me, Status::Failed);
+                    self.notify(&state);
                     return Some(Overrun { guard, timeout });
                 }
             }

@@ -56,8 +56,9 @@ pub(crate) struct Found {
 #[derive(Debug)]
 pub(crate) enum Refused {
     System(io::Error),
-    /// Another thread changed the disposition at that moment; all is as it was.
-    Changed,
+    /// Another thread changed the disposition at that moment. All is as it was, but for the signal that
+    /// came to the guard's handler meanwhile.
+    Changed(Vec<Arrival>),
 }
 
 impl Found {
@@ -126,7 +127,7 @@ impl Found {
         if replaced != self.top {
             let _ = replaced.replace(self.signal.as_raw());
             slot.disarm();
-            return Err(Refused::Changed);
+            return Err(Refused::Changed(take_late(SignalSet::of(&[self.signal]))));
         }
         // Whatever is below this level can lead to none from here up.
         slot.set_buried(self.level);
@@ -221,9 +222,14 @@ pub(crate) fn restore_all(guarded: &[Guarded]) -> Vec<Arrival> {
     for one in guarded {
         one.slot().disarm();
     }
+    take_late(guarded.iter().map(Guarded::signal).collect())
+}
+
+/// What came to the guard's handler and is no guard's, in order. For signals that are disarmed.
+fn take_late(signals: SignalSet) -> Vec<Arrival> {
     mailbox::wait_for_handlers();
     let mut late = Vec::new();
-    mailbox::take(guarded.iter().map(Guarded::signal).collect(), &mut late);
+    mailbox::take(signals, &mut late);
     late
 }
 

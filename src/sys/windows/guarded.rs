@@ -26,7 +26,7 @@ pub(crate) enum Refused {
     System(io::Error),
     /// Another thread changed the disposition at that moment: on Windows nobody can know.
     #[allow(dead_code, reason = "a refusal of other platforms")]
-    Changed,
+    Changed(Vec<Arrival>),
 }
 
 impl Found {
