@@ -12,6 +12,7 @@ mod dispositions;
 mod exit_with_signal;
 mod foreign;
 mod fork;
+mod nesting;
 mod observe;
 mod old_handlers;
 mod outcome;
@@ -28,6 +29,11 @@ const MODULES: &[&[support::Named]] = &[
     foreign::TESTS,
     old_handlers::TESTS,
     fork::TESTS,
+    nesting::callbacks::TESTS,
+    nesting::deciders::TESTS,
+    nesting::parts::TESTS,
+    nesting::inside::TESTS,
+    nesting::forks::TESTS,
     policies::TESTS,
     waiting::TESTS,
     deferred::TESTS,

@@ -12,7 +12,7 @@ const NAMES: [&str; 3] = ["first", "second", "third"];
 /// So many guards, the oldest of which gives the scope no time.
 fn guards(number: usize) -> Vec<HandleExit> {
     let settings = |name| if name == NAMES[0] { beside().grace(Duration::ZERO) } else { beside() };
-    NAMES[..number].iter().map(|name| guard(name, settings(name))).collect()
+    NAMES.into_iter().take(number).map(|name| guard(name, settings(name))).collect()
 }
 
 /// A guard whose callback says so and panics.

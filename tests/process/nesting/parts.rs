@@ -192,7 +192,7 @@ fn observed(name: &'static str, builder: Builder) -> HandleExit {
             Event::CallbackStarted(cause) => format!("{name} starts: {}", short(cause)),
             Event::CallbackFinished { .. } => format!("{name} finished"),
             Event::CallbackPanicked { .. } => format!("{name} panicked"),
-            Event::GraceOver { grace } => format!("{name}: {grace:?} are over"),
+            Event::GraceOver { grace, .. } => format!("{name}: {grace:?} are over"),
             other => format!("{name}: {other}"),
         });
     };
