@@ -86,6 +86,19 @@ fn a_thread_exits_because_of_the_error() {
     thread::spawn(works).join().unwrap();
 }
 
+/// A library inside the scope has a guard of its own, on a thread that goes on.
+fn fails_with_a_guard_inside() {
+    fn scope() -> Result<(), Box<dyn std::error::Error>> {
+        let _guard = guarded_directory()?;
+        thread::spawn(|| {
+            let _inner = HandleExit::append(|| ()).unwrap();
+            park();
+        });
+        Ok(works_in_a_directory()?)
+    }
+    returns_from_main(scope());
+}
+
 fn finishes_because_of_the_error() {
     let guard = guarded_directory().unwrap();
     if works_in_a_directory().is_err() {
@@ -280,6 +293,7 @@ fn a_scope_that_fails_because_of_the_cleanup_dies_of_the_signal() {
         panics_because_of_the_error,
         a_thread_exits_because_of_the_error,
         finishes_because_of_the_error,
+        fails_with_a_guard_inside,
     ] {
         dies_each_time(scenario, Signal::TERM);
     }

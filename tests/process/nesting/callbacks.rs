@@ -369,6 +369,83 @@ fn process_exit_waits_for_the_callbacks_that_a_signal_has_begun() {
     assert_eq!(end.lines.len(), 8, "{end:#?}");
 }
 
+fn exiting(name: &'static str) -> HandleExit {
+    let callback = move || {
+        say(format!("{name} exits"));
+        std::process::exit(7);
+    };
+    let guard = HandleExit::append(callback).unwrap();
+    guard.defer(move || say(deferred(name))).unwrap();
+    guard
+}
+
+fn callback_exits_on_a_signal() {
+    let _first = guard("first", beside());
+    let _second = exiting("second");
+    let _third = guard("third", beside());
+    ready_for_ever();
+}
+
+fn callback_exits_on_drop() {
+    let _first = guard("first", beside());
+    let second = exiting("second");
+    let _third = guard("third", beside());
+    drop(second);
+    unreachable!();
+}
+
+/// The process ends with that code, and before that the others run.
+fn exit_in_one_callback_runs_the_others() {
+    let victim = Victim::ready(callback_exits_on_a_signal);
+    victim.send(Signal::TERM);
+    let end = victim.end();
+    end.exited(7);
+    said_among(&end, &[on_watcher("third", Signal::TERM), "second exits".into()]);
+    said_among(&end, &["third", "second", "first"].map(deferred));
+    let first = end.lines.iter().filter(|line| line.starts_with("first on handle-exit: "));
+    assert_eq!((first.count(), end.lines.len()), (1, 7), "{end:#?}");
+
+    let end = Victim::start(callback_exits_on_drop).end();
+    end.exited(7);
+    assert_eq!(end.lines[0], "second exits", "{end:#?}");
+    said_among(&end, &each_ends("main", "the process exits", &["third", "first"]));
+    assert_eq!((end.count(&deferred("second")), end.lines.len()), (1, 6), "{end:#?}");
+}
+
+fn aborts_under_three() {
+    let _first = guard("first", beside());
+    let _second = guard("second", beside().also([Signal::ABRT]));
+    let _third = guard("third", beside());
+    std::process::abort();
+}
+
+fn an_abort_that_one_guards_runs_the_others_before_the_process_dies() {
+    let end = Victim::start(aborts_under_three).end();
+    let second = [on_watcher("second", Signal::ABRT)];
+    let third = [on_watcher("third", Signal::ABRT), deferred("third")];
+    let first = [on_watcher("first", Signal::ABRT), deferred("first")];
+    said(&end, &[&second, &third, &[deferred("second")], &first]).died_by(Signal::ABRT);
+}
+
+fn exits_with_a_signal_under_three() {
+    let _first = guard("first", beside().ending(Ending::Code(9)));
+    let _second = guard("second", beside().signals([Signal::HUP]));
+    let _third = guard("third", beside());
+    handle_exit::exit_with_signal(Signal::TERM, || say("body"));
+}
+
+fn exit_with_signal_ends_all_as_the_oldest_says() {
+    let end = Victim::start(exits_with_a_signal_under_three).end();
+    end.exited(9);
+    assert_eq!(end.lines[0], "body", "{end:#?}");
+    for name in NAMES {
+        let callbacks = end.lines.iter().filter(|line| line.starts_with(&format!("{name} on ")));
+        assert_eq!((callbacks.count(), end.count(&deferred(name))), (1, 1), "{end:#?}");
+    }
+    said_among(&end, &["third", "second", "first"].map(deferred));
+    assert_eq!(end.lines.len(), 7, "{end:#?}");
+}
+
 // -------------------------------------------------------------------------------------------- panics
 
 fn panic_through_three() {
@@ -517,6 +594,9 @@ pub(crate) const TESTS: &[Named] = tests![
     process_exit_runs_all_newest_first_each_with_what_it_deferred,
     a_panic_in_process_exit_stops_none_of_the_others,
     process_exit_waits_for_the_callbacks_that_a_signal_has_begun,
+    exit_in_one_callback_runs_the_others,
+    an_abort_that_one_guards_runs_the_others_before_the_process_dies,
+    exit_with_signal_ends_all_as_the_oldest_says,
     a_panic_goes_through_the_guards_from_the_inner_to_the_outer,
     a_panic_of_a_callback_on_drop_is_a_panic_to_the_guards_around_it,
     after_a_panic_of_a_callback_on_a_signal_the_others_still_run,

@@ -234,6 +234,93 @@ fn an_end_behind_the_scope_runs_all_that_still_live() {
     end.died_by(Signal::TERM);
 }
 
+/// The same with a younger guard that decides, because only it has the signal.
+fn ends_behind_the_scope_of_a_younger() {
+    let _oldest = guard("oldest", at_once());
+    let hup = unlimited().signals([Signal::HUP]).after_scope(AfterScope::End);
+    let younger = guard("younger", hup.ending(Ending::Code(4)));
+    let _youngest = guard("youngest", at_once());
+    say("ready");
+    younger.wait();
+    drop(younger);
+    unreachable!();
+}
+
+fn an_end_behind_the_scope_of_a_younger_runs_all_that_still_live() {
+    let victim = Victim::ready(ends_behind_the_scope_of_a_younger);
+    victim.send(Signal::HUP);
+    let end = victim.end();
+    let others = |name: &str| [format!("{name} on main: SIGHUP"), deferred(name)];
+    let younger = [on_watcher("younger", Signal::HUP), deferred("younger")];
+    said(&end, &[&line("ready"), &younger, &others("youngest"), &others("oldest")]).exited(4);
+}
+
+/// The signal comes when the younger one's scope has begun to end: it is the other's.
+fn signalled_while_the_younger_ends() {
+    let oldest = guard("oldest", unlimited());
+    let younger = guard("younger", at_once());
+    younger.defer(|| raise(Signal::TERM)).unwrap();
+    assert_eq!(younger.finish().signal(), None);
+    say(short(&oldest.wait()));
+    drop(oldest);
+    say("behind");
+}
+
+fn a_signal_that_comes_while_a_younger_guard_ends_is_the_others() {
+    let end = Victim::start(signalled_while_the_younger_ends).end();
+    end.exited(0);
+    let [begins, younger_ends] = ends_on_main("younger");
+    said_among(&end, &[begins, younger_ends]);
+    said_among(&end, &[on_watcher("oldest", Signal::TERM), deferred("oldest"), "behind".into()]);
+    assert_eq!((end.count("SIGTERM"), end.lines.len()), (1, 6), "{end:#?}");
+}
+
+/// The callback of the older one runs on main, because its scope ends, when the signal comes.
+fn signalled_while_the_oldest_ends() {
+    let oldest = HandleExit::append(held_callback).unwrap();
+    oldest.defer(|| say(deferred("oldest"))).unwrap();
+    let _younger = guard("younger", at_once());
+    drop(oldest);
+    park();
+}
+
+/// The younger one decides by then, and its decision waits for the callback that runs.
+fn a_signal_that_comes_while_the_oldest_ends_does_not_cut_its_callback() {
+    let mut victim = Victim::start(signalled_while_the_oldest_ends);
+    victim.expect("callback begins");
+    victim.send(Signal::TERM);
+    victim.expect(&on_watcher("younger", Signal::TERM));
+    victim.has_looked();
+    victim.tell("go on");
+    let end = victim.end();
+    said_among(&end, &["callback ends".into(), deferred("oldest")]);
+    assert_eq!((end.count(&deferred("younger")), end.lines.len()), (1, 5), "{end:#?}");
+    end.died_by(Signal::TERM);
+}
+
+/// A guard that is made when the exit has begun hears the next signal like any other.
+fn made_when_the_exit_has_begun() {
+    let oldest = guard("oldest", unlimited());
+    say("ready");
+    oldest.wait();
+    let _late = guard("late", unlimited());
+    say("made");
+    park();
+}
+
+fn a_guard_that_is_made_when_the_exit_has_begun_hears_the_next_signal() {
+    let mut victim = Victim::ready(made_when_the_exit_has_begun);
+    victim.send(Signal::TERM);
+    victim.expect_both(&on_watcher("oldest", Signal::TERM), "made");
+    sleep(SECOND_WISH);
+    victim.send(Signal::TERM);
+    let end = victim.end();
+    // A second wish to end, says the oldest.
+    let ends = lines(&[&[on_watcher("late", Signal::TERM)], &["late", "oldest"].map(deferred)]);
+    assert_eq!(end.lines[3..], ends, "{end:#?}");
+    end.died_by(Signal::TERM);
+}
+
 fn younger_is_requested() {
     let oldest = guard("oldest", at_once());
     let younger = guard("younger", unlimited());
@@ -352,6 +439,10 @@ pub(crate) const TESTS: &[Named] = tests![
     a_younger_guard_decides_once_it_is_the_oldest_left,
     who_does_not_guard_the_signal_does_not_decide,
     an_end_behind_the_scope_runs_all_that_still_live,
+    an_end_behind_the_scope_of_a_younger_runs_all_that_still_live,
+    a_signal_that_comes_while_a_younger_guard_ends_is_the_others,
+    a_signal_that_comes_while_the_oldest_ends_does_not_cut_its_callback,
+    a_guard_that_is_made_when_the_exit_has_begun_hears_the_next_signal,
     a_request_is_of_one_guard_and_a_signal_after_it_of_all,
     the_signal_is_answered_when_the_oldest_has_ended_however_long_a_younger_lives,
     a_second_signal_is_decided_by_the_guard_that_is_oldest_by_then,

@@ -227,6 +227,70 @@ fn a_callback_may_drop_an_older_guard_in_process_exit() {
     }
 }
 
+/// The younger one's callback, on the watcher, drops the older one when main is in `process::exit`.
+fn outer_is_dropped_while_the_process_exits() {
+    put(guard("outer", beside()));
+    let callback = || {
+        held_callback();
+        drop_what_was_put();
+        say("inner ends");
+    };
+    HandleExit::append(callback).unwrap().keep();
+    say("ready");
+    until_held();
+    say("main ends");
+    std::process::exit(3);
+}
+
+fn a_callback_on_the_watcher_may_drop_an_older_guard_while_the_process_exits() {
+    let mut victim = Victim::ready(outer_is_dropped_while_the_process_exits);
+    victim.send(Signal::TERM);
+    victim.expect("callback begins");
+    victim.expect("main ends");
+    victim.has_looked();
+    victim.tell("go on");
+    let end = victim.end();
+    end.exited(3);
+    let outer = end.lines.iter().filter(|line| line.starts_with("outer on "));
+    assert_eq!(outer.count(), 1, "{end:#?}");
+    for line in ["inner ends", "outer's deferred"] {
+        assert_eq!(end.count(line), 1, "{end:#?}");
+    }
+}
+
+/// The old handler, which decides, ends both.
+fn both_are_dropped_in_the_old_handler() {
+    extern "C" fn ends_all(_: nix::libc::c_int) {
+        // On the watcher, which is a thread like any other.
+        say("old begins");
+        drop_what_was_put();
+        drop(SECOND.lock().unwrap().take());
+        say("old ends");
+    }
+    static SECOND: Mutex<Option<HandleExit>> = Mutex::new(None);
+    install(Signal::TERM, ends_all);
+    put(guard("first", beside()));
+    *SECOND.lock().unwrap() = Some(guard("second", beside()));
+    let before = disposition(Signal::TERM);
+    say("ready");
+    until("both are gone", || Exit::current().is_none());
+    until("all is put back", || disposition(Signal::TERM) != before && is_default(Signal::INT));
+    say("behind");
+}
+
+fn an_old_handler_may_drop_all_guards() {
+    let victim = Victim::ready(both_are_dropped_in_the_old_handler);
+    victim.send(Signal::TERM);
+    let end = victim.end();
+    end.exited(0);
+    let callbacks = ["second", "first"].map(|name| on_watcher(name, Signal::TERM));
+    said_among(&end, &lines(&[&callbacks, &["old begins".into(), "old ends".into()]]));
+    for name in ["first", "second"] {
+        assert_eq!(end.count(&deferred(name)), 1, "{end:#?}");
+    }
+    end.ended_with("behind");
+}
+
 // --------------------------------------------------------------------------------- in deferred functions
 
 fn deferred_is_dropped_and_made() {
@@ -257,5 +321,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_callback_may_drop_a_younger_guard,
     a_callback_may_drop_an_older_guard,
     a_callback_may_drop_an_older_guard_in_process_exit,
+    a_callback_on_the_watcher_may_drop_an_older_guard_while_the_process_exits,
+    an_old_handler_may_drop_all_guards,
     a_deferred_function_may_drop_and_make_guards,
 ];
