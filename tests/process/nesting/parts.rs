@@ -581,22 +581,32 @@ fn quietly(what: fn()) {
     unsafe { libc::_exit(0) };
 }
 
+/// A guard whose watcher sleeps: nobody else is awake in this process.
+fn guard_at_rest() -> HandleExit {
+    let before = threads();
+    let guard = HandleExit::append(|| {}).unwrap();
+    let watcher = started_since(&before);
+    until("the watcher sleeps", || sleeps(watcher));
+    guard
+}
+
 fn make_and_drop_one() {
     drop(HandleExit::append(|| {}).unwrap());
 }
 
 fn quiet_inside_one() {
-    let _outer = HandleExit::append(|| {}).unwrap();
+    let _outer = guard_at_rest();
     quietly(make_and_drop_one);
 }
 
 fn quiet_inside_many() {
+    let _outer = guard_at_rest();
     let _many = many(Duration::ZERO);
     quietly(make_and_drop_one);
 }
 
 fn quiet_with_everything() {
-    let _outer = HandleExit::append(|| {}).unwrap();
+    let _outer = guard_at_rest();
     quietly(|| {
         let (captured, capturing) = (Box::new(1), Box::new(2));
         let settings = beside().grace(Duration::MAX).after_scope(AfterScope::End);
