@@ -1,6 +1,9 @@
 //! Guards that are made and dropped in the callback of another.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::Duration;
 
 use super::*;
@@ -258,6 +261,73 @@ fn a_callback_on_the_watcher_may_drop_an_older_guard_while_the_process_exits() {
     }
 }
 
+/// A worker with a guard of its own, which ends when its exit has begun. The younger guard's callback waits for
+/// the worker, as programs do before they clean up.
+fn callback_waits_for_a_worker(end: fn(HandleExit)) {
+    static WORKER: Mutex<Option<thread::JoinHandle<()>>> = Mutex::new(None);
+    static STOP: AtomicBool = AtomicBool::new(false);
+    let (made, is_made) = channel();
+    let work = move || {
+        let worker = guard("worker", beside());
+        made.send(()).unwrap();
+        while !STOP.load(SeqCst) && worker.wait_timeout(Duration::from_millis(1)).is_none() {}
+        drop(worker);
+        say("worker gone");
+    };
+    *WORKER.lock().unwrap() = Some(thread::spawn(work));
+    is_made.recv().unwrap();
+    let waits = || {
+        STOP.store(true, SeqCst);
+        WORKER.lock().unwrap().take().unwrap().join().unwrap();
+    };
+    let younger = around("younger", beside(), waits);
+    say("ready");
+    end(younger);
+    say("behind");
+}
+
+fn waits_for_a_worker_on_a_signal() {
+    callback_waits_for_a_worker(|younger| {
+        younger.wait();
+    });
+}
+
+fn waits_for_a_worker_on_drop() {
+    callback_waits_for_a_worker(drop);
+}
+
+fn waits_for_a_worker_in_process_exit() {
+    callback_waits_for_a_worker(|_younger| std::process::exit(3));
+}
+
+#[track_caller]
+fn worker_and_younger_have_run(end: &End) {
+    let worker = end.lines.iter().filter(|line| line.starts_with("worker on "));
+    assert_eq!(worker.count(), 1, "{end:#?}");
+    let once = ["worker's deferred", "worker gone", "younger begins", "younger ends"];
+    for line in once.into_iter().chain(["younger's deferred"]) {
+        assert_eq!(end.count(line), 1, "{line}: {end:#?}");
+    }
+}
+
+fn a_callback_may_wait_for_a_thread_that_ends_an_older_guard() {
+    let victim = Victim::ready(waits_for_a_worker_on_a_signal);
+    victim.send(Signal::TERM);
+    let end = victim.end();
+    end.exited(0).ended_with("behind");
+    worker_and_younger_have_run(&end);
+
+    let end = Victim::start(waits_for_a_worker_on_drop).end();
+    end.exited(0).ended_with("behind");
+    worker_and_younger_have_run(&end);
+}
+
+fn a_callback_in_process_exit_may_wait_for_a_thread_that_ends_an_older_guard() {
+    let end = Victim::start(waits_for_a_worker_in_process_exit).end();
+    end.exited(3);
+    worker_and_younger_have_run(&end);
+}
+
 /// The old handler, which decides, ends both.
 fn both_are_dropped_in_the_old_handler() {
     extern "C" fn ends_all(_: nix::libc::c_int) {
@@ -322,6 +392,8 @@ pub(crate) const TESTS: &[Named] = tests![
     a_callback_may_drop_an_older_guard,
     a_callback_may_drop_an_older_guard_in_process_exit,
     a_callback_on_the_watcher_may_drop_an_older_guard_while_the_process_exits,
+    a_callback_may_wait_for_a_thread_that_ends_an_older_guard,
+    a_callback_in_process_exit_may_wait_for_a_thread_that_ends_an_older_guard,
     an_old_handler_may_drop_all_guards,
     a_deferred_function_may_drop_and_make_guards,
 ];
