@@ -13,8 +13,8 @@ use std::process::Termination;
 use std::time::Duration;
 
 use handle_exit::{
-    AfterScope, Builder, Cause, Deferred, Ending, Error, Event, Exit, ExitBegun, HandleExit, Holder,
-    Ignored, OldHandler, Outcome, ParseSignalError, Received, Repeat, Sender, Signal,
+    AfterScope, Builder, Cause, Deferred, Ending, Error, Event, Exit, ExitBegun, HandleExit,
+    Holder, Ignored, OldHandler, Outcome, ParseSignalError, Received, Repeat, Sender, Signal,
 };
 
 /// Goes to any thread, and may be asked by several, for as long as they like.
@@ -136,11 +136,14 @@ fn names() {
 /// Both closures may borrow, and the result may too.
 #[allow(dead_code, reason = "it is to compile")]
 fn borrows(text: &mut String, list: &[u8]) -> Result<u8, Error> {
-    let (result, outcome): (Option<&u8>, Outcome) =
-        HandleExit::builder().run_with(|cause| text.push_str(&cause.to_string()), |_| list.first())?;
+    let (result, outcome): (Option<&u8>, Outcome) = HandleExit::builder()
+        .run_with(|cause| text.push_str(&cause.to_string()), |_| list.first())?;
     let _: (&Cause, Option<Signal>, bool) =
         (outcome.cause(), outcome.signal(), outcome.callback_panicked());
-    HandleExit::run(|| text.clear(), |exit| u8::from(exit.is_exiting()) + result.copied().unwrap_or(0))
+    HandleExit::run(
+        || text.clear(),
+        |exit| u8::from(exit.is_exiting()) + result.copied().unwrap_or(0),
+    )
 }
 
 /// Every variant, by name.
@@ -155,7 +158,9 @@ fn variants(cause: &Cause, error: Error) {
     }
     match error {
         Error::Nested | Error::NoSignals | Error::Ended => {}
-        Error::HandlerExists { signal, .. } | Error::Unguardable { signal, .. } => drop(signal.to_string()),
+        Error::HandlerExists { signal, .. } | Error::Unguardable { signal, .. } => {
+            drop(signal.to_string())
+        }
         Error::Busy { .. } | Error::System { .. } => {}
         _ => {}
     }

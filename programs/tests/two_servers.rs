@@ -131,5 +131,8 @@ fn a_signal_stops_the_server_that_is_left() {
     servers.end().ended_with("behind").exited(0);
 }
 
-pub(crate) const TESTS: &[Named] =
-    tests![two_servers_stop_one_by_one, a_signal_stops_both_servers, a_signal_stops_the_server_that_is_left];
+pub(crate) const TESTS: &[Named] = tests![
+    two_servers_stop_one_by_one,
+    a_signal_stops_both_servers,
+    a_signal_stops_the_server_that_is_left
+];

@@ -178,10 +178,13 @@ fn main_returns_while_another_thread_has_the_guard() {
 fn runs_borrowed() {
     let builder = HandleExit::builder().grace(std::time::Duration::ZERO);
     let builder = builder.after_scope(handle_exit::AfterScope::End);
-    let ran = builder.run(|| say("callback"), |exit| {
-        say("ready");
-        exit.wait();
-    });
+    let ran = builder.run(
+        || say("callback"),
+        |exit| {
+            say("ready");
+            exit.wait();
+        },
+    );
     ran.unwrap();
     say("behind");
 }
@@ -314,9 +317,12 @@ fn a_scope_that_ends_with_the_cleanup_dies_of_the_signal() {
 }
 
 fn process_exit_with_the_cleanup_dies_of_the_signal() {
-    for scenario in
-        scenarios![exits, exits_with_0, exits_on_another_thread, exits_with_the_guard_on_another_thread]
-    {
+    for scenario in scenarios![
+        exits,
+        exits_with_0,
+        exits_on_another_thread,
+        exits_with_the_guard_on_another_thread
+    ] {
         dies_each_time(scenario, Signal::TERM);
     }
 }

@@ -116,7 +116,8 @@ fn run_with_says_how_it_went() {
     // A panic of the body goes on, with the callback run.
     let mut seen = None;
     let unwinds = AssertUnwindSafe(|| {
-        HandleExit::builder().run_with(|cause| seen = Some(cause.clone()), |_| panic!("in the body"))
+        HandleExit::builder()
+            .run_with(|cause| seen = Some(cause.clone()), |_| panic!("in the body"))
     });
     let payload = catch_unwind(unwinds).map(|ran: Result<((), Outcome), Error>| ran.is_ok());
     assert_eq!(payload.unwrap_err().downcast_ref(), Some(&"in the body"));

@@ -45,8 +45,7 @@ fn a_signal_runs_the_callbacks_newest_first_and_then_what_was_deferred() {
         let victim = Victim::ready(parked_under_guards.told(number));
         victim.send(Signal::TERM);
         let end = victim.end();
-        let callbacks: Vec<_> =
-            newest_first().map(|name| on_watcher(name, Signal::TERM)).collect();
+        let callbacks: Vec<_> = newest_first().map(|name| on_watcher(name, Signal::TERM)).collect();
         let deferred: Vec<_> = newest_first().map(|name| deferred(name)).collect();
         said(&end, &[&line("ready"), &callbacks, &deferred]).died_by(Signal::TERM);
     }
@@ -70,7 +69,8 @@ fn callbacks_run_one_after_the_other_and_each_once() {
     victim.at_rest();
     victim.tell("go on");
     let end = victim.end();
-    let before = [on_watcher("third", Signal::TERM), "callback begins".into(), "callback ends".into()];
+    let before =
+        [on_watcher("third", Signal::TERM), "callback begins".into(), "callback ends".into()];
     let after = [on_watcher("first", Signal::TERM), deferred("third"), deferred("first")];
     said(&end, &[&line("ready"), &before, &after]).died_by(Signal::TERM);
 }

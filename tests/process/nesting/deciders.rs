@@ -124,20 +124,24 @@ fn what_a_repeat_does_is_said_by_the_oldest() {
     let victim = repeated_in_the_callback(|| held_under(beside().repeat(Repeat::Force), beside()));
     victim.end().said(&["ready", "callback begins"]).died_by(Signal::TERM);
 
-    for scenario in scenarios![
-        || held_under(beside(), beside().repeat(Repeat::Force)),
-        || held_under(beside(), beside().repeat(Repeat::Absorb)),
-    ] {
+    for scenario in
+        scenarios![|| held_under(beside(), beside().repeat(Repeat::Force)), || held_under(
+            beside(),
+            beside().repeat(Repeat::Absorb)
+        ),]
+    {
         let end = repeated_and_let_go(scenario).end();
         said_among(&end, &["callback ends".into(), on_watcher("oldest", Signal::TERM)]);
         said_among(&end, &["younger", "oldest"].map(deferred));
         end.died_by(Signal::TERM);
     }
 
-    for scenario in scenarios![
-        || held_under(beside().repeat(Repeat::Absorb), beside()),
-        || held_under(beside().repeat(Repeat::Absorb), beside().repeat(Repeat::Force)),
-    ] {
+    for scenario in
+        scenarios![|| held_under(beside().repeat(Repeat::Absorb), beside()), || held_under(
+            beside().repeat(Repeat::Absorb),
+            beside().repeat(Repeat::Force)
+        ),]
+    {
         let mut victim = repeated_and_let_go(scenario);
         victim.at_rest();
         sleep(SECOND_WISH);
@@ -169,8 +173,7 @@ fn where_there_is_an_old_handler_it_decides_and_for_other_signals_the_oldest() {
     victim.at_rest();
     victim.tell("go on");
     let end = victim.end();
-    let ends =
-        [deferred[0].clone(), "younger gone".into(), deferred[1].clone(), "behind".into()];
+    let ends = [deferred[0].clone(), "younger gone".into(), deferred[1].clone(), "behind".into()];
     said(&end, &[&line("ready"), &callbacks(Signal::TERM), &line("old"), &ends]).exited(0);
 }
 

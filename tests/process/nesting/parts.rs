@@ -138,7 +138,10 @@ fn finish_says_what_began_the_exit_of_each() {
     let outcome = younger.finish();
     assert_eq!((outcome.cause(), outcome.signal()), (&Cause::Requested, Some(Signal::TERM)));
     let outcome = older.finish();
-    assert_eq!((short(outcome.cause()).as_str(), outcome.signal()), ("SIGTERM", Some(Signal::TERM)));
+    assert_eq!(
+        (short(outcome.cause()).as_str(), outcome.signal()),
+        ("SIGTERM", Some(Signal::TERM))
+    );
     let outcome = other.finish();
     assert_eq!((outcome.cause(), outcome.signal()), (&Cause::ScopeEnd, None));
 }
@@ -149,7 +152,8 @@ fn disarming_one_leaves_the_others_armed() {
         let ran = ran.clone();
         move || ran.send(name).unwrap()
     };
-    let [older, younger] = ["older", "younger"].map(|name| HandleExit::append(callback(name)).unwrap());
+    let [older, younger] =
+        ["older", "younger"].map(|name| HandleExit::append(callback(name)).unwrap());
     assert!(younger.disarm());
     let second = HandleExit::append(callback("second")).unwrap();
     raise(Signal::TERM);
@@ -274,9 +278,8 @@ fn handlers_stay_until_the_last_guard_and_then_all_is_as_before() {
 /// Each signal goes with the last guard that has it, whoever else lives.
 fn each_signal_is_put_back_with_its_last_guard() {
     let before = all_dispositions();
-    let make = |signals: &[Signal]| {
-        beside().signals(signals.iter().copied()).install(|| {}).unwrap()
-    };
+    let make =
+        |signals: &[Signal]| beside().signals(signals.iter().copied()).install(|| {}).unwrap();
     let held = || GUARDED.map(|signal| !is_default(signal));
     for oldest_first in [false, true] {
         let first = make(&[Signal::TERM, Signal::INT]);
