@@ -141,6 +141,7 @@ impl ProcessExit {
                 wake::post();
                 return closed;
             }
+            Close::Gone => return closed,
             Close::Late => {
                 closed.payload = self.wait_done(guard, me, None);
                 return closed;
