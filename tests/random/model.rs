@@ -207,7 +207,8 @@ fn foreign(
     context: *mut libc::c_void,
 ) {
     let signal = SIGNALS.iter().position(|signal| signal.as_raw() == raw).unwrap();
-    let lines: [[&str; USUAL]; MOST_HANDLERS] = [
+    // Not on the stack, which may be a small one.
+    static LINES: [[&str; USUAL]; MOST_HANDLERS] = [
         ["foreign 0 SIGTERM\n", "foreign 0 SIGINT\n", "foreign 0 SIGUSR1\n"],
         ["foreign 1 SIGTERM\n", "foreign 1 SIGINT\n", "foreign 1 SIGUSR1\n"],
         ["foreign 2 SIGTERM\n", "foreign 2 SIGINT\n", "foreign 2 SIGUSR1\n"],
@@ -215,7 +216,7 @@ fn foreign(
         ["foreign 4 SIGTERM\n", "foreign 4 SIGINT\n", "foreign 4 SIGUSR1\n"],
         ["foreign 5 SIGTERM\n", "foreign 5 SIGINT\n", "foreign 5 SIGUSR1\n"],
     ];
-    say_in_handler(lines[number][signal]);
+    say_in_handler(LINES[number][signal]);
     let (address, flags) = &CHAINS_TO[number][signal];
     let (address, flags) = (address.load(SeqCst), flags.load(SeqCst));
     if address == libc::SIG_DFL || address == libc::SIG_IGN {
