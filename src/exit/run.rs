@@ -83,9 +83,9 @@ impl ProcessExit {
         let given_back = {
             let _setup = self.setup();
             let given_back = self.machine.give_back_last(guard);
-            given_back.into_iter().map(|one| (one, one.give_back())).collect::<Vec<_>>()
+            given_back.into_iter().map(|(one, runs)| (one, one.give_back(), runs)).collect::<Vec<_>>()
         };
-        for (one, restored) in given_back {
+        for (one, restored, _) in given_back.into_iter().filter(|(.., runs)| *runs) {
             one.run_old_handler(restored, None);
             tell([&guard.work.observer].into_iter(), || Event::OldHandlerRun(one.signal()));
         }

@@ -88,9 +88,9 @@ impl<W> Machine<W> {
         self.lock().give_back(&|installed| installed.guarded.signal() == signal);
     }
 
-    /// As `give_back`, for the signals that only this guard has. Returns those whose old handler has
-    /// not been run.
-    pub(crate) fn give_back_last(&self, guard: &Guard<W>) -> Vec<Guarded> {
+    /// As `give_back`, for the signals that only this guard has. Returns them, each with whether its old
+    /// handler has still to be run: two signals may have the same.
+    pub(crate) fn give_back_last(&self, guard: &Guard<W>) -> Vec<(Guarded, bool)> {
         let mut state = self.lock();
         let key = guard.key();
         let all = guard.settings.all_signals();
@@ -100,10 +100,10 @@ impl<W> Machine<W> {
             has_old_handler && installed.counts(key, all) && installed.guards == 1
         });
         let (before, new) = state.given_back.split_at(run_before);
-        let is_first = |(at, one): &(usize, &Guarded)| {
-            !before.iter().chain(&new[..*at]).any(|other| other.same_old_handler(one))
+        let is_first = |at: usize, one: &Guarded| {
+            !before.iter().chain(&new[..at]).any(|other| other.same_old_handler(one))
         };
-        new.iter().enumerate().filter(is_first).map(|(_, one)| *one).collect()
+        new.iter().enumerate().map(|(at, one)| (*one, is_first(at, one))).collect()
     }
 
     /// The watcher has run the old handler of a signal.
