@@ -91,7 +91,8 @@ impl Installation<'_> {
         exit_hook::register(at_exit::at_process_exit)
             .map_err(|source| Error::system("registering the exit function (atexit)", source))?;
 
-        let begun = Begun { installed: Vec::with_capacity(found.len()), refused: Vec::new(), setup };
+        let begun =
+            Begun { installed: Vec::with_capacity(found.len()), refused: Vec::new(), setup };
         let mut begun = scopeguard::guard(begun, |mut begun| {
             undone.late = guarded::restore_all(&begun.installed);
             undone.late.append(&mut begun.refused);

@@ -83,7 +83,10 @@ impl ProcessExit {
         let given_back = {
             let _setup = self.setup();
             let given_back = self.machine.give_back_last(guard);
-            given_back.into_iter().map(|(one, runs)| (one, one.give_back(), runs)).collect::<Vec<_>>()
+            given_back
+                .into_iter()
+                .map(|(one, runs)| (one, one.give_back(), runs))
+                .collect::<Vec<_>>()
         };
         for (one, restored, _) in given_back.into_iter().filter(|(.., runs)| *runs) {
             one.run_old_handler(restored, None);

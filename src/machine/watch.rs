@@ -165,12 +165,14 @@ impl<W> State<W> {
     fn admit_one(&mut self, arrival: Arrival) {
         let signal = arrival.signal;
         let installed = self.installed.iter().find(|one| one.guarded.signal() == signal);
-        let Some(guarded) = installed.map(|installed| installed.guarded) else { return };
+        let Some(Installed { guarded, since, .. }) = installed else { return };
+        let (guarded, since) = (*guarded, *since);
         let received = arrival.received();
         let has_old_handler = guarded.has_old_handler();
         let mut decider = None;
         let mut begins = Vec::new();
-        for (key, entry) in self.guards.iter_mut() {
+        let have_it = |(key, _): &(usize, &mut Entry<W>)| *key >= since;
+        for (key, entry) in self.guards.iter_mut().filter(have_it) {
             if entry.scope != Scope::Open || !entry.signals.contains(signal) {
                 continue;
             }

@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 use self::oracle::{Death, Late, Model};
 use crate::seeds::try_each;
 use crate::support::*;
-use handle_exit::{AfterScope, Cause, Deferred, Error, Exit, HandleExit, Ignored, OldHandler, Signal};
+use handle_exit::{
+    AfterScope, Cause, Deferred, Error, Exit, HandleExit, Ignored, OldHandler, Signal,
+};
 use nix::libc;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
@@ -584,6 +586,35 @@ fn a_chain_of_handlers_on_stds_alternate_stack() {
     judge(&ops).unwrap();
 }
 
+/// A guard that has had a signal's old handler run has that signal no more, also when a younger guard has it anew.
+fn a_signal_that_was_given_back_is_a_younger_guards_alone() {
+    const TERM: usize = 0;
+    let stays = Build {
+        signals: vec![TERM],
+        append: true,
+        guards_ignored: false,
+        always: false,
+        ends: false,
+        ends_after_scope: false,
+        panics: false,
+        raises: None,
+    };
+    let ends = Build { ends: true, ..stays.clone() };
+    let handler = Kind { takes_siginfo: true, chains: false, flags: 0, blocks: None };
+    for (older, younger) in [(stays.clone(), ends.clone()), (ends, stays)] {
+        let ops = [
+            Op::On(TERM, handler),
+            Op::Build(older),
+            Op::Signal(TERM),
+            Op::Default(TERM),
+            Op::Build(younger),
+            Op::Signal(TERM),
+            Op::Drop(0),
+        ];
+        judge(&ops).unwrap();
+    }
+}
+
 fn try_seed(seed: u64) -> u32 {
     let config = Config {
         cases: 20,
@@ -607,4 +638,5 @@ pub(crate) const TESTS: &[Named] = tests![
     any_sequence_does_what_the_model_says,
     seeds_that_have_failed,
     a_chain_of_handlers_on_stds_alternate_stack,
+    a_signal_that_was_given_back_is_a_younger_guards_alone,
 ];

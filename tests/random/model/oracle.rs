@@ -260,7 +260,8 @@ impl Model {
             }
             Op::Request(which) => {
                 let which = which % self.made;
-                let armed = |guard: &&mut Guard| guard.number == which && guard.state == State::Armed;
+                let armed =
+                    |guard: &&mut Guard| guard.number == which && guard.state == State::Armed;
                 if let Some(guard) = self.guards.iter_mut().find(armed) {
                     guard.state = State::Begun;
                     guard.begun_by = Some("Requested".into());
@@ -532,7 +533,8 @@ impl Model {
                 let cause = cause.begun_by.clone().unwrap();
                 return self.end_process(Death::Code(FAILED_CODE), &cause, Thread::Watcher);
             }
-            let ends = |number| self.guards.iter().any(|one| one.number == number && one.build.ends);
+            let ends =
+                |number| self.guards.iter().any(|one| one.number == number && one.build.ends);
             let is_due = |verdict: &&Verdict| verdict.forced || ends(verdict.decider);
             let Some(due) = self.verdicts.iter().find(is_due).cloned() else { return };
             let decides = self.guard(due.decider).unwrap().decides.unwrap();
