@@ -6,7 +6,7 @@ mod run;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::cause::Cause;
@@ -113,6 +113,15 @@ impl ProcessExit {
 
     pub(crate) fn setup(&self) -> MutexGuard<'_, Setup> {
         self.setup.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As `setup`, unless a thread has it now.
+    pub(crate) fn try_setup(&self) -> Option<MutexGuard<'_, Setup>> {
+        match self.setup.try_lock() {
+            Ok(setup) => Some(setup),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Whether this is still the process whose exit this is: not after a user's function has forked, in
