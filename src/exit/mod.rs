@@ -20,7 +20,7 @@ use crate::sys::per_process::PerProcess;
 use crate::sys::process::{self, AtomicProcess, Process};
 use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
-use crate::sys::thread::{self, JoinHandle, Runner};
+use crate::sys::thread::{self, HeldSignals, JoinHandle, Runner};
 use crate::sys::{forward, mailbox, wake};
 use crate::waiters::Waiters;
 
@@ -84,6 +84,12 @@ pub(crate) struct Setup {
     pub(crate) timer: Option<JoinHandle>,
 }
 
+/// Unlocks first, and then lets signals come again.
+pub(crate) struct LockedSetup<'a> {
+    pub(crate) threads: MutexGuard<'a, Setup>,
+    pub(crate) held: HeldSignals,
+}
+
 /// How a scope was closed.
 #[derive(Default)]
 pub(crate) struct Closed {
@@ -111,8 +117,10 @@ impl ProcessExit {
         ProcessExit { process, machine: Machine::default(), setup: Mutex::default() }
     }
 
-    pub(crate) fn setup(&self) -> MutexGuard<'_, Setup> {
-        self.setup.lock().unwrap_or_else(PoisonError::into_inner)
+    /// With every signal held off this thread: a foreign handler that exited there would need this very lock.
+    pub(crate) fn setup(&self) -> LockedSetup<'_> {
+        let held = thread::hold_signals();
+        LockedSetup { threads: self.setup.lock().unwrap_or_else(PoisonError::into_inner), held }
     }
 
     /// As `setup`, unless a thread has it now.
@@ -206,7 +214,7 @@ impl ProcessExit {
         let mut setup = self.setup();
         let left = self.machine.leave_last(guard);
         let late = guarded::restore_all(&left.restore);
-        let threads = left.last.map(|_| std::mem::take(&mut *setup));
+        let threads = left.last.map(|_| std::mem::take(&mut *setup.threads));
         drop(setup);
         if let (Some(threads), Some(generation)) = (threads, left.last) {
             self.join(threads, generation);

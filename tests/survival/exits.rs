@@ -277,11 +277,10 @@ fn storms(who: &str, code: i32) {
         let victim = Victim::ready(exits_on_one_core.told(&told));
         let stat = format!("/proc/{}/stat", victim.pid());
         // A zombie takes signals, too, and nobody else has its id.
-        while !std::fs::read_to_string(&stat).unwrap().contains(") Z ") {
-            for _ in 0..20 {
-                victim.send(Signal::TERM);
-            }
-        }
+        until("the storm is over", || {
+            (0..20).for_each(|_| victim.send(Signal::TERM));
+            std::fs::read_to_string(&stat).unwrap().contains(") Z ")
+        });
         let end = victim.end();
         if end.status.code() != Some(code) || end.count("callback: signal") != 1 {
             broken.push((end.status, end.lines));
