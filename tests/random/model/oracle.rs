@@ -454,7 +454,7 @@ impl Model {
 
     /// The guards' handler is called. False if the signal is not theirs (any more).
     fn arrives(&mut self, signal: usize, installation: usize) -> bool {
-        if !self.installed_for(signal).is_some_and(|one| one.number == installation) {
+        if self.installed_for(signal).is_none_or(|one| one.number != installation) {
             return false;
         }
         let (now, late) = (self.operations, self.late);
