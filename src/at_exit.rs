@@ -59,14 +59,13 @@ fn restore(exit: &ProcessExit) {
     let guards = exit.machine.newer_than(0);
     let Some(setup) = in_time(|| exit.try_setup()) else { return };
     let guarded = exit.machine.clear();
-    let late = guarded::restore_all(&guarded);
+    let late = guarded::restore_in_exit(&guarded);
     drop(setup);
     for guard in guards {
         guard.work.waiters.release();
     }
     mailbox::release_abort();
-    // A signal that would have ended the process has what it wants, and the rest of the exit
-    // functions still run. One with a handler goes there.
+    // A signal that would end the process has what it wants. One with a handler goes there.
     for arrival in late {
         let has_handler =
             |one: &guarded::Guarded| one.signal() == arrival.signal && one.has_old_handler();

@@ -1,9 +1,9 @@
 //! Puts a guard to work in this process: all of it, or nothing changed.
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 use crate::error::Error;
-use crate::exit::{self, Guard, ProcessExit, Setup};
+use crate::exit::{self, Guard, LockedSetup, ProcessExit, Setup};
 use crate::machine::Enter;
 use crate::settings::{Ignored, Settings};
 use crate::signal::SignalSet;
@@ -59,7 +59,7 @@ struct Begun<'a> {
     installed: Vec<Guarded>,
     /// Signals that came to a handler which was then refused.
     refused: Vec<Arrival>,
-    setup: MutexGuard<'a, Setup>,
+    setup: LockedSetup<'a>,
 }
 
 struct Installation<'a> {
@@ -80,7 +80,7 @@ impl Installation<'_> {
             Enter::Missing(missing) => missing,
         };
         let found = look(&self.guard.settings, missing)?;
-        let is_first = setup.watcher.is_none();
+        let is_first = setup.threads.watcher.is_none();
         let abort_wait = self.guard.settings.abort_wait();
         if is_first {
             guarded::prepare(self.process, abort_wait)
@@ -99,7 +99,7 @@ impl Installation<'_> {
             if is_first {
                 let generation = self.exit.machine.generation();
                 self.exit.machine.dismiss(generation);
-                undone.threads = std::mem::take(&mut *begun.setup);
+                undone.threads = std::mem::take(&mut *begun.setup.threads);
                 undone.dismissed = Some(generation);
             }
         });
@@ -121,21 +121,22 @@ impl Installation<'_> {
             }
         }
         let Begun { installed, setup, .. } = scopeguard::ScopeGuard::into_inner(begun);
-        self.exit.machine.enter_with(self.guard, &installed, setup.timer.is_some());
+        self.exit.machine.enter_with(self.guard, &installed, setup.threads.timer.is_some());
         // The watcher may be asleep, and has to listen to more signals than before.
         wake::post();
         Ok(())
     }
 
     /// The threads come first: once a handler is in place there is somebody to wake.
-    fn start_threads(&self, setup: &mut Setup) -> Result<(), Error> {
+    fn start_threads(&self, setup: &mut LockedSetup<'_>) -> Result<(), Error> {
+        let LockedSetup { threads, held } = setup;
         let spawning = |source| Error::system("spawning the watcher thread", source);
-        if setup.watcher.is_none() {
-            setup.watcher = Some(watcher::spawn(self.exit).map_err(spawning)?);
+        if threads.watcher.is_none() {
+            threads.watcher = Some(watcher::spawn(self.exit, held).map_err(spawning)?);
         }
         let spawning = |source| Error::system("spawning the timer thread", source);
-        if setup.timer.is_none() && self.guard.settings.callback_timeout.is_some() {
-            setup.timer = Some(watcher::spawn_timer(self.exit).map_err(spawning)?);
+        if threads.timer.is_none() && self.guard.settings.callback_timeout.is_some() {
+            threads.timer = Some(watcher::spawn_timer(self.exit, held).map_err(spawning)?);
         }
         Ok(())
     }

@@ -14,23 +14,26 @@ use crate::sys::guarded::Guarded;
 use crate::sys::process;
 use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
-use crate::sys::thread::{self, JoinHandle, Runner, UserMask};
+use crate::sys::thread::{self, HeldSignals, JoinHandle, Runner, UserMask};
 use crate::sys::{mailbox, wake};
 
 /// Starts the watcher. It hears no signal before the first guard has entered the machine.
-pub(crate) fn spawn(exit: &'static ProcessExit) -> io::Result<JoinHandle> {
+pub(crate) fn spawn(exit: &'static ProcessExit, held: &HeldSignals) -> io::Result<JoinHandle> {
     let generation = exit.machine.generation();
-    thread::spawn("handle-exit", SignalSet::default(), move |mask| {
+    thread::spawn("handle-exit", held, move |mask| {
         let _exit_thread = thread::mark_exit_thread();
         Watcher { exit, generation, mask, me: Runner::current() }.watch();
     })
 }
 
 /// Starts the timer: with the guard, not with the callback. By then a thread might no longer be had.
-pub(crate) fn spawn_timer(exit: &'static ProcessExit) -> io::Result<JoinHandle> {
+pub(crate) fn spawn_timer(
+    exit: &'static ProcessExit,
+    held: &HeldSignals,
+) -> io::Result<JoinHandle> {
     let generation = exit.machine.generation();
     // At most 15 bytes, which is what Linux keeps.
-    thread::spawn("exit-timer", SignalSet::default(), move |mask| {
+    thread::spawn("exit-timer", held, move |mask| {
         let _exit_thread = thread::mark_exit_thread();
         time(exit, generation, &mask);
     })

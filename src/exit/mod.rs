@@ -20,7 +20,7 @@ use crate::sys::per_process::PerProcess;
 use crate::sys::process::{self, AtomicProcess, Process};
 use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
-use crate::sys::thread::{self, JoinHandle, Runner};
+use crate::sys::thread::{self, HeldSignals, JoinHandle, Runner};
 use crate::sys::{forward, mailbox, wake};
 use crate::waiters::Waiters;
 
@@ -67,10 +67,10 @@ impl Work {
 }
 
 /// The exit of each process that has, or had, a guard.
-static EXITS: PerProcess<ProcessExit> = PerProcess::new();
+static EXITS: PerProcess<ProcessExit> = PerProcess::new(ProcessExit::new);
 
-#[derive(Default)]
 pub(crate) struct ProcessExit {
+    process: Process,
     pub(crate) machine: Machine<Work>,
     /// Held while signals are installed or restored, and never while code of a user runs.
     setup: Mutex<Setup>,
@@ -82,6 +82,12 @@ pub(crate) struct Setup {
     pub(crate) watcher: Option<JoinHandle>,
     /// Only where a guard has a `callback_timeout`.
     pub(crate) timer: Option<JoinHandle>,
+}
+
+/// Unlocks first, and then lets signals come again.
+pub(crate) struct LockedSetup<'a> {
+    pub(crate) threads: MutexGuard<'a, Setup>,
+    pub(crate) held: HeldSignals,
 }
 
 /// How a scope was closed.
@@ -107,8 +113,14 @@ pub(crate) fn of_guard(guard: &Guard) -> Option<&'static ProcessExit> {
 }
 
 impl ProcessExit {
-    pub(crate) fn setup(&self) -> MutexGuard<'_, Setup> {
-        self.setup.lock().unwrap_or_else(PoisonError::into_inner)
+    fn new(process: Process) -> ProcessExit {
+        ProcessExit { process, machine: Machine::default(), setup: Mutex::default() }
+    }
+
+    /// With every signal held off this thread: a foreign handler that exited there would need this very lock.
+    pub(crate) fn setup(&self) -> LockedSetup<'_> {
+        let held = thread::hold_signals();
+        LockedSetup { threads: self.setup.lock().unwrap_or_else(PoisonError::into_inner), held }
     }
 
     /// As `setup`, unless a thread has it now.
@@ -122,8 +134,8 @@ impl ProcessExit {
 
     /// Whether this is still the process whose exit this is: not after a user's function has forked, in
     /// the child.
-    pub(crate) fn is_here(&'static self) -> bool {
-        std::ptr::eq(self, of(process::this()))
+    pub(crate) fn is_here(&self) -> bool {
+        !process::has_forked_from(self.process)
     }
 
     /// Ends the scope of a guard, with `cause` if nothing has begun its exit before. Returns once the
@@ -138,6 +150,7 @@ impl ProcessExit {
                 wake::post();
                 return closed;
             }
+            Close::Gone => return closed,
             Close::Late => {
                 closed.payload = self.wait_done(guard, me, None);
                 return closed;
@@ -201,7 +214,7 @@ impl ProcessExit {
         let mut setup = self.setup();
         let left = self.machine.leave_last(guard);
         let late = guarded::restore_all(&left.restore);
-        let threads = left.last.map(|_| std::mem::take(&mut *setup));
+        let threads = left.last.map(|_| std::mem::take(&mut *setup.threads));
         drop(setup);
         if let (Some(threads), Some(generation)) = (threads, left.last) {
             self.join(threads, generation);

@@ -80,15 +80,16 @@ impl ProcessExit {
 
     /// Old handlers that are to be run even without a signal.
     pub(super) fn run_old_handlers(&self, guard: &Guard) {
-        let given_back = {
-            let _setup = self.setup();
-            let given_back = self.machine.give_back_last(guard);
-            given_back
-                .into_iter()
-                .map(|(one, runs)| (one, one.give_back(), runs))
-                .collect::<Vec<_>>()
-        };
-        for (one, restored, _) in given_back.into_iter().filter(|(.., runs)| *runs) {
+        let mut to_run = Vec::new();
+        let setup = self.setup();
+        for (one, is_to_run) in self.machine.give_back_last(guard) {
+            let restored = one.give_back();
+            if is_to_run {
+                to_run.push((one, restored));
+            }
+        }
+        drop(setup);
+        for (one, restored) in to_run {
             one.run_old_handler(restored, None);
             tell([&guard.work.observer].into_iter(), || Event::OldHandlerRun(one.signal()));
         }

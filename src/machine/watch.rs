@@ -1,5 +1,6 @@
 //! What the watcher and the timer are to do.
 
+use super::wait::wait_on;
 use super::*;
 
 /// What the watcher is to do next.
@@ -44,7 +45,7 @@ impl<W> Machine<W> {
     ) -> Next<W> {
         let mut state = self.lock();
         if state.generation == generation {
-            state.watcher = Some(Watcher { generation, runner: me });
+            state.watcher = Some(Watcher { generation, runner: me, is_lost: false });
         }
         let open = state.open_signals();
         state.admit(open, take);
@@ -99,11 +100,9 @@ impl<W> Machine<W> {
             let has_old_handler = installed.guarded.has_old_handler();
             has_old_handler && installed.counts(key, all) && installed.guards == 1
         });
-        let (before, new) = state.given_back.split_at(run_before);
-        let is_first = |at: usize, one: &Guarded| {
-            !before.iter().chain(&new[..at]).any(|other| other.same_old_handler(one))
-        };
-        new.iter().enumerate().map(|(at, one)| (*one, is_first(at, one))).collect()
+        let all = &state.given_back;
+        let is_first = |at| !all[..at].iter().any(|other| all[at].same_old_handler(other));
+        (run_before..all.len()).map(|at| (all[at], is_first(at))).collect()
     }
 
     /// The watcher has run the old handler of a signal.
@@ -135,9 +134,12 @@ impl<W> Machine<W> {
                 if Instant::now() >= deadline {
                     state.timed.retain(|(other, _)| *other != key);
                     let Some(entry) = state.guards.get_mut(key) else { continue };
-                    entry.callback = Callback::Overrun;
+                    let before = std::mem::replace(&mut entry.callback, Callback::Overrun);
                     let guard = Arc::clone(&entry.guard);
                     let timeout = guard.settings.callback_timeout.unwrap_or_default();
+                    if let Some(watcher) = &mut state.watcher {
+                        watcher.is_lost = before == Callback::Running(watcher.runner);
+                    }
                     state.decide(me, Status::Failed);
                     self.notify(&state);
                     return Some(Overrun { guard, timeout });

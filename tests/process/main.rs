@@ -3,22 +3,29 @@
 
 #![allow(missing_docs, reason = "a test binary")]
 
+use std::process::ExitCode;
+
 #[path = "../support/mod.rs"]
 mod support;
 
 mod abort;
+mod cleanup;
 mod deferred;
 mod dispositions;
 mod exit_with_signal;
 mod foreign;
 mod fork;
+mod nesting;
 mod observe;
 mod old_handlers;
+mod on;
 mod outcome;
 mod policies;
 mod recipes;
+mod repeats;
 mod routes;
 mod signals;
+mod surface;
 mod waiting;
 
 const MODULES: &[&[support::Named]] = &[
@@ -28,6 +35,15 @@ const MODULES: &[&[support::Named]] = &[
     foreign::TESTS,
     old_handlers::TESTS,
     fork::TESTS,
+    nesting::callbacks::TESTS,
+    nesting::deciders::TESTS,
+    nesting::parts::TESTS,
+    nesting::inside::TESTS,
+    nesting::forks::TESTS,
+    cleanup::TESTS,
+    on::TESTS,
+    repeats::TESTS,
+    surface::TESTS,
     policies::TESTS,
     waiting::TESTS,
     deferred::TESTS,
@@ -42,6 +58,7 @@ const MODULES: &[&[support::Named]] = &[
     recipes::signal_exit::TESTS,
 ];
 
-fn main() {
+fn main() -> ExitCode {
     support::main(MODULES);
+    cleanup::what_main_returns()
 }

@@ -11,6 +11,7 @@
 //! | `victim` | the process from the test's side, and how it ended |
 //! | `signals` | signals and dispositions, as the kernel has them |
 //! | `foreign` | handlers that somebody else installs |
+//! | `jump` | a jump out of a function that is interrupted |
 //! | `proc` | everything that is read in `/proc`: Linux only |
 //! | `terminal` | a terminal whose keys the test presses |
 //! | `privileges` | what a test may do as root, in a namespace, or as nobody |
@@ -20,6 +21,8 @@
 
 mod foreign;
 mod harness;
+#[cfg(target_env = "gnu")]
+mod jump;
 mod privileges;
 mod proc;
 mod scenario;
@@ -32,6 +35,8 @@ use std::time::{Duration, Instant};
 pub use foreign::*;
 pub(crate) use harness::tests;
 pub use harness::{Named, main};
+#[cfg(target_env = "gnu")]
+pub use jump::*;
 pub use privileges::*;
 pub use proc::*;
 pub(crate) use scenario::scenarios;

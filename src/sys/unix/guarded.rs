@@ -17,11 +17,13 @@ use super::{forward, mailbox, mask, wake};
 use crate::signal::{FAULTS, Signal, SignalSet};
 use crate::sys::holder::Holder;
 use crate::sys::per_process::PerProcess;
+use crate::sys::status::Status;
 
 /// Dispositions that the handler may still read, each kept once and forever: a signal that was on
 /// its way when a guard was dropped comes when nobody can know any more. Written by those who make a
 /// guard; the handler follows pointers to the entries.
-static INTERNED: PerProcess<Mutex<Vec<&'static Disposition>>> = PerProcess::new();
+static INTERNED: PerProcess<Mutex<Vec<&'static Disposition>>> =
+    PerProcess::new(|_| Mutex::new(Vec::new()));
 
 /// What nearly every signal has. Never written.
 static DEFAULT: Disposition = Disposition::DEFAULT;
@@ -230,6 +232,23 @@ fn take_late(signals: SignalSet) -> Vec<Arrival> {
     let mut late = Vec::new();
     mailbox::take(signals, &mut late);
     late
+}
+
+/// As `restore_all`, for a process that exits. A signal that would end it has what it wants: it stays the
+/// handler's, and does not change the status any more. Only a second wish to end, from now on, ends the process
+/// at once: an exit function that is still to run may hang.
+pub(crate) fn restore_in_exit(guarded: &[Guarded]) -> Vec<Arrival> {
+    let stays = |one: &Guarded| {
+        let is_on_top = Disposition::query(one.signal.as_raw())
+            .is_ok_and(|top| level_of(&top) == Some(one.level));
+        is_on_top && one.below.action() == Action::Default
+    };
+    let (stay, go): (Vec<_>, Vec<Guarded>) = guarded.iter().copied().partition(stays);
+    for one in stay {
+        one.slot().arm(one.level, one.below);
+        mailbox::set_cut(one.signal, Some(Status::Signal(one.signal)));
+    }
+    restore_all(&go)
 }
 
 /// In a forked child: puts back what the parent's guard left in this process, unless a guard of the

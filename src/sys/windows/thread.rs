@@ -74,10 +74,17 @@ pub(crate) fn mark_exit_thread() -> Nothing {
     Nothing(())
 }
 
+/// No handler interrupts a thread here.
+pub(crate) type HeldSignals = Nothing;
+
+pub(crate) fn hold_signals() -> HeldSignals {
+    Nothing(())
+}
+
 /// Spawns a thread.
 pub(crate) fn spawn(
     name: &str,
-    _signals: SignalSet,
+    _held: &HeldSignals,
     run: impl FnOnce(UserMask) + Send + 'static,
 ) -> io::Result<JoinHandle> {
     let progress = Arc::new(Progress::default());
