@@ -658,7 +658,11 @@ impl Model {
         self.guards = guards;
         self.installed = keep;
         for late in self.put_back(&restore) {
-            self.deliver(late);
+            // A quick repeat of one that the guards had is the same event.
+            let mail = self.mail[late];
+            if mail.is_first || mail.repeats {
+                self.deliver(late);
+            }
         }
         if let Some(signal) = guard.decides {
             self.mail[signal].answered = true;
