@@ -9,6 +9,10 @@
 //! are caught only where SIGABRT is guarded, and two threads in C `exit` at once only with glibc 2.41 or newer. On Windows,
 //! `std::process::exit` is `ExitProcess` and is not caught: call `handle_exit::exit` instead.
 //!
+//! Nor can it help where a callback waits for what never comes, such as a thread that calls `process::exit`, which
+//! waits for the callback: that is what [`callback_timeout`](Builder::callback_timeout) is for. And the watcher is a
+//! thread as any other: a process whose `main` has ended by `pthread_exit` lives as long as a guard does.
+//!
 //! # Which constructor?
 //! | constructor | for | on a signal |
 //! |---|---|---|
@@ -87,9 +91,11 @@
 //! A guard that is alive then (kept, leaked, or in a frame that does not unwind) runs its callback and
 //! the deferred functions in an exit function of the C library, on the exiting thread. The thread-locals
 //! of that thread are gone by then, and calling `process::exit` there aborts (both are the standard library's
-//! rules). An old handler that is running is waited for, at most ten seconds: it may never return. A callback
-//! that waits for a thread which calls `process::exit` never returns either, since that thread waits for the
-//! callback; only `callback_timeout` ends this.
+//! rules; [`handle_exit::exit`](exit) ends the process there too). The same holds for a guard that is dropped
+//! there, by the destructor of a thread-local or by an exit function. An old handler that is running is waited
+//! for, at most ten seconds: it may never return. A callback that waits for a thread which calls
+//! `process::exit` never returns either, since that thread waits for the callback; only `callback_timeout` ends
+//! this.
 //!
 //! # What the choices mean together
 //! After the callback has returned, for a signal of default disposition:

@@ -45,7 +45,8 @@ fn then(what: &str) {
     match what {
         "panics" => panic!("on purpose"),
         "overruns" => park(),
-        "exits" => std::process::exit(7),
+        "exits" => handle_exit::exit(7),
+        "exits as std does" => std::process::exit(7),
         _ => {}
     }
 }
@@ -196,8 +197,20 @@ fn its_callback_exits() {
     without_a_signal("exits", &[CODE, 7]);
 }
 
+/// The standard library aborts here, as the documentation says: under test is that nothing hangs, and that the
+/// callback has run.
+fn its_callback_calls_the_exit_of_std() {
+    for place in PLACES {
+        let end =
+            Victim::start(dropped_without_a_signal.told(format!("{place} exits as std does")))
+                .end();
+        assert_eq!(end.count("callback"), 1, "{end:#?}");
+    }
+}
+
 fn its_callback_exits_after_a_signal() {
     while_the_callback_runs("exits", &[CODE, 7]);
+    while_the_callback_runs("exits as std does", &[CODE, 7]);
 }
 
 fn its_old_handler_exits() {
@@ -235,6 +248,7 @@ pub(crate) const TESTS: &[Named] = tests![
     its_callback_overruns,
     its_callback_overruns_after_a_signal,
     its_callback_exits,
+    its_callback_calls_the_exit_of_std,
     its_callback_exits_after_a_signal,
     its_old_handler_exits,
     its_ending_is_a_code,

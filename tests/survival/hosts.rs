@@ -110,10 +110,7 @@ fn main_has_ended() {
         if what == "signal" {
             park()
         }
-        if what == "exit" {
-            std::process::exit(3);
-        }
-        // The last thread of the program's ends.
+        std::process::exit(3);
     });
     end_main_here();
 }
@@ -154,16 +151,10 @@ fn another_thread_exits_after_the_end_of_main() {
     main_ends("exit").end().said(&ENDED).exited(3);
 }
 
-/// Perhaps nobody can do this: the process has a thread that is the guard's.
-fn the_last_thread_ends_after_the_end_of_main() {
-    main_ends("nothing").end().said(&ENDED).exited(0);
-}
-
 pub(crate) const TESTS: &[Named] = tests![
     a_handler_outlives_its_plugin,
     a_real_time_signal_kills_without_a_queue,
     a_closed_descriptor_is_no_sigpipe,
     a_signal_is_heard_after_the_end_of_main,
     another_thread_exits_after_the_end_of_main,
-    the_last_thread_ends_after_the_end_of_main,
 ];
