@@ -228,7 +228,7 @@ impl<W> Machine<W> {
                     false => Waited::Stuck,
                 };
             }
-            state = self.wait_changed(state, &look);
+            state = self.wait_changed(state, &mut look);
         }
     }
 
@@ -251,7 +251,7 @@ impl<W> Machine<W> {
             if look.is_due() && is_stuck(watcher.runner) {
                 return false;
             }
-            state = self.wait_changed(state, &look);
+            state = self.wait_changed(state, &mut look);
         }
     }
 
@@ -259,8 +259,10 @@ impl<W> Machine<W> {
     fn wait_changed<'a>(
         &self,
         mut state: MutexGuard<'a, State<W>>,
-        look: &Look,
+        look: &mut Look,
     ) -> MutexGuard<'a, State<W>> {
+        // A look may take longer than the interval, and holds the lock that others need to get on.
+        look.put_off_if_due();
         state.waiting += 1;
         let (mut state, _) = wait_on(&self.changed, state, look.0);
         state.waiting -= 1;
@@ -276,12 +278,14 @@ impl Look {
         Look((!cfg!(handle_exit_loom)).then(|| Instant::now() + POLL_INTERVAL))
     }
 
-    fn is_due(&mut self) -> bool {
-        let is_due = self.0.is_some_and(|due| Instant::now() >= due);
-        if is_due {
+    fn is_due(&self) -> bool {
+        self.0.is_some_and(|due| Instant::now() >= due)
+    }
+
+    fn put_off_if_due(&mut self) {
+        if self.is_due() {
             *self = Look::new();
         }
-        is_due
     }
 }
 
