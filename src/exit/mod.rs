@@ -254,7 +254,8 @@ pub(crate) fn tell_guards(guards: &[Arc<Guard>], event: impl FnOnce() -> Event) 
 
 /// Whether neither that thread nor this one will ever leave `exit(3)`.
 pub(crate) fn is_stuck(runner: Runner) -> bool {
-    runner.is_inside_exit() && thread::is_inside_exit()
+    // This one first: its answer is mostly no, and at hand.
+    thread::is_inside_exit() && runner.is_inside_exit()
 }
 
 /// A guard of this process.

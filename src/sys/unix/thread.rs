@@ -111,8 +111,8 @@ pub(crate) fn spawn(
 
 /// Whether that is the calling thread.
 pub(crate) fn is_this(thread: &JoinHandle) -> bool {
-    // SAFETY: neither of them has been joined.
-    unsafe { libc::pthread_equal(thread.as_pthread_t(), libc::pthread_self()) != 0 }
+    // A cast, for std and libc do not agree on the type everywhere (musl).
+    ThreadId(thread.as_pthread_t() as usize) == ThreadId::current()
 }
 
 /// From now on the calling thread takes these signals and no others.
