@@ -6,39 +6,57 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(unix)]
 mod abort;
 mod deferred;
+#[cfg(unix)]
 mod dispositions;
+#[cfg(unix)]
 mod exit_with_signal;
+#[cfg(unix)]
 mod foreign;
+#[cfg(unix)]
 mod fork;
 mod observe;
+#[cfg(unix)]
 mod old_handlers;
 mod outcome;
 mod policies;
+#[cfg(unix)]
 mod recipes;
 mod routes;
+#[cfg(unix)]
 mod signals;
 mod waiting;
 
 const MODULES: &[&[support::Named]] = &[
     routes::TESTS,
+    #[cfg(unix)]
     signals::TESTS,
+    #[cfg(unix)]
     dispositions::TESTS,
+    #[cfg(unix)]
     foreign::TESTS,
+    #[cfg(unix)]
     old_handlers::TESTS,
+    #[cfg(unix)]
     fork::TESTS,
     policies::TESTS,
     waiting::TESTS,
     deferred::TESTS,
     outcome::TESTS,
+    #[cfg(unix)]
     abort::TESTS,
+    #[cfg(unix)]
     exit_with_signal::TESTS,
     observe::TESTS,
     #[cfg(feature = "tracing")]
     observe::traced::TESTS,
+    #[cfg(unix)]
     recipes::TESTS,
+    #[cfg(unix)]
     recipes::handle_exit::TESTS,
+    #[cfg(unix)]
     recipes::signal_exit::TESTS,
 ];
 
