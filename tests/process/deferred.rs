@@ -139,38 +139,23 @@ fn two_of_them_panic() {
         }
     }
     guard.defer(|| std::panic::panic_any(Bomb)).unwrap();
-    say("ready");
-    match told::<String>().as_str() {
-        "drop" => drop(guard),
-        "exit" => exit(3),
-        "signal" => park(),
-        other => panic!("{other}"),
-    }
+    end_as_told(guard);
     say("behind");
 }
 
 fn a_panic_in_one_is_contained() {
-    for (way, behind, code) in [("drop", true, 0), ("exit", false, 3), ("signal", false, 0)] {
-        let mut victim = Victim::start(two_of_them_panic.told(way));
-        victim.expect("ready");
-        if way == "signal" {
-            victim.send(Signal::TERM);
-        }
-        let end = victim.end();
-        let mut lines = vec!["ready", "callback", "third", "first"];
-        if behind {
-            lines.push("behind");
-        }
-        end.said(&lines);
-        if way == "signal" {
-            end.died_by(Signal::TERM);
-        } else {
-            end.exited(code);
-        }
+    for (way, ends) in ENDS {
+        let end = Victim::start(two_of_them_panic.told(way)).end();
+        let behind = if way == "drop" { &["behind"][..] } else { &[] };
+        end.said(&[&["callback", "third", "first"], behind].concat()).ended(ends);
         // The panic hook has told of it.
         assert!(end.stderr.contains("second"), "{end:#?}");
     }
 }
+
+/// What `end_as_told` comes to.
+const ENDS: [(&str, Ends); 3] =
+    [("drop", Ends::With(0)), ("exit", Ends::With(3)), ("signal", Ends::By(Signal::TERM))];
 
 // --------------------------------------------------------------------------------------- cancel
 
@@ -204,25 +189,13 @@ fn two_are_cancelled() {
     guard.defer(|| say("fourth")).unwrap();
     assert!(third.cancel());
     assert!(second.cancel());
-    say("ready");
-    match told::<String>().as_str() {
-        "drop" => drop(guard),
-        "exit" => exit(0),
-        "signal" => park(),
-        other => panic!("{other}"),
-    }
+    end_as_told(guard);
 }
 
 fn a_cancelled_one_does_not_run_and_the_others_keep_their_order() {
-    let lines = ["third is freed", "second is freed", "ready", "callback", "fourth", "first"];
-    for (way, ends) in
-        [("drop", Ends::With(0)), ("exit", Ends::With(0)), ("signal", Ends::By(Signal::TERM))]
-    {
-        let victim = Victim::ready(two_are_cancelled.told(way));
-        if way == "signal" {
-            victim.send(Signal::TERM);
-        }
-        victim.end().said(&lines).ended(ends);
+    let lines = ["third is freed", "second is freed", "callback", "fourth", "first"];
+    for (way, ends) in ENDS {
+        Victim::start(two_are_cancelled.told(way)).end().said(&lines).ended(ends);
     }
 }
 
@@ -368,14 +341,7 @@ fn exits_in_a_deferred_function() {
         })
         .unwrap();
     guard.defer(|| say("third")).unwrap();
-    match told::<String>().as_str() {
-        "drop" => drop(guard),
-        "signal" => {
-            raise(Signal::TERM);
-            park();
-        }
-        other => panic!("{other}"),
-    }
+    end_as_told(guard);
     unreachable!();
 }
 

@@ -199,6 +199,9 @@ fn refused_by_each_constructor() {
 }
 
 fn the_holder_is_named() {
+    if cfg!(target_feature = "crt-static") {
+        return say("skipped: in a static program nobody knows the name of anything");
+    }
     // A library's exported function.
     let address = libc::abort as *const () as usize;
     install_exactly(Signal::INT, address, 0, &[]);
@@ -377,8 +380,8 @@ fn a_full_descriptor_table_does_not_matter() {
 
 fn without_threads_the_error_names_the_step() {
     let end = Victim::start(no_thread_to_be_had).end();
-    if let Some(skipped) = end.lines.first().filter(|line| line.starts_with("skipped")) {
-        return eprintln!("{skipped}");
+    if end.is_skipped() {
+        return;
     }
     end.said(&["callback"]).exited(0);
 }

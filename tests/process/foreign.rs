@@ -164,11 +164,11 @@ fn register_signal_hook() {
     }
 }
 
-fn signal_hook_before() {
-    register_signal_hook();
+/// A guard beside a handler of this signal that was there before.
+fn refused_or_appended_to(signal: Signal) {
     let all = all_dispositions();
     let refused = HandleExit::new(callback);
-    assert!(matches!(refused, Err(Error::HandlerExists { signal: Signal::TERM, .. })));
+    assert!(matches!(refused, Err(Error::HandlerExists { signal: taken, .. }) if taken == signal));
     assert_eq!(all_dispositions(), all);
     let guard = HandleExit::append(callback).unwrap();
     say("ready");
@@ -177,6 +177,11 @@ fn signal_hook_before() {
     assert_eq!(all_dispositions(), all);
     say("dropped");
     hear();
+}
+
+fn signal_hook_before() {
+    register_signal_hook();
+    refused_or_appended_to(Signal::TERM);
 }
 
 fn signal_hook_on_top() {
@@ -210,17 +215,7 @@ fn signal_hook_on_top_of_a_default() {
 
 fn ctrlc_before() {
     ctrlc::set_handler(|| say("ctrlc")).unwrap();
-    let all = all_dispositions();
-    let refused = HandleExit::new(callback);
-    assert!(matches!(refused, Err(Error::HandlerExists { signal: Signal::INT, .. })));
-    assert_eq!(all_dispositions(), all);
-    let guard = HandleExit::append(callback).unwrap();
-    say("ready");
-    hear();
-    drop(guard);
-    assert_eq!(all_dispositions(), all);
-    say("dropped");
-    hear();
+    refused_or_appended_to(Signal::INT);
 }
 
 fn ctrlc_on_top() {
@@ -255,15 +250,7 @@ fn a_foreign_handler_on_top_of_a_default_stays() {
 }
 
 fn a_foreign_handler_on_top_stays_and_the_old_one_is_reached_through_ours() {
-    let mut victim = Victim::ready(on_top_of_an_old_handler);
-    victim.send(Signal::TERM);
-    victim.expect("old");
-    victim.tell("drop");
-    victim.expect("dropped");
-    victim.send(Signal::TERM);
-    victim.expect("old");
-    victim.tell("end");
-    let end = victim.end();
+    let end = sent_before_and_behind_the_drop(on_top_of_an_old_handler, Signal::TERM, "old");
     end.exited(0);
     let (guarded, after) = end.lines.split_at(5);
     // The foreign handler says its line in the main thread, before it wakes the watcher.
@@ -330,17 +317,23 @@ fn a_chain_to_a_buried_guard_ends_at_a_default() {
     end.exited(0).said(&["callback", "callback", "foreign 0", "goes on"]);
 }
 
-fn signal_hook_registered_before_is_refused_or_appended_and_goes_on() {
-    let mut victim = Victim::ready(signal_hook_before);
-    victim.send(Signal::TERM);
-    victim.expect("signal-hook");
+/// Sends a signal to the guard, and to what was there before it when that is on its own again: each time the last to
+/// speak says `heard`.
+fn sent_before_and_behind_the_drop(scenario: impl Play, signal: Signal, heard: &str) -> End {
+    let mut victim = Victim::ready(scenario);
+    victim.send(signal);
+    victim.expect(heard);
     victim.tell("drop");
     victim.expect("dropped");
-    victim.send(Signal::TERM);
-    victim.expect("signal-hook");
+    victim.send(signal);
+    victim.expect(heard);
     victim.tell("end");
-    let lines = ["ready", "callback", "signal-hook", "dropped", "signal-hook"];
-    victim.end().said(&lines).exited(0);
+    victim.end()
+}
+
+fn signal_hook_registered_before_is_refused_or_appended_and_goes_on() {
+    let end = sent_before_and_behind_the_drop(signal_hook_before, Signal::TERM, "signal-hook");
+    end.said(&["ready", "callback", "signal-hook", "dropped", "signal-hook"]).exited(0);
 }
 
 fn signal_hook_on_top_calls_ours_for_ever() {
@@ -366,27 +359,13 @@ fn signal_hook_on_top_and_the_guard_both_hear_a_signal() {
 }
 
 fn ctrlc_registered_before_is_refused_or_appended_and_goes_on() {
-    let mut victim = Victim::ready(ctrlc_before);
-    victim.send(Signal::INT);
-    victim.expect("ctrlc");
-    victim.tell("drop");
-    victim.expect("dropped");
-    victim.send(Signal::INT);
-    victim.expect("ctrlc");
-    victim.tell("end");
-    victim.end().said(&["ready", "callback", "ctrlc", "dropped", "ctrlc"]).exited(0);
+    let end = sent_before_and_behind_the_drop(ctrlc_before, Signal::INT, "ctrlc");
+    end.said(&["ready", "callback", "ctrlc", "dropped", "ctrlc"]).exited(0);
 }
 
 fn ctrlc_on_top_keeps_its_signal() {
-    let mut victim = Victim::ready(ctrlc_on_top);
-    victim.send(Signal::INT);
-    victim.expect("ctrlc");
-    victim.tell("drop");
-    victim.expect("dropped");
-    victim.send(Signal::INT);
-    victim.expect("ctrlc");
-    victim.tell("end");
-    victim.end().said(&["ready", "ctrlc", "callback", "dropped", "ctrlc"]).exited(0);
+    let end = sent_before_and_behind_the_drop(ctrlc_on_top, Signal::INT, "ctrlc");
+    end.said(&["ready", "ctrlc", "callback", "dropped", "ctrlc"]).exited(0);
 }
 
 pub(crate) const TESTS: &[Named] = tests![

@@ -644,7 +644,8 @@ fn child_in_the_parents_memory() {
     let mut stack = vec![0; 256 * 1024];
     for signal in [Signal::TERM, Signal::INT] {
         let raise_in_child = || {
-            raise(signal);
+            // Not raise(3): musl keeps the number of its thread in memory, which is the parent's here.
+            kill_this_process(signal);
             7
         };
         let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
@@ -798,8 +799,8 @@ fn rearm_beside_busy_threads_is_refused_or_the_childs_and_never_hangs() {
 fn rearm_that_failed_can_be_tried_again() {
     let end = Victim::start(rearm_again_where_no_thread_was_to_be_had).end();
     end.exited(0);
-    if let Some(skipped) = end.lines.first().filter(|line| line.starts_with("skipped")) {
-        return eprintln!("{skipped}");
+    if end.is_skipped() {
+        return;
     }
     end.said(&["callback in the child: SIGTERM", "died of SIGTERM", AT_SCOPE_END]);
 }

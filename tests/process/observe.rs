@@ -277,14 +277,7 @@ fn panicking_observer() {
         .install(|| say("callback"))
         .unwrap();
     guard.defer(|| say("deferred")).unwrap();
-    match told::<String>().as_str() {
-        "drop" => drop(guard),
-        "signal" => {
-            raise(Signal::TERM);
-            park();
-        }
-        other => panic!("{other}"),
-    }
+    end_as_told(guard);
     say("behind");
 }
 

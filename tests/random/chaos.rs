@@ -39,6 +39,14 @@ enum Route {
     Parked,
 }
 
+impl Route {
+    #[rustfmt::skip]
+    const ALL: &[Route] = {
+        use Route::*;
+        &[ScopeEnd, Finish, Disarm, Panic, ProcessExit, ExitElsewhere, Kept, Request, Told, Parked]
+    };
+}
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Callback {
     Returns,
@@ -68,7 +76,6 @@ const FAILED_CODE: i32 = 101;
 
 impl Plan {
     fn of(seed: u64) -> Plan {
-        use Route::*;
         let mut random = fastrand::Rng::with_seed(seed);
         let mut micros = |most| Duration::from_micros(random.u64(0..most));
         let takes = [micros(400), micros(200), micros(200)];
@@ -83,23 +90,9 @@ impl Plan {
             (after, signal)
         });
         let signals = signals.collect();
-        let route = *pick(
-            &mut random,
-            &[
-                ScopeEnd,
-                Finish,
-                Disarm,
-                Panic,
-                ProcessExit,
-                ExitElsewhere,
-                Kept,
-                Request,
-                Told,
-                Parked,
-            ],
-        );
+        let route = *pick(&mut random, Route::ALL);
         // From inside an exit function `process::exit` is std's to refuse, by an abort.
-        let may_exit = !matches!(route, ProcessExit | ExitElsewhere | Kept);
+        let may_exit = !matches!(route, Route::ProcessExit | Route::ExitElsewhere | Route::Kept);
         Plan {
             route,
             callback: match random.u8(0..8) {
@@ -110,7 +103,7 @@ impl Plan {
             // A parked scope ends by its grace only, so that must be over soon.
             grace: match random.u8(0..3) {
                 0 => Duration::ZERO,
-                1 if route != Parked => Duration::MAX,
+                1 if route != Route::Parked => Duration::MAX,
                 _ => short_grace,
             },
             ending: *pick(

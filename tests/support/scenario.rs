@@ -7,7 +7,9 @@ use std::process::Command;
 use std::str::FromStr;
 use std::sync::{Condvar, Mutex};
 
-use super::{DEADLINE, park};
+use handle_exit::{HandleExit, Signal};
+
+use super::{DEADLINE, park, raise};
 
 /// Which scenario this process is to run: how far behind `landmark` it lies, and its name.
 const SCENARIO: &str = "HANDLE_EXIT_SCENARIO";
@@ -156,6 +158,19 @@ pub fn hear() -> String {
 /// What the test told this scenario with `Play::told`.
 pub fn told<T: FromStr<Err: std::fmt::Debug>>() -> T {
     std::env::var(ARGUMENT).unwrap().parse().unwrap()
+}
+
+/// Ends as the scenario is told: by `drop`, `exit` (with 3), or a `signal` that it sends itself.
+pub fn end_as_told(guard: HandleExit) {
+    match told::<String>().as_str() {
+        "drop" => drop(guard),
+        "exit" => std::process::exit(3),
+        "signal" => {
+            raise(Signal::TERM);
+            park();
+        }
+        other => panic!("{other}"),
+    }
 }
 
 /// Says that the scenario is ready for signals, and waits for ever.

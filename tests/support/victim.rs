@@ -335,6 +335,12 @@ impl End {
         }
     }
 
+    /// Whether it could not do here what it was to do. Then this says so in its place.
+    pub fn is_skipped(&self) -> bool {
+        let why = self.lines.iter().filter(|line| line.starts_with("skipped: "));
+        why.inspect(|why| println!("{why}")).count() > 0
+    }
+
     /// Exactly these lines, in this order.
     #[track_caller]
     pub fn said(&self, lines: &[&str]) -> &End {
