@@ -413,7 +413,8 @@ fn force_cuts_a_callback_on_drop_too() {
 
 fn a_repeat_while_the_scope_ends_is_absorbed_or_a_second_wish_to_end() {
     let repeated = |apart| Victim::start(repeated_while_the_scope_ends.told(apart)).end();
-    repeated(700).said(&["callback", "later"]).died_by(Signal::TERM);
+    // Handed to whoever handles the signal now.
+    repeated(700).said(&["callback", "later"]).was_left_to(Signal::TERM);
     // The first attempt is quick enough unless the machine is very busy.
     until("a signal repeated quickly", || {
         let end = repeated(0);

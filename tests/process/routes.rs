@@ -436,7 +436,11 @@ fn exit_in_the_callback_does_not_hang_a_process_that_exits() {
         (Scenario::of(callback_exits_while_main_exits), 3),
     ] {
         let end = meet_the_callback(scenario);
-        end.said(&[&MET[..], &["deferred"]].concat()).exited(code);
+        end.said(&[&MET[..], &["deferred"]].concat());
+        // Nothing tells which of the two ends the process on Windows; each does so after everything.
+        if cfg!(unix) || end.status.code() != Some(7) {
+            end.exited(code);
+        }
     }
 }
 

@@ -164,7 +164,7 @@ pub fn told<T: FromStr<Err: std::fmt::Debug>>() -> T {
 pub fn end_as_told(guard: HandleExit) {
     match told::<String>().as_str() {
         "drop" => drop(guard),
-        "exit" => std::process::exit(3),
+        "exit" => exit(3),
         "signal" => {
             raise(Signal::TERM);
             park();

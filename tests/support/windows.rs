@@ -92,7 +92,7 @@ impl Victim {
 
     /// Nobody can tell. Whoever has to wait does after this time, or the test shows less than it could.
     pub fn at_rest(&mut self) {
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
