@@ -129,35 +129,12 @@ impl Builder {
     }
 
     /// When handlers that stood before are run. Default: after a signal.
-    ///
-    /// ```
-    /// use handle_exit::{HandleExit, OldHandler};
-    ///
-    /// # fn main() -> Result<(), handle_exit::Error> {
-    /// let guard = HandleExit::builder()
-    ///     .append(true)
-    ///     .old_handler(OldHandler::Always)
-    ///     .install(|| {})?;
-    /// # drop(guard);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn old_handler(mut self, when: OldHandler) -> Builder {
         self.settings.old_handler = when;
         self
     }
 
     /// What to do with a signal that is ignored. Default: leave it so.
-    ///
-    /// ```
-    /// use handle_exit::{HandleExit, Ignored};
-    ///
-    /// # fn main() -> Result<(), handle_exit::Error> {
-    /// let guard = HandleExit::builder().ignored(Ignored::Guard).install(|| {})?;
-    /// # drop(guard);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn ignored(mut self, ignored: Ignored) -> Builder {
         self.settings.ignored = ignored;
         self
@@ -200,48 +177,18 @@ impl Builder {
     }
 
     /// What a repeated signal may cut short. Default: only the wait for the scope.
-    ///
-    /// ```
-    /// use handle_exit::{HandleExit, Repeat};
-    ///
-    /// # fn main() -> Result<(), handle_exit::Error> {
-    /// let guard = HandleExit::builder().repeat(Repeat::Force).install(|| {})?;
-    /// # drop(guard);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn repeat(mut self, repeat: Repeat) -> Builder {
         self.settings.repeat = repeat;
         self
     }
 
     /// What happens when the scope has ended in time after a signal. Default: the program goes on.
-    ///
-    /// ```
-    /// use handle_exit::{AfterScope, HandleExit};
-    ///
-    /// # fn main() -> Result<(), handle_exit::Error> {
-    /// let guard = HandleExit::builder().after_scope(AfterScope::End).install(|| {})?;
-    /// # drop(guard);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn after_scope(mut self, after: AfterScope) -> Builder {
         self.settings.after_scope = after;
         self
     }
 
     /// How a process that a signal ends, ends. Default: it dies of the signal.
-    ///
-    /// ```
-    /// use handle_exit::{Ending, HandleExit};
-    ///
-    /// # fn main() -> Result<(), handle_exit::Error> {
-    /// let guard = HandleExit::builder().ending(Ending::ShellCode).install(|| {})?;
-    /// # drop(guard);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn ending(mut self, ending: Ending) -> Builder {
         self.settings.ending = ending;
         self

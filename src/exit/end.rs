@@ -38,7 +38,7 @@ impl ProcessExit {
         cause: &Cause,
         patience: Option<Duration>,
     ) -> bool {
-        let payload = match self.machine.end_guard(guard, me, cause.clone(), mailbox::take) {
+        let payload = match self.machine.close(guard, me, By::End, cause.clone(), mailbox::take) {
             Close::Run(run) => self.run_claimed(run, me, patience),
             Close::Wait => self.wait_done(guard, me, patience),
             Close::Inside | Close::Late => None,

@@ -67,10 +67,10 @@ impl Work {
 }
 
 /// The exit of each process that has, or had, a guard.
-static EXITS: PerProcess<ProcessExit> = PerProcess::new();
+static EXITS: PerProcess<ProcessExit> = PerProcess::new(ProcessExit::new);
 
-#[derive(Default)]
 pub(crate) struct ProcessExit {
+    process: Process,
     pub(crate) machine: Machine<Work>,
     /// Held while signals are installed or restored, and never while code of a user runs.
     setup: Mutex<Setup>,
@@ -107,14 +107,18 @@ pub(crate) fn of_guard(guard: &Guard) -> Option<&'static ProcessExit> {
 }
 
 impl ProcessExit {
+    fn new(process: Process) -> ProcessExit {
+        ProcessExit { process, machine: Machine::default(), setup: Mutex::default() }
+    }
+
     pub(crate) fn setup(&self) -> MutexGuard<'_, Setup> {
         self.setup.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this is still the process whose exit this is: not after a user's function has forked, in
     /// the child.
-    pub(crate) fn is_here(&'static self) -> bool {
-        std::ptr::eq(self, of(process::this()))
+    pub(crate) fn is_here(&self) -> bool {
+        !process::has_forked_from(self.process)
     }
 
     /// Ends the scope of a guard, with `cause` if nothing has begun its exit before. Returns once the

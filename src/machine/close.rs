@@ -9,6 +9,8 @@ pub(crate) enum By {
     Finish,
     Disarm,
     ProcessExit,
+    /// The process ends, and the guard with it: the scope stays as it is.
+    End,
     /// A thread inside the guard's own callback or old handler: whoever runs that does the rest.
     Inside,
 }
@@ -64,8 +66,9 @@ impl<W> Machine<W> {
         begins
     }
 
-    /// The scope of a guard ends. `cause` is what began its exit if nothing else has; `take` moves the
-    /// signals that came out of their mailboxes: one that came before the scope ended is the exit's.
+    /// The scope of a guard ends, or the process. `cause` is what began its exit if nothing else has;
+    /// `take` moves the signals that came out of their mailboxes: one that came before the scope ended is
+    /// the exit's.
     pub(crate) fn close(
         &self,
         guard: &Guard<W>,
@@ -76,63 +79,43 @@ impl<W> Machine<W> {
     ) -> Close<W> {
         let mut state = self.lock();
         let key = guard.key();
-        if state.guards.get(key).is_none_or(|entry| entry.scope != Scope::Open) {
+        let is_open = |entry: &Entry<W>| entry.scope == Scope::Open || by == By::End;
+        if !state.guards.get(key).is_some_and(is_open) {
             return Close::Late;
         }
         state.admit_for(key, take);
-        let Some(entry) = state.guards.get_mut(key) else { return Close::Late };
+        let Some(entry) = state.guards.get(key) else { return Close::Late };
         let callback = entry.callback;
-        let runs_old_handler =
-            state.old_handler_of.is_some_and(|signal| guard.settings.signals.contains(signal));
+        let is_watcher = state.is_watcher(me.id());
+        let runs_old_handler = state.old_handler_of.is_some_and(|one| entry.signals.contains(one));
         let inside = match callback {
             Callback::Running(runner) => runner.id() == me.id(),
-            Callback::Finished { .. } => runs_old_handler && state.is_watcher(me.id()),
+            Callback::Finished { .. } => runs_old_handler && is_watcher,
             _ => false,
         };
+        if by != By::End {
+            state.close_scope(key, if inside { By::Inside } else { by });
+        }
         if inside {
-            state.close_scope(key, By::Inside);
             return Close::Inside;
         }
-        state.close_scope(key, by);
         match callback {
             Callback::Armed if by == By::Disarm => {
                 state.disarm(key);
                 Close::Disarmed
             }
             Callback::Armed => Close::Run(self.claim(&mut state, key, me, cause)),
-            Callback::Begun if state.is_watcher(me.id()) => {
+            // The watcher is this thread, or has not begun to watch and need not any more.
+            Callback::Begun if is_watcher || by == By::End && state.watcher.is_none() => {
                 Close::Run(self.claim(&mut state, key, me, cause))
             }
+            Callback::Disarmed => Close::Disarmed,
+            // Its end is what the process ends for.
+            Callback::Overrun if by == By::End => Close::Inside,
             Callback::Begun
             | Callback::Running(_)
             | Callback::Finished { .. }
-            | Callback::Overrun
-            | Callback::Disarmed => Close::Wait,
-        }
-    }
-
-    /// The process ends, and this guard with it: what is this thread to do? As [`close`](Machine::close),
-    /// but the scope stays as it is.
-    pub(crate) fn end_guard(
-        &self,
-        guard: &Guard<W>,
-        me: Runner,
-        cause: Cause,
-        take: impl FnOnce(SignalSet, &mut Vec<Arrival>),
-    ) -> Close<W> {
-        let mut state = self.lock();
-        let key = guard.key();
-        state.admit_for(key, take);
-        let Some(entry) = state.guards.get(key) else { return Close::Late };
-        match entry.callback {
-            Callback::Armed => Close::Run(self.claim(&mut state, key, me, cause)),
-            Callback::Begun if state.is_watcher(me.id()) || state.watcher.is_none() => {
-                Close::Run(self.claim(&mut state, key, me, cause))
-            }
-            Callback::Running(runner) if runner.id() == me.id() => Close::Inside,
-            Callback::Disarmed => Close::Disarmed,
-            Callback::Overrun => Close::Inside,
-            Callback::Begun | Callback::Running(_) | Callback::Finished { .. } => Close::Wait,
+            | Callback::Overrun => Close::Wait,
         }
     }
 

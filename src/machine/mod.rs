@@ -64,9 +64,12 @@ pub(crate) struct Guard<W> {
     key: AtomicUsize,
     /// Written once, under the machine's lock; read without.
     cause: OnceLock<Cause>,
-    /// For threads that wait for `cause`. One each, so that a process with many guards does not wake the waiters of
-    /// all.
+    /// For threads that wait for `cause`. One each, so that the waiters of one guard do not wake those of
+    /// all others.
     has_cause: Condvar,
+    /// Those threads, so that nobody is notified in vain: that would be a system call. Changed under the
+    /// machine's lock.
+    waiting: AtomicUsize,
 }
 
 impl<W> Guard<W> {
@@ -77,6 +80,7 @@ impl<W> Guard<W> {
             key: AtomicUsize::new(0),
             cause: OnceLock::new(),
             has_cause: Condvar::new(),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -283,9 +287,11 @@ impl<W> Machine<W> {
     pub(crate) fn wait_begun(&self, guard: &Guard<W>, deadline: Option<Instant>) -> Option<Cause> {
         let mut state = self.lock();
         let mut in_time = true;
+        guard.waiting.fetch_add(1, SeqCst);
         while guard.cause().is_none() && in_time {
             (state, in_time) = wait_on(&guard.has_cause, state, deadline);
         }
+        guard.waiting.fetch_sub(1, SeqCst);
         guard.cause().cloned()
     }
 }
@@ -297,7 +303,8 @@ impl<W> Entry<W> {
 
     /// The exit of this guard begins, if it has not.
     fn begin(&self, cause: Cause) {
-        if self.guard.cause.set(cause).is_ok() {
+        let begins = self.guard.cause.set(cause).is_ok();
+        if begins && self.guard.waiting.load(SeqCst) > 0 {
             self.guard.has_cause.notify_all();
         }
     }

@@ -16,6 +16,7 @@ pub(crate) struct PerProcess<T> {
     /// Written by the first use in each process, read by every use. What it points to is never
     /// freed, so that a reader needs no lock: a small leak in each generation of forks.
     current: AtomicPtr<Owned<T>>,
+    make: fn(Process) -> T,
 }
 
 struct Owned<T> {
@@ -23,9 +24,9 @@ struct Owned<T> {
     value: T,
 }
 
-impl<T: Default + Sync> PerProcess<T> {
-    pub(crate) const fn new() -> PerProcess<T> {
-        PerProcess { current: AtomicPtr::new(ptr::null_mut()) }
+impl<T: Sync> PerProcess<T> {
+    pub(crate) const fn new(make: fn(Process) -> T) -> PerProcess<T> {
+        PerProcess { current: AtomicPtr::new(ptr::null_mut()), make }
     }
 
     #[cfg(unix)]
@@ -42,7 +43,7 @@ impl<T: Default + Sync> PerProcess<T> {
                 Some(owned) if owned.process == process => return &owned.value,
                 _ => {}
             }
-            let new = Box::into_raw(Box::new(Owned { process, value: T::default() }));
+            let new = Box::into_raw(Box::new(Owned { process, value: (self.make)(process) }));
             // Release publishes the new value to the Acquire loads of other threads.
             match self.current.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => current = new,

@@ -197,7 +197,7 @@ impl World {
     fn end_guards(world: &LoomArc<World>, me: Runner) {
         for guard in world.machine.newer_than(0) {
             let take = |signals, into: &mut Vec<_>| world.take(signals, into);
-            match world.machine.end_guard(&guard, me, Cause::ProcessExit, take) {
+            match world.machine.close(&guard, me, By::End, Cause::ProcessExit, take) {
                 Close::Run(run) => World::callback(world, run, me),
                 Close::Wait => World::wait_done(world, &guard, me),
                 Close::Inside | Close::Late | Close::Disarmed => {}

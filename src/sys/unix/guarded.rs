@@ -21,7 +21,8 @@ use crate::sys::per_process::PerProcess;
 /// Dispositions that the handler may still read, each kept once and forever: a signal that was on
 /// its way when a guard was dropped comes when nobody can know any more. Written by those who make a
 /// guard; the handler follows pointers to the entries.
-static INTERNED: PerProcess<Mutex<Vec<&'static Disposition>>> = PerProcess::new();
+static INTERNED: PerProcess<Mutex<Vec<&'static Disposition>>> =
+    PerProcess::new(|_| Mutex::new(Vec::new()));
 
 /// What nearly every signal has. Never written.
 static DEFAULT: Disposition = Disposition::DEFAULT;

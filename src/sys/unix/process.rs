@@ -30,6 +30,12 @@ pub(crate) fn this() -> Process {
     u64::from(FORKS.load(SeqCst)) << 32 | u64::from(std::process::id())
 }
 
+/// Whether this is a child that `process`, which was this one, has forked with `fork(2)`. No system
+/// call.
+pub(crate) fn has_forked_from(process: Process) -> bool {
+    halves(process).0 != FORKS.load(SeqCst)
+}
+
 /// Has forks counted from now on. Call before the first guard is made. Two threads at once may both
 /// register: a fork then counts twice, and that is as good.
 pub(crate) fn count_forks() -> io::Result<()> {

@@ -97,7 +97,9 @@ pub(crate) fn spawn(
     // A thread inherits its creator's mask.
     let user = UserMask(mask::replace(&mask::all_but(SignalSet::default())));
     let spawned = thread::Builder::new().name(name.into()).spawn(move || {
-        mask::unblock(signals);
+        if !signals.is_empty() {
+            mask::unblock(signals);
+        }
         run(user);
     });
     mask::replace(&user.0);

@@ -25,6 +25,11 @@ pub(crate) fn this() -> Process {
     if threads_are_gone() { ALONE } else { ALIVE }
 }
 
+/// Whether this is another process than `process`, which was this one.
+pub(crate) fn has_forked_from(process: Process) -> bool {
+    this() != process
+}
+
 /// Where a `Process` is kept.
 pub(crate) struct AtomicProcess(AtomicU8);
 
