@@ -50,7 +50,7 @@ const MODULES: &[&[support::Named]] = &[
     #[cfg(unix)]
     exit_with_signal::TESTS,
     observe::TESTS,
-    #[cfg(feature = "tracing")]
+    #[cfg(all(unix, feature = "tracing"))]
     observe::traced::TESTS,
     #[cfg(unix)]
     recipes::TESTS,

@@ -314,7 +314,7 @@ pub(crate) const TESTS: &[Named] = tests![
 
 // ---------------------------------------------------------------------------------------- tracing
 
-#[cfg(feature = "tracing")]
+#[cfg(all(unix, feature = "tracing"))]
 pub(crate) mod traced {
     use super::*;
 

@@ -85,10 +85,11 @@ fn an_outcome_inside_the_callback_names_the_signal_that_began_it() {
         if has_old_handler {
             install(Signal::TERM, old_handler);
         }
-        let guard = HandleExit::builder().append(has_old_handler).grace(Duration::MAX).install(|| {
-            let guard = GUARD.lock().unwrap().take().unwrap();
-            *OUTCOME.lock().unwrap() = Some(guard.finish());
-        });
+        let guard =
+            HandleExit::builder().append(has_old_handler).grace(Duration::MAX).install(|| {
+                let guard = GUARD.lock().unwrap().take().unwrap();
+                *OUTCOME.lock().unwrap() = Some(guard.finish());
+            });
         *GUARD.lock().unwrap() = Some(guard.unwrap());
         raise(Signal::TERM);
         until("the guard has ended", || Exit::current().is_none());

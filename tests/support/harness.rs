@@ -38,6 +38,15 @@ pub(crate) use tests;
 
 /// The `main` of a test binary: what its modules have to test, or one scenario.
 pub fn main(modules: &[&[Named]]) {
+    run(modules, Arguments::from_args);
+}
+
+/// As `main`, with one test at a time.
+pub fn main_one_by_one(modules: &[&[Named]]) {
+    run(modules, || Arguments { test_threads: Some(1), ..Arguments::from_args() });
+}
+
+fn run(modules: &[&[Named]], arguments: fn() -> Arguments) {
     if run_as_victim() {
         return;
     }
@@ -60,5 +69,5 @@ pub fn main(modules: &[&[Named]]) {
             Ok(())
         })
     });
-    libtest_mimic::run(&Arguments::from_args(), tests.collect()).exit();
+    libtest_mimic::run(&arguments(), tests.collect()).exit();
 }

@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 #[cfg(unix)]
 pub use foreign::*;
 pub(crate) use harness::tests;
-pub use harness::{Named, main};
+pub use harness::{Named, main, main_one_by_one};
 #[cfg(unix)]
 pub use privileges::*;
 #[cfg(unix)]

@@ -61,8 +61,7 @@ fn deliver(process: HANDLE, event: ConsoleEvent) {
         let routine = std::mem::transmute::<*const c_void, LPTHREAD_START_ROUTINE>(routine);
         let event = std::ptr::without_provenance(raw(event) as usize);
         let null = std::ptr::null();
-        let thread =
-            CreateRemoteThread(process, null, 0, routine, event, 0, std::ptr::null_mut());
+        let thread = CreateRemoteThread(process, null, 0, routine, event, 0, std::ptr::null_mut());
         assert!(!thread.is_null(), "no thread: {}", std::io::Error::last_os_error());
         WaitForSingleObject(thread, DELIVERED);
         CloseHandle(thread);
