@@ -94,6 +94,15 @@ pub(crate) fn spawn(
     signals: SignalSet,
     run: impl FnOnce(UserMask) + Send + 'static,
 ) -> io::Result<JoinHandle> {
+    spawn_boxed(name, signals, Box::new(run))
+}
+
+/// What std makes of a thread's closure is large: there is one.
+fn spawn_boxed(
+    name: &str,
+    signals: SignalSet,
+    run: Box<dyn FnOnce(UserMask) + Send>,
+) -> io::Result<JoinHandle> {
     // A thread inherits its creator's mask.
     let user = UserMask(mask::replace(&mask::all_but(SignalSet::default())));
     let spawned = thread::Builder::new().name(name.into()).spawn(move || {
