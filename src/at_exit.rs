@@ -33,7 +33,7 @@ pub(crate) fn at_process_exit() {
         return;
     }
     if let Some(status) = exit.machine.decided(me, in_exit_code, failed) {
-        tell_guards(&exit.machine.newer_than(0), || Event::ending(status));
+        tell_guards(&exit.machine.newer_than(0), &Event::ending(status));
         if exit.machine.has_overrun() {
             // Without a flush: what hangs may hang in a stream, with its lock.
             process::end_now(status);

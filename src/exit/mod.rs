@@ -224,7 +224,7 @@ impl ProcessExit {
             if arrival.is_first || arrival.repeats {
                 forward::hand_over(&arrival);
             } else {
-                tell([&guard.work.observer].into_iter(), || Event::RepeatAbsorbed(arrival.signal));
+                tell_guard(guard, &Event::RepeatAbsorbed(arrival.signal));
             }
         }
         left
@@ -248,8 +248,15 @@ impl ProcessExit {
 }
 
 /// Tells the observers of these guards.
-pub(crate) fn tell_guards(guards: &[Arc<Guard>], event: impl FnOnce() -> Event) {
+#[inline(never)]
+pub(crate) fn tell_guards(guards: &[Arc<Guard>], event: &Event) {
     tell(guards.iter().map(|guard| &guard.work.observer), event);
+}
+
+/// Tells the observer of this guard.
+#[inline(never)]
+fn tell_guard(guard: &Guard, event: &Event) {
+    tell([&guard.work.observer].into_iter(), event);
 }
 
 /// Whether neither that thread nor this one will ever leave `exit(3)`.

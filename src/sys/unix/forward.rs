@@ -106,6 +106,7 @@ pub(super) fn deliver(signal: Signal, below: &Disposition, info: Option<&SigInfo
 
 /// Calls the handler of `below` as the kernel would, but for the context, of which there is none:
 /// where a foreign handler is on top, a signal would run that one.
+#[inline(never)]
 pub(super) fn call_directly(signal: Signal, below: &Disposition, info: Option<&SigInfo>) {
     /// Longer than any platform's `ucontext_t`, which not every platform of the libc crate has.
     #[repr(align(64))]
@@ -120,6 +121,7 @@ pub(super) fn call_directly(signal: Signal, below: &Disposition, info: Option<&S
 ///
 /// # Safety
 /// `info` and `context` are what a handler may be called with.
+#[inline(never)]
 unsafe fn call(
     disposition: &Disposition,
     raw: c_int,

@@ -105,7 +105,15 @@ pub(crate) fn spawn(
     held: &HeldSignals,
     run: impl FnOnce(UserMask) + Send + 'static,
 ) -> io::Result<JoinHandle> {
-    let user = UserMask(held.before.before);
+    spawn_boxed(name, UserMask(held.before.before), Box::new(run))
+}
+
+/// What std makes of a thread's closure is large: there is one.
+fn spawn_boxed(
+    name: &str,
+    user: UserMask,
+    run: Box<dyn FnOnce(UserMask) + Send>,
+) -> io::Result<JoinHandle> {
     thread::Builder::new().name(name.into()).spawn(move || run(user))
 }
 
