@@ -100,10 +100,11 @@ impl Watcher {
                 }
             }
             Next::Repeat { signal, forces } => {
-                tell_guards(&self.exit.machine.guards_of(signal), || match forces {
+                let event = match forces {
                     true => Event::RepeatForces(signal),
                     false => Event::RepeatAbsorbed(signal),
-                });
+                };
+                tell_guards(&self.exit.machine.guards_of(signal), &event);
             }
             Next::Complete(guard) => {
                 self.exit.complete(&guard, self.me, By::Drop, &mut Closed::default());
@@ -111,7 +112,7 @@ impl Watcher {
             Next::End { status, cause, grace_over } => {
                 if let Some((signal, grace)) = grace_over {
                     let guards = self.exit.machine.guards_of(signal);
-                    tell_guards(&guards, || Event::GraceOver { grace });
+                    tell_guards(&guards, &Event::GraceOver { grace });
                 }
                 self.exit.end_process(self.me, status, &cause);
             }
@@ -123,7 +124,7 @@ impl Watcher {
         for guard in came.guards.iter().filter(|guard| guard.cause().is_some()) {
             guard.work.waiters.release();
         }
-        tell_guards(&came.guards, || Event::SignalReceived(came.received));
+        tell_guards(&came.guards, &Event::SignalReceived(came.received));
     }
 }
 
@@ -139,7 +140,7 @@ fn on(guards: &[Arc<Guard>], arrival: &Arrival, old_handler: Option<Guarded>) {
     }
     if let Some(guarded) = old_handler {
         guarded.call_old_handler(&arrival.info);
-        tell_guards(guards, || Event::OldHandlerRun(arrival.signal));
+        tell_guards(guards, &Event::OldHandlerRun(arrival.signal));
     }
 }
 
@@ -151,10 +152,10 @@ fn time(exit: &'static ProcessExit, generation: usize, mask: &UserMask) {
     let abort = mailbox::ABORT.filter(|_| mailbox::a_thread_aborts());
     let status = abort.map_or(Status::Failed, Status::Signal);
     let timeout = overrun.timeout;
-    tell_guards(&[overrun.guard], || Event::CallbackTimedOut { timeout });
+    tell_guards(&[overrun.guard], &Event::CallbackTimedOut { timeout });
     exit.end_guards(me, &Cause::ProcessExit, None);
     if exit.is_here() {
-        tell_guards(&exit.machine.newer_than(0), || Event::ending(status));
+        tell_guards(&exit.machine.newer_than(0), &Event::ending(status));
     }
     // Without a flush: what hangs may hang in a stream, with its lock.
     process::end_now(status);

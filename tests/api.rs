@@ -159,7 +159,7 @@ fn variants(cause: &Cause, error: Error) {
     match error {
         Error::Nested | Error::NoSignals | Error::Ended => {}
         Error::HandlerExists { signal, .. } | Error::Unguardable { signal, .. } => {
-            drop(signal.to_string())
+            drop(signal.to_string());
         }
         Error::Busy { .. } | Error::System { .. } => {}
         _ => {}

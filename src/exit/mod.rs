@@ -6,7 +6,7 @@ mod run;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::cause::Cause;
@@ -123,6 +123,15 @@ impl ProcessExit {
         LockedSetup { threads: self.setup.lock().unwrap_or_else(PoisonError::into_inner), held }
     }
 
+    /// As `setup`, unless a thread has it now.
+    pub(crate) fn try_setup(&self) -> Option<MutexGuard<'_, Setup>> {
+        match self.setup.try_lock() {
+            Ok(setup) => Some(setup),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     /// Whether this is still the process whose exit this is: not after a user's function has forked, in
     /// the child.
     pub(crate) fn is_here(&self) -> bool {
@@ -215,7 +224,7 @@ impl ProcessExit {
             if arrival.is_first || arrival.repeats {
                 forward::hand_over(&arrival);
             } else {
-                tell([&guard.work.observer].into_iter(), || Event::RepeatAbsorbed(arrival.signal));
+                tell_guard(guard, &Event::RepeatAbsorbed(arrival.signal));
             }
         }
         left
@@ -239,13 +248,21 @@ impl ProcessExit {
 }
 
 /// Tells the observers of these guards.
-pub(crate) fn tell_guards(guards: &[Arc<Guard>], event: impl FnOnce() -> Event) {
+#[inline(never)]
+pub(crate) fn tell_guards(guards: &[Arc<Guard>], event: &Event) {
     tell(guards.iter().map(|guard| &guard.work.observer), event);
+}
+
+/// Tells the observer of this guard.
+#[inline(never)]
+fn tell_guard(guard: &Guard, event: &Event) {
+    tell([&guard.work.observer].into_iter(), event);
 }
 
 /// Whether neither that thread nor this one will ever leave `exit(3)`.
 pub(crate) fn is_stuck(runner: Runner) -> bool {
-    runner.is_inside_exit() && thread::is_inside_exit()
+    // This one first: its answer is mostly no, and at hand.
+    thread::is_inside_exit() && runner.is_inside_exit()
 }
 
 /// A guard of this process.

@@ -9,8 +9,7 @@ impl ProcessExit {
         let Run { guard, cause, cuts } = run;
         let work = &guard.work;
         work.waiters.release();
-        let observer = || [&work.observer].into_iter();
-        tell(observer(), || Event::CallbackStarted(cause.clone()));
+        tell_guard(&guard, &Event::CallbackStarted(cause.clone()));
         let callback = work.take_callback();
         let began = work.observer.listens().then(Instant::now);
         let exit_thread = thread::mark_exit_thread();
@@ -30,14 +29,12 @@ impl ProcessExit {
             return None;
         }
         let panicked = result.is_err();
-        tell(observer(), || {
-            let elapsed = began.map(|began| began.elapsed()).unwrap_or_default();
-            if panicked {
-                Event::CallbackPanicked { elapsed }
-            } else {
-                Event::CallbackFinished { elapsed }
-            }
-        });
+        let elapsed = began.map(|began| began.elapsed()).unwrap_or_default();
+        let event = match panicked {
+            true => Event::CallbackPanicked { elapsed },
+            false => Event::CallbackFinished { elapsed },
+        };
+        tell_guard(&guard, &event);
         self.machine.finish(&guard, me, panicked);
         result.err()
     }
@@ -91,7 +88,7 @@ impl ProcessExit {
         drop(setup);
         for (one, restored) in to_run {
             one.run_old_handler(restored, None);
-            tell([&guard.work.observer].into_iter(), || Event::OldHandlerRun(one.signal()));
+            tell_guard(guard, &Event::OldHandlerRun(one.signal()));
         }
     }
 
@@ -115,6 +112,6 @@ impl ProcessExit {
             restored
         };
         one.run_old_handler(restored, Some(&arrival.info));
-        tell_guards(&guards, || Event::OldHandlerRun(one.signal()));
+        tell_guards(&guards, &Event::OldHandlerRun(one.signal()));
     }
 }

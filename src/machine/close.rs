@@ -233,7 +233,8 @@ impl<W> State<W> {
         let mut cuts = Vec::new();
         for installed in self.installed.iter().filter(|one| !one.guarded.has_old_handler()) {
             let signal = installed.guarded.signal();
-            let decides = self.guards.iter().find(|(_, entry)| entry.signals.contains(signal));
+            let has_it = |(key, entry): &(usize, &Entry<W>)| installed.counts(*key, entry.signals);
+            let decides = self.guards.iter().find(has_it);
             if let Some((_, entry)) = decides {
                 let settings = &entry.guard.settings;
                 if settings.repeat == Repeat::Force {

@@ -267,6 +267,7 @@ impl<W> Default for Machine<W> {
 }
 
 impl<W> Machine<W> {
+    #[inline(never)]
     fn lock(&self) -> MutexGuard<'_, State<W>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

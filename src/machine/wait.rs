@@ -72,7 +72,7 @@ impl<W> Machine<W> {
                     _ => Waited::Stuck,
                 };
             }
-            state = self.wait_changed(state, &look);
+            state = self.wait_changed(state, &mut look);
         }
     }
 
@@ -91,7 +91,7 @@ impl<W> Machine<W> {
             if look.is_due() && is_stuck(watcher.runner) {
                 return false;
             }
-            state = self.wait_changed(state, &look);
+            state = self.wait_changed(state, &mut look);
         }
     }
 
@@ -111,8 +111,12 @@ impl<W> Machine<W> {
     fn wait_changed<'a>(
         &self,
         mut state: MutexGuard<'a, State<W>>,
-        look: &Look,
+        look: &mut Look,
     ) -> MutexGuard<'a, State<W>> {
+        // From the end of a look on: it takes time, and holds the lock that others need to get on.
+        if look.is_due() {
+            *look = Look::new();
+        }
         state.waiting += 1;
         let (mut state, _) = wait_on(&self.changed, state, look.0);
         state.waiting -= 1;
@@ -155,12 +159,8 @@ impl Look {
         Look((!cfg!(handle_exit_loom)).then(|| Instant::now() + POLL_INTERVAL))
     }
 
-    fn is_due(&mut self) -> bool {
-        let is_due = self.0.is_some_and(|due| Instant::now() >= due);
-        if is_due {
-            *self = Look::new();
-        }
-        is_due
+    fn is_due(&self) -> bool {
+        self.0.is_some_and(|due| Instant::now() >= due)
     }
 }
 

@@ -89,8 +89,8 @@ impl<W> Machine<W> {
         self.lock().give_back(&|installed| installed.guarded.signal() == signal);
     }
 
-    /// As `give_back`, for the signals that only this guard has. Says of each whether its old handler is
-    /// to be run: it has not been, for another one of them neither.
+    /// As `give_back`, for the signals that only this guard has. Returns them, each with whether its old
+    /// handler has still to be run: two signals may have the same.
     pub(crate) fn give_back_last(&self, guard: &Guard<W>) -> Vec<(Guarded, bool)> {
         let mut state = self.lock();
         let key = guard.key();
@@ -167,12 +167,14 @@ impl<W> State<W> {
     fn admit_one(&mut self, arrival: Arrival) {
         let signal = arrival.signal;
         let installed = self.installed.iter().find(|one| one.guarded.signal() == signal);
-        let Some(guarded) = installed.map(|installed| installed.guarded) else { return };
+        let Some(Installed { guarded, since, .. }) = installed else { return };
+        let (guarded, since) = (*guarded, *since);
         let received = arrival.received();
         let has_old_handler = guarded.has_old_handler();
         let mut decider = None;
         let mut begins = Vec::new();
-        for (key, entry) in self.guards.iter_mut() {
+        let have_it = |(key, _): &(usize, &mut Entry<W>)| *key >= since;
+        for (key, entry) in self.guards.iter_mut().filter(have_it) {
             if entry.scope != Scope::Open || !entry.signals.contains(signal) {
                 continue;
             }

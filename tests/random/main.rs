@@ -7,11 +7,13 @@
 mod support;
 
 mod chaos;
+mod crowd;
 mod guards;
 mod model;
 mod seeds;
 mod storm;
 
 fn main() {
-    support::main(&[chaos::TESTS, guards::TESTS, model::TESTS, storm::TESTS]);
+mod crowd;
+mod guards;
 }

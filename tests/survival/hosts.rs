@@ -136,8 +136,7 @@ fn a_closed_descriptor_is_no_sigpipe() {
 }
 
 fn main_ends(what: &str) -> Victim {
-    let victim = Victim::ready(main_has_ended.told(what));
-    victim
+    Victim::ready(main_has_ended.told(what))
 }
 
 const ENDED: [&str; 3] = ["ready", "callback", "deferred"];

@@ -314,6 +314,7 @@ fn bury(signal: Signal, level: usize, pin: Pin) {
 }
 
 /// Which of the guard's functions a disposition's handler is.
+#[inline(never)]
 fn level_of(disposition: &Disposition) -> Option<usize> {
     let Action::Handler(address) = disposition.action() else { return None };
     FUNCTIONS.iter().position(|function| *function as usize == address)

@@ -105,14 +105,22 @@ pub(crate) fn spawn(
     held: &HeldSignals,
     run: impl FnOnce(UserMask) + Send + 'static,
 ) -> io::Result<JoinHandle> {
-    let user = UserMask(held.before.before);
+    spawn_boxed(name, UserMask(held.before.before), Box::new(run))
+}
+
+/// What std makes of a thread's closure is large: there is one.
+fn spawn_boxed(
+    name: &str,
+    user: UserMask,
+    run: Box<dyn FnOnce(UserMask) + Send>,
+) -> io::Result<JoinHandle> {
     thread::Builder::new().name(name.into()).spawn(move || run(user))
 }
 
 /// Whether that is the calling thread.
 pub(crate) fn is_this(thread: &JoinHandle) -> bool {
-    // SAFETY: neither of them has been joined.
-    unsafe { libc::pthread_equal(thread.as_pthread_t(), libc::pthread_self()) != 0 }
+    // A cast, for std and libc do not agree on the type everywhere (musl).
+    ThreadId(thread.as_pthread_t() as usize) == ThreadId::current()
 }
 
 /// From now on the calling thread takes these signals and no others.

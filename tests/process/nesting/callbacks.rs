@@ -562,6 +562,42 @@ fn after_a_timeout_of_a_younger_callback_without_a_signal_the_others_still_run()
     all_have_run_and_it_failed(&Victim::start(younger_hangs_in_process_exit).end());
 }
 
+/// Two callbacks hang, and each guard has said how long its own may run.
+fn both_hang(ends: fn()) {
+    let hanging = |name: &'static str| {
+        let hangs = move || {
+            say(format!("{name} hangs"));
+            park();
+        };
+        let guard = beside().callback_timeout(SHORT).install(hangs).unwrap();
+        guard.defer(move || say(deferred(name))).unwrap();
+        guard
+    };
+    let _first = hanging("first");
+    let _second = hanging("second");
+    ends();
+}
+
+fn both_hang_on_a_signal() {
+    both_hang(|| ready_for_ever());
+}
+
+fn both_hang_in_process_exit() {
+    both_hang(|| std::process::exit(3));
+}
+
+fn each_callback_that_hangs_has_its_own_timeout() {
+    let victim = Victim::ready(both_hang_on_a_signal);
+    victim.send(Signal::TERM);
+    for end in [victim.end(), Victim::start(both_hang_in_process_exit).end()] {
+        end.exited(101);
+        said_among(&end, &["second hangs".into(), "first hangs".into()]);
+        for name in ["first", "second"] {
+            assert_eq!(end.count(&deferred(name)), 1, "{end:#?}");
+        }
+    }
+}
+
 fn oldest_has_a_timeout() {
     let timeout = Duration::from_millis(200);
     let _first = guard("first", beside().grace(Duration::ZERO).callback_timeout(timeout));
@@ -602,5 +638,6 @@ pub(crate) const TESTS: &[Named] = tests![
     after_a_panic_of_a_callback_on_a_signal_the_others_still_run,
     after_a_timeout_of_a_younger_callback_on_a_signal_the_others_still_run,
     after_a_timeout_of_a_younger_callback_without_a_signal_the_others_still_run,
+    each_callback_that_hangs_has_its_own_timeout,
     a_timeout_counts_for_the_callback_of_its_own_guard,
 ];

@@ -270,7 +270,9 @@ fn callback_waits_for_a_worker(end: fn(HandleExit)) {
     let work = move || {
         let worker = guard("worker", beside());
         made.send(()).unwrap();
-        while !STOP.load(SeqCst) && worker.wait_timeout(Duration::from_millis(1)).is_none() {}
+        while !STOP.load(SeqCst) && worker.wait_timeout(Duration::from_millis(1)).is_none() {
+            thread::yield_now();
+        }
         drop(worker);
         say("worker gone");
     };

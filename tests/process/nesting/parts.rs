@@ -394,7 +394,8 @@ fn new_and_cleanup_refuse_to_nest_and_change_nothing() {
     let inner = HandleExit::append(|| {}).unwrap();
     let (before, threads_before) = (all_dispositions(), threads());
     let dropped = Arc::new(());
-    let refusals: [fn(Arc<()>) -> Result<HandleExit, Error>; 4] = [
+    type Refusal = fn(Arc<()>) -> Result<HandleExit, Error>;
+    let refusals: [Refusal; 4] = [
         |callback| HandleExit::new(move || drop(callback)),
         |callback| HandleExit::cleanup(move || drop(callback)),
         |callback| HandleExit::builder().install(move || drop(callback)),
