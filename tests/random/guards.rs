@@ -184,8 +184,9 @@ fn forks_and_is_parent() -> bool {
     // SAFETY: what the child goes on with is what is tested.
     match unsafe { libc::fork() } {
         0 => {
-            // SAFETY: no memory is involved. If the child hangs, it ends with its parent.
-            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            // Where a thread of the parent's was in `process::exit`, this child's own waits for that one forever.
+            // SAFETY: no memory is involved.
+            unsafe { libc::alarm(1) };
             false
         }
         // SAFETY: nothing is written.
@@ -327,6 +328,7 @@ fn judge(seed: u64) -> Result<(), String> {
         }
     }
     match (killed, end.status.code()) {
+        (Some(libc::SIGTERM), _) if plan.route == Route::Parks => Ok(()),
         (Some(signal), _) if plan.sent.iter().any(|(_, sent)| sent.as_raw() == signal) => Ok(()),
         (None, Some(code)) if plan.codes().contains(&code) => Ok(()),
         _ => say("a status that nobody asked for"),

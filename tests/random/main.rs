@@ -14,6 +14,5 @@ mod seeds;
 mod storm;
 
 fn main() {
-mod crowd;
-mod guards;
+    support::main(&[chaos::TESTS, crowd::TESTS, guards::TESTS, model::TESTS, storm::TESTS]);
 }
