@@ -76,13 +76,14 @@ impl Functions {
     }
 
     /// Runs all of them, the last one first, and takes no more. One that another thread has begun is
-    /// waited for, except in that very function, or where `is_stuck` says that it never returns.
+    /// waited for, except in that very function, or where `look` says of its thread that it never returns.
+    /// `look` is told when the wait is over, too.
     ///
     /// Stops where `goes_on` says no after one of them: in a child that it has forked.
     pub(crate) fn run_all(
         &self,
         me: Runner,
-        is_stuck: impl Fn(Runner) -> bool,
+        look: impl Fn(Option<Runner>) -> bool,
         goes_on: impl Fn() -> bool,
     ) {
         let mut inner = self.lock();
@@ -90,11 +91,18 @@ impl Functions {
             inner.end = End::Begun;
         }
         loop {
+            let mut has_looked = false;
             while let Some(runner) = inner.running.filter(|runner| runner.id() != me.id()) {
                 inner = self.wait(inner);
-                if inner.running == Some(runner) && is_stuck(runner) {
-                    inner.running = None;
+                if inner.running == Some(runner) {
+                    has_looked = true;
+                    if look(Some(runner)) {
+                        inner.running = None;
+                    }
                 }
+            }
+            if has_looked {
+                look(None);
             }
             let Some(function) = inner.functions.pop() else {
                 inner.end = End::Over;

@@ -259,10 +259,11 @@ fn tell_guard(guard: &Guard, event: &Event) {
     tell([&guard.work.observer].into_iter(), event);
 }
 
-/// Whether neither that thread nor this one will ever leave `exit(3)`.
-pub(crate) fn is_stuck(runner: Runner) -> bool {
+/// Whether that thread will never leave `exit(3)`, and this one is not to wait for the end of the process: it is
+/// inside of it too, or that end waits for it.
+pub(crate) fn is_stuck(runner: Runner, is_waited_for: bool) -> bool {
     // This one first: its answer is mostly no, and at hand.
-    thread::is_inside_exit() && runner.is_inside_exit()
+    (is_waited_for || thread::is_inside_exit()) && runner.is_inside_exit()
 }
 
 /// A guard of this process.

@@ -72,7 +72,11 @@ impl ProcessExit {
 
     /// The deferred functions of a guard.
     pub(super) fn run_deferred(&'static self, guard: &Guard, me: Runner) {
-        guard.work.deferred.run_all(me, is_stuck, || self.is_here());
+        let look = |runner| {
+            self.machine.set_waits_for(me, runner);
+            runner.is_some_and(|runner| is_stuck(runner, false))
+        };
+        guard.work.deferred.run_all(me, look, || self.is_here());
     }
 
     /// Old handlers that are to be run even without a signal.

@@ -36,7 +36,8 @@ enum Missing {
 
 impl<W> Machine<W> {
     /// Waits until the callback has run, and the old handlers of the signals that came. `is_stuck`
-    /// says of a thread that it will never return from a user's code, nor this one. With `patience` old
+    /// says of a thread that it will never return from a user's code, and that this one is not to wait for the end
+    /// of the process either: it will not return itself, or, which `is_stuck` is told, somebody waits for it. With `patience` old
     /// handlers are waited for that long, and a callback that has overrun its timeout not at all.
     ///
     /// Threads whose user's code ends guards may wait for each other. Then the one gives way that cuts nothing by
@@ -46,7 +47,7 @@ impl<W> Machine<W> {
         guard: &Guard<W>,
         me: Runner,
         patience: Option<Duration>,
-        is_stuck: impl Fn(Runner) -> bool,
+        is_stuck: impl Fn(Runner, bool) -> bool,
     ) -> Waited<W> {
         let mut state = self.lock();
         let key = guard.key();
@@ -74,7 +75,12 @@ impl<W> Machine<W> {
                 self.notify(&state);
             }
             let gives_way = is_circle && !is_end;
-            if is_lost || is_over || gives_way || look.is_due() && runner.is_some_and(&is_stuck) {
+            if is_lost
+                || is_over
+                || gives_way
+                || look.is_due()
+                    && runner.is_some_and(|runner| is_stuck(runner, state.is_waited_for(me.id())))
+            {
                 return match missing {
                     Missing::Watcher => {
                         Waited::Run(self.claim(&mut state, key, me, Cause::ProcessExit))
@@ -91,7 +97,7 @@ impl<W> Machine<W> {
         &self,
         generation: usize,
         me: Runner,
-        is_stuck: impl Fn(Runner) -> bool,
+        is_stuck: impl Fn(Runner, bool) -> bool,
     ) -> bool {
         let mut state = self.lock();
         let mut look = Look::new();
@@ -99,7 +105,8 @@ impl<W> Machine<W> {
             let here = state.watcher.filter(|one| one.generation == generation);
             let Some(watcher) = here.filter(|one| one.runner.id() != me.id()) else { return true };
             let is_circle = state.waits_for(watcher.runner.id(), me.id());
-            if is_circle || look.is_due() && is_stuck(watcher.runner) {
+            if is_circle || look.is_due() && is_stuck(watcher.runner, state.is_waited_for(me.id()))
+            {
                 return false;
             }
             state = self.wait_changed(state, &mut look, me, Some(watcher.runner));
@@ -116,6 +123,13 @@ impl<W> Machine<W> {
         }
         guard.waiting.fetch_sub(1, SeqCst);
         guard.cause().cloned()
+    }
+
+    /// This thread waits for that one to return from a deferred function, or waits no more.
+    pub(crate) fn set_waits_for(&self, me: Runner, runner: Option<Runner>) {
+        let mut state = self.lock();
+        state.waits.retain(|wait| wait.waiter != me.id());
+        state.waits.extend(runner.map(|runner| Wait { waiter: me.id(), runner: runner.id() }));
     }
 
     /// Waits for the next change, which `runner` may bring, at most until the next look is due.
@@ -147,6 +161,10 @@ impl<W> State<W> {
             self.waits.iter().find(|wait| wait.waiter == *at).map(|wait| wait.runner)
         };
         std::iter::successors(Some(one), next).take(self.waits.len() + 1).any(|at| at == other)
+    }
+
+    fn is_waited_for(&self, runner: ThreadId) -> bool {
+        self.waits.iter().any(|wait| wait.runner == runner)
     }
 
     fn missing(&self, key: usize, me: Runner) -> Missing {

@@ -8,6 +8,7 @@
 #![allow(unsafe_code, reason = "forks, and writes without a lock")]
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -153,9 +154,11 @@ fn is_watcher() -> bool {
     thread_name() == "handle-exit"
 }
 
-/// Exits where that is allowed: not where a thread is interrupted that may hold the allocator's lock.
+/// Exits where that is allowed: not where a thread is interrupted that may hold the allocator's lock, as the watcher may
+/// be once the signal is the handler's own.
 extern "C" fn old_handler_exits(_: libc::c_int) {
-    if is_watcher() {
+    static HAS_RUN: AtomicBool = AtomicBool::new(false);
+    if is_watcher() && !HAS_RUN.swap(true, SeqCst) {
         std::process::exit(8);
     }
 }

@@ -147,7 +147,7 @@ impl World {
 
     fn wait_done(world: &LoomArc<World>, guard: &TestGuard, me: Runner) {
         world.post();
-        if let Waited::Run(run) = world.machine.wait_done(guard, me, None, |_| false) {
+        if let Waited::Run(run) = world.machine.wait_done(guard, me, None, |_, _| false) {
             World::callback(world, run, me);
         }
     }
@@ -190,7 +190,7 @@ impl World {
             *has_watcher = false;
             drop(has_watcher);
             world.post();
-            assert!(world.machine.wait_left(generation, me, |_| false));
+            assert!(world.machine.wait_left(generation, me, |_, _| false));
         }
     }
 
