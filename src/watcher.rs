@@ -147,6 +147,8 @@ fn on(guards: &[Arc<Guard>], arrival: &Arrival, old_handler: Option<Guarded>) {
 fn time(exit: &'static ProcessExit, generation: usize, mask: &UserMask) {
     let me = Runner::current();
     let Some(overrun) = exit.machine.wait_overrun(me, generation) else { return };
+    // What this thread goes on to run may hang as well.
+    let _ = spawn_timer(exit, &thread::hold_signals());
     let _as_user = mask.enter();
     // A thread that called `abort` waits as long as the callback may run: that is what it dies of.
     let abort = mailbox::ABORT.filter(|_| mailbox::a_thread_aborts());
