@@ -136,6 +136,8 @@ struct State<W> {
     generation: usize,
     /// How many guards have `Repeat::Force`.
     forcing: usize,
+    /// Which threads in `changed` wait for which.
+    waits: Vec<Wait>,
     /// Threads in `changed`, so that nobody is notified in vain: that would be a system call.
     waiting: usize,
 }
@@ -222,6 +224,13 @@ struct Verdict {
     forced: bool,
 }
 
+/// A thread waits until another one returns from a user's code.
+#[derive(Debug, Clone, Copy)]
+struct Wait {
+    waiter: ThreadId,
+    runner: ThreadId,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Watcher {
     generation: usize,
@@ -261,6 +270,7 @@ impl<W> Default for Machine<W> {
                 watcher: None,
                 generation: 0,
                 forcing: 0,
+                waits: Vec::new(),
                 waiting: 0,
             }),
             changed: Condvar::new(),

@@ -38,6 +38,9 @@ impl<W> Machine<W> {
     /// Waits until the callback has run, and the old handlers of the signals that came. `is_stuck`
     /// says of a thread that it will never return from a user's code, nor this one. With `patience` old
     /// handlers are waited for that long, and a callback that has overrun its timeout not at all.
+    ///
+    /// Threads whose user's code ends guards may wait for each other. Then the one gives way that cuts nothing by
+    /// it: not the end of the process, which waits for a callback.
     pub(crate) fn wait_done(
         &self,
         guard: &Guard<W>,
@@ -49,6 +52,7 @@ impl<W> Machine<W> {
         let key = guard.key();
         let mut look = Look::new();
         let (mut missing, mut since) = (Missing::Nothing, Instant::now());
+        let mut has_told = false;
         loop {
             let now_missing = state.missing(key, me);
             if now_missing != missing {
@@ -64,7 +68,13 @@ impl<W> Machine<W> {
             };
             let is_lost = watcher.is_some_and(|one| one.is_lost && runner == Some(one.runner));
             let is_over = timeout.is_some_and(|timeout| since.elapsed() >= timeout);
-            if is_lost || is_over || look.is_due() && runner.is_some_and(&is_stuck) {
+            let is_circle = runner.is_some_and(|runner| state.waits_for(runner.id(), me.id()));
+            let is_end = patience.is_some() && matches!(missing, Missing::Callback(_));
+            if is_circle && is_end && !std::mem::replace(&mut has_told, true) {
+                self.notify(&state);
+            }
+            let gives_way = is_circle && !is_end;
+            if is_lost || is_over || gives_way || look.is_due() && runner.is_some_and(&is_stuck) {
                 return match missing {
                     Missing::Watcher => {
                         Waited::Run(self.claim(&mut state, key, me, Cause::ProcessExit))
@@ -72,7 +82,7 @@ impl<W> Machine<W> {
                     _ => Waited::Stuck,
                 };
             }
-            state = self.wait_changed(state, &mut look);
+            state = self.wait_changed(state, &mut look, me, runner);
         }
     }
 
@@ -88,10 +98,11 @@ impl<W> Machine<W> {
         loop {
             let here = state.watcher.filter(|one| one.generation == generation);
             let Some(watcher) = here.filter(|one| one.runner.id() != me.id()) else { return true };
-            if look.is_due() && is_stuck(watcher.runner) {
+            let is_circle = state.waits_for(watcher.runner.id(), me.id());
+            if is_circle || look.is_due() && is_stuck(watcher.runner) {
                 return false;
             }
-            state = self.wait_changed(state, &mut look);
+            state = self.wait_changed(state, &mut look, me, Some(watcher.runner));
         }
     }
 
@@ -107,24 +118,37 @@ impl<W> Machine<W> {
         guard.cause().cloned()
     }
 
-    /// Waits for the next change, at most until the next look is due.
+    /// Waits for the next change, which `runner` may bring, at most until the next look is due.
     fn wait_changed<'a>(
         &self,
         mut state: MutexGuard<'a, State<W>>,
         look: &mut Look,
+        me: Runner,
+        runner: Option<Runner>,
     ) -> MutexGuard<'a, State<W>> {
         // From the end of a look on: it takes time, and holds the lock that others need to get on.
         if look.is_due() {
             *look = Look::new();
         }
         state.waiting += 1;
+        state.waits.extend(runner.map(|runner| Wait { waiter: me.id(), runner: runner.id() }));
         let (mut state, _) = wait_on(&self.changed, state, look.0);
+        state.waits.retain(|wait| wait.waiter != me.id());
         state.waiting -= 1;
         state
     }
 }
 
 impl<W> State<W> {
+    /// Whether `one` waits for `other`, itself or through others that wait.
+    fn waits_for(&self, one: ThreadId, other: ThreadId) -> bool {
+        // Each thread waits for one other at a time.
+        let next = |at: &ThreadId| {
+            self.waits.iter().find(|wait| wait.waiter == *at).map(|wait| wait.runner)
+        };
+        std::iter::successors(Some(one), next).take(self.waits.len() + 1).any(|at| at == other)
+    }
+
     fn missing(&self, key: usize, me: Runner) -> Missing {
         let Some(entry) = self.guards.get(key) else {
             let exited = self.exited.iter().find(|(other, _)| *other == key);

@@ -4,14 +4,21 @@
 //! connection by then is another matter, which the tests vary: a server that is stopped (SIGSTOP)
 //! accepts nothing, so all that is written meanwhile waits in the kernel when the signal comes.
 
+#![allow(unsafe_code, reason = "a descriptor of the victim is replaced before it starts")]
+
 use std::fmt::Display;
+use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use crate::http::{Clients, connects, get, until_accepted};
 use crate::support::*;
 use handle_exit::Signal;
+use nix::libc;
 
 const CLIENTS: u64 = 64;
 
@@ -165,6 +172,55 @@ fn bad_arguments_are_explained() {
     }
 }
 
+/// As `serve | cat` in a terminal that has gone: only standard error is without reader.
+fn requests_are_answered_where_nobody_reads_standard_error() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut command = example("serve", &[&"--port", &0]);
+        let nobody = broken_pipe();
+        // SAFETY: the closure makes one system call and nothing else; it owns the descriptor.
+        unsafe {
+            command.pre_exec(move || match libc::dup2(nobody.as_raw_fd(), 2) {
+                -1 => Err(std::io::Error::last_os_error()),
+                _ => Ok(()),
+            })
+        };
+        let mut server = Victim::start(command);
+        let port = server.expect_prefix("listening on http://127.0.0.1:").parse().unwrap();
+        let clients = Clients::in_flight(port, 4, 1000);
+        server.send(signal);
+        clients.are_answered();
+        server.end().exited(0).ended_with("served 4 requests");
+    }
+}
+
+/// As `serve 2>&1 | head -1`, or `| tee log`, which `^C` ends as well.
+fn requests_are_answered_where_nobody_reads_anything() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (near, far) = UnixStream::pair().unwrap();
+        let far = OwnedFd::from(far);
+        let mut command = example("serve", &[&"--port", &0]);
+        let mut server = command.stdout(far.try_clone().unwrap()).stderr(far).spawn().unwrap();
+        // The command keeps the descriptors.
+        drop(command);
+        let mut first = String::new();
+        // What it printed last is read; from then on nobody reads.
+        BufReader::new(near).read_line(&mut first).unwrap();
+        let port = first.trim().rsplit(':').next().unwrap().parse().unwrap();
+        let clients = Clients::in_flight(port, 4, 1000);
+        kill(server.id() as i32, signal);
+        clients.are_answered();
+        assert_eq!(server.wait().unwrap().code(), Some(0));
+        assert!(!connects(port));
+    }
+}
+
+/// A descriptor to write to, of which nobody reads.
+fn broken_pipe() -> OwnedFd {
+    let (near, far) = UnixStream::pair().unwrap();
+    drop(near);
+    far.into()
+}
+
 pub(crate) const TESTS: &[Named] = tests![
     requests_that_are_being_answered_are_answered,
     requests_that_are_not_accepted_yet_are_answered,
@@ -179,4 +235,6 @@ pub(crate) const TESTS: &[Named] = tests![
     pages_and_what_is_no_page,
     a_port_that_is_taken_is_a_clear_error,
     bad_arguments_are_explained,
+    requests_are_answered_where_nobody_reads_standard_error,
+    requests_are_answered_where_nobody_reads_anything,
 ];

@@ -10,8 +10,17 @@ mod allocator;
 mod clock;
 mod dispositions;
 mod faults;
+#[cfg(target_env = "gnu")]
+mod jumps;
 mod sigaction;
 
 fn main() {
-    support::main(&[allocator::TESTS, clock::TESTS, dispositions::TESTS, faults::TESTS]);
+    support::main(&[
+        allocator::TESTS,
+        clock::TESTS,
+        dispositions::TESTS,
+        faults::TESTS,
+        #[cfg(target_env = "gnu")]
+        jumps::TESTS,
+    ]);
 }

@@ -8,10 +8,11 @@ mod support;
 
 mod chaos;
 mod crowd;
+mod guards;
 mod model;
 mod seeds;
 mod storm;
 
 fn main() {
-    support::main(&[chaos::TESTS, crowd::TESTS, model::TESTS, storm::TESTS]);
+    support::main(&[chaos::TESTS, crowd::TESTS, guards::TESTS, model::TESTS, storm::TESTS]);
 }

@@ -10,7 +10,6 @@
 //! | `forks` | forks at any moment, and by the exit's own code |
 //! | `masks` | what the program blocks, waits for or keeps a handler from |
 //! | `hosts` | plugins that are unloaded, limits, a main thread that has ended |
-//! | `repeats` | two signals within half a second |
 //! | `workers` | four threads that defer, work and cancel in a loop |
 
 #![allow(missing_docs, reason = "a test binary")]
@@ -24,7 +23,6 @@ mod exits;
 mod forks;
 mod hosts;
 mod masks;
-mod repeats;
 mod two_exits;
 mod workers;
 
@@ -36,7 +34,6 @@ fn main() {
         forks::TESTS,
         hosts::TESTS,
         masks::TESTS,
-        repeats::TESTS,
         two_exits::TESTS,
         workers::TESTS,
     ]);
