@@ -3,15 +3,26 @@
 
 #![allow(missing_docs, reason = "a test binary")]
 
+#[cfg(unix)]
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(unix)]
 mod allocator;
+#[cfg(unix)]
 mod clock;
+#[cfg(unix)]
 mod dispositions;
+#[cfg(unix)]
 mod faults;
+#[cfg(unix)]
 mod sigaction;
 
+#[cfg(unix)]
 fn main() {
     support::main(&[allocator::TESTS, clock::TESTS, dispositions::TESTS, faults::TESTS]);
 }
+
+/// For Unix.
+#[cfg(not(unix))]
+fn main() {}

@@ -3,14 +3,24 @@
 
 #![allow(missing_docs, reason = "a test binary")]
 
+#[cfg(unix)]
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(unix)]
 mod chaos;
+#[cfg(unix)]
 mod model;
+#[cfg(unix)]
 mod seeds;
+#[cfg(unix)]
 mod storm;
 
+#[cfg(unix)]
 fn main() {
     support::main(&[chaos::TESTS, model::TESTS, storm::TESTS]);
 }
+
+/// For Unix.
+#[cfg(not(unix))]
+fn main() {}
