@@ -27,11 +27,13 @@ fn append_alone() {
 
 /// The system's own handler is whom the event is passed on to: everything has run by then.
 fn append_with_nobody_below_acts_as_cleanup() {
-    let victim = Victim::ready(append_alone);
-    ctrl_c_for_all();
-    let end = victim.end();
-    assert_eq!(end.lines, all(&["ready"], &lines_of(ConsoleEvent::CtrlC), &[]), "{end:#?}");
-    end.was_left_to(Signal::INT);
+    for event in [ConsoleEvent::CtrlC, ConsoleEvent::CtrlBreak] {
+        let victim = Victim::ready(append_alone);
+        victim.send_event(event);
+        let end = victim.end();
+        assert_eq!(end.lines, all(&["ready"], &lines_of(event), &[]), "{end:#?}");
+        end.was_left_to(event.signal());
+    }
 }
 
 fn append_that_panics() {
