@@ -1,9 +1,11 @@
 //! Shown in the guide: a worker that ends by a signal, so that its pool cannot end it with `_exit`.
+//!
+//! For Unix. The code is in [`unix/guide_worker.rs`](unix/guide_worker.rs).
 
-use handle_exit::{HandleExit, Signal, exit_with_signal};
-use std::io::{Write, stdout};
+#[cfg(unix)]
+include!("unix/guide_worker.rs");
 
-fn main() -> Result<(), handle_exit::Error> {
-    HandleExit::cleanup(|| drop(writeln!(stdout(), "cleaned up")))?.keep();
-    exit_with_signal(Signal::TERM, || println!("job done"))
+#[cfg(not(unix))]
+fn main() {
+    eprintln!("A worker that ends by a signal: this example is for Unix");
 }

@@ -111,9 +111,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     } else {
         // This program knows nothing of guards: it has handlers that set a flag, as many programs do.
         let stop = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            signal_hook::flag::register(signal, Arc::clone(&stop))?;
-        }
+        set_on_signals(&stop)?;
         render(pages);
         while !stop.load(Ordering::Relaxed) {
             std::thread::sleep(PAGE);
@@ -128,4 +126,18 @@ fn render(pages: usize) {
         Ok(()) => println!("program: rendered {pages} pages"),
         Err(error) => println!("program: could not render: {error}"),
     }
+}
+
+#[cfg(unix)]
+fn set_on_signals(flag: &Arc<AtomicBool>) -> std::io::Result<()> {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(flag))?;
+    }
+    Ok(())
+}
+
+#[cfg(windows)]
+fn set_on_signals(flag: &Arc<AtomicBool>) -> Result<(), ctrlc::Error> {
+    let flag = Arc::clone(flag);
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
 }

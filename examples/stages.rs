@@ -8,12 +8,11 @@
 //! Each Enter starts the next of four stages. Press ^C in the middle: what has been done so far is
 //! undone, the last stage first, and the script dies of the signal, so that a script around it stops
 //! too. The same happens where a stage fails: try `cargo run --example stages /tmp/site fail`. After
-//! the last stage `/tmp/site/current` is the new release, and only the lock and the maintenance page
+//! the last stage `/tmp/site/current` names the new release, and only the lock and the maintenance page
 //! are removed.
 
 use std::error::Error;
 use std::io::Write;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -82,10 +81,11 @@ fn deploy(
     if fails {
         return Err("the new release does not start".into());
     }
-    // Renaming a link over another happens at once or not at all.
-    let link = site.join("current.new");
-    symlink(&release, &link)?;
-    fs::rename(link, site.join("current"))?;
+    // The server looks in this file where its pages are. Renaming a file over another happens at once or
+    // not at all.
+    let next = site.join("current.new");
+    fs::write(&next, release.to_string_lossy().as_ref())?;
+    fs::rename(next, site.join("current"))?;
 
     unpacked.cancel(); // The release stays.
     println!("deployed");

@@ -94,8 +94,15 @@ fn blocks(page: &str) -> Vec<(String, String)> {
 fn behind_its_comment(path: &str) -> String {
     let text = read(path);
     let (comment, code) = text.split_once("\n\n").unwrap();
-    assert!(comment.lines().all(|line| line.starts_with("//!")), "{path}: no comment of its own");
+    assert!(comment.lines().all(|line| line.starts_with("//")), "{path}: no comment of its own");
     code.to_owned()
+}
+
+/// Where the code of an example is: one that is for Unix alone is included by what builds everywhere.
+fn file_of(example: &str) -> String {
+    let unix = format!("examples/unix/{example}.rs");
+    let is_there = Path::new(ROOT).join(&unix).exists();
+    if is_there { unix } else { format!("examples/{example}.rs") }
 }
 
 /// A program that is not run as a test of the documentation is an example, and `tests/doc_programs.rs` runs that.
@@ -104,7 +111,7 @@ fn the_programs_on_the_pages_are_the_examples() {
     let mut examples: BTreeMap<String, String> = names("examples", Path::file_stem)
         .into_iter()
         .filter(|name| is_shown(name))
-        .map(|name| (behind_its_comment(&format!("examples/{name}.rs")), name))
+        .map(|name| (behind_its_comment(&file_of(&name)), name))
         .collect();
     assert!(!examples.is_empty());
     for page in pages() {

@@ -60,7 +60,7 @@ fn on_callback_panic() {
 
 fn on_process_exit() {
     let _guard = fifteen();
-    std::process::exit(3);
+    exit(3);
 }
 
 fn on_return_from_main() {
@@ -85,7 +85,7 @@ fn on_signal_in_time() {
 fn on_exit_in_the_callback() {
     let guard = HandleExit::new(|| {
         say("callback");
-        std::process::exit(3);
+        exit(3);
     })
     .unwrap();
     defer_fifteen(&guard);
@@ -96,7 +96,7 @@ fn on_exit_in_the_callback() {
 fn on_exit_in_the_callback_of_a_drop() {
     let guard = HandleExit::new(|| {
         say("callback");
-        std::process::exit(3);
+        exit(3);
     })
     .unwrap();
     defer_fifteen(&guard);
@@ -293,7 +293,7 @@ fn from_the_callback_and_from_one_another() {
         .unwrap();
     match told::<String>().as_str() {
         "drop" => drop(guard),
-        "exit" => std::process::exit(0),
+        "exit" => exit(0),
         "signal" => {
             raise(Signal::TERM);
             guard.wait();
@@ -337,7 +337,7 @@ fn exits_in_a_deferred_function() {
     guard
         .defer(|| {
             say("second");
-            std::process::exit(7);
+            exit(7);
         })
         .unwrap();
     guard.defer(|| say("third")).unwrap();

@@ -3,45 +3,80 @@
 
 #![allow(missing_docs, reason = "a test binary")]
 
+use std::process::ExitCode;
+
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(unix)]
 mod abort;
+mod cleanup;
 mod deferred;
+#[cfg(unix)]
 mod dispositions;
+#[cfg(unix)]
 mod exit_with_signal;
+#[cfg(unix)]
 mod foreign;
+#[cfg(unix)]
 mod fork;
+mod nesting;
 mod observe;
+#[cfg(unix)]
 mod old_handlers;
+mod on;
 mod outcome;
 mod policies;
+#[cfg(unix)]
 mod recipes;
+mod repeats;
 mod routes;
+#[cfg(unix)]
 mod signals;
+mod surface;
 mod waiting;
 
 const MODULES: &[&[support::Named]] = &[
     routes::TESTS,
+    #[cfg(unix)]
     signals::TESTS,
+    #[cfg(unix)]
     dispositions::TESTS,
+    #[cfg(unix)]
     foreign::TESTS,
+    #[cfg(unix)]
     old_handlers::TESTS,
+    #[cfg(unix)]
     fork::TESTS,
+    nesting::callbacks::TESTS,
+    nesting::deciders::TESTS,
+    nesting::parts::TESTS,
+    nesting::inside::TESTS,
+    nesting::forks::TESTS,
+    cleanup::TESTS,
+    on::TESTS,
+    repeats::TESTS,
+    surface::TESTS,
     policies::TESTS,
     waiting::TESTS,
     deferred::TESTS,
     outcome::TESTS,
+    #[cfg(unix)]
     abort::TESTS,
+    #[cfg(unix)]
     exit_with_signal::TESTS,
     observe::TESTS,
-    #[cfg(feature = "tracing")]
+    #[cfg(all(unix, feature = "tracing"))]
     observe::traced::TESTS,
+    #[cfg(unix)]
     recipes::TESTS,
+    #[cfg(unix)]
     recipes::handle_exit::TESTS,
+    #[cfg(unix)]
     recipes::signal_exit::TESTS,
 ];
 
-fn main() {
+fn main() -> ExitCode {
     support::main(MODULES);
+    cleanup::what_main_returns()
 }

@@ -19,6 +19,25 @@ fn tells(builder: Builder) -> Builder {
     })
 }
 
+/// What is told of a signal that a process of this user sent.
+#[cfg(unix)]
+fn sent_by(signal: Signal, sender: i32) -> String {
+    format!("{signal} from process {sender} of user {}", nix::unistd::getuid())
+}
+
+#[cfg(windows)]
+fn sent_by(signal: Signal, _sender: i32) -> String {
+    let event = if signal == Signal::INT { "CTRL_C" } else { "CTRL_BREAK" };
+    format!("{signal} ({event})")
+}
+
+/// With the sender in the place of `SELF`.
+fn with_sender(line: &str, sender: i32) -> String {
+    [Signal::TERM, Signal::INT].iter().fold(line.to_owned(), |line, signal| {
+        line.replace(&format!("{signal} from SELF"), &sent_by(*signal, sender))
+    })
+}
+
 // ------------------------------------------------------------------------------- each way out
 
 type Way = fn(Builder);
@@ -47,7 +66,7 @@ const WAYS: &[(&str, Way, &[&str])] = &[
         "process exit",
         |builder| {
             let _guard = builder.install(|| {}).unwrap();
-            std::process::exit(0);
+            exit(0);
         },
         &["callback started: the process exits", "callback finished after T"],
     ),
@@ -146,6 +165,7 @@ const WAYS: &[(&str, Way, &[&str])] = &[
             "process ends with exit code 101",
         ],
     ),
+    #[cfg(unix)]
     (
         "signal with a handler of its own",
         |builder| {
@@ -165,6 +185,7 @@ const WAYS: &[(&str, Way, &[&str])] = &[
             "previous handler of SIGTERM was run",
         ],
     ),
+    #[cfg(unix)]
     (
         "abort",
         |builder| {
@@ -204,10 +225,9 @@ fn way_out() {
 fn every_way_out_is_told_in_order_and_in_plain_words() {
     for (index, (name, _, expected)) in WAYS.iter().enumerate() {
         let victim = Victim::start(way_out.told(index).named(name));
-        let uid = nix::unistd::getuid();
-        let itself = format!("process {} of user {uid}", victim.pid());
+        let itself = victim.pid();
         let end = victim.end();
-        let expected: Vec<_> = expected.iter().map(|line| line.replace("SELF", &itself)).collect();
+        let expected: Vec<_> = expected.iter().map(|line| with_sender(line, itself)).collect();
         assert_eq!(end.lines, expected, "{name}: {end:#?}");
     }
 }
@@ -225,8 +245,7 @@ fn repeats() {
 
 fn a_signal_from_outside_names_its_sender_and_its_repeats_what_they_do() {
     let mut victim = Victim::ready(repeats);
-    let sender =
-        format!("SIGTERM from process {} of user {}", std::process::id(), nix::unistd::getuid());
+    let sender = sent_by(Signal::TERM, std::process::id() as i32);
     victim.send(Signal::TERM);
     victim.expect("callback finished after T");
     // A second wish to end: the 500 ms are the thing under test.
@@ -295,7 +314,7 @@ pub(crate) const TESTS: &[Named] = tests![
 
 // ---------------------------------------------------------------------------------------- tracing
 
-#[cfg(feature = "tracing")]
+#[cfg(all(unix, feature = "tracing"))]
 pub(crate) mod traced {
     use super::*;
 

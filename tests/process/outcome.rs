@@ -68,21 +68,28 @@ fn an_outcome_contains_the_panic_of_the_callback() {
     assert_code(&outcome, 101);
 }
 
+#[cfg(unix)]
 extern "C" fn old_handler(_: nix::libc::c_int) {}
 
 /// There the watcher has not come to the signals yet.
 fn an_outcome_inside_the_callback_names_the_signal_that_began_it() {
     static GUARD: Mutex<Option<HandleExit>> = Mutex::new(None);
     static OUTCOME: Mutex<Option<Outcome>> = Mutex::new(None);
-    // A signal that has a handler of its own does not end the process.
-    for (has_old_handler, code) in [(false, 143), (true, 0)] {
+    for (has_old_handler, code) in [
+        (false, 143),
+        // A signal that has a handler of its own does not end the process.
+        #[cfg(unix)]
+        (true, 0),
+    ] {
+        #[cfg(unix)]
         if has_old_handler {
             install(Signal::TERM, old_handler);
         }
-        let guard = HandleExit::builder().append(true).grace(Duration::MAX).install(|| {
-            let guard = GUARD.lock().unwrap().take().unwrap();
-            *OUTCOME.lock().unwrap() = Some(guard.finish());
-        });
+        let guard =
+            HandleExit::builder().append(has_old_handler).grace(Duration::MAX).install(|| {
+                let guard = GUARD.lock().unwrap().take().unwrap();
+                *OUTCOME.lock().unwrap() = Some(guard.finish());
+            });
         *GUARD.lock().unwrap() = Some(guard.unwrap());
         raise(Signal::TERM);
         until("the guard has ended", || Exit::current().is_none());
@@ -127,7 +134,7 @@ fn ends_the_process() {
     // Only an outcome without a signal comes back, to go on with main's return.
     let code = outcome.report();
     assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
-    std::process::exit(0);
+    exit(0);
 }
 
 type Row = (Ending, Option<Signal>, bool);

@@ -103,13 +103,13 @@ fn nested() {
 
 fn process_exit() {
     let _guard = guard();
-    std::process::exit(3);
+    exit(3);
 }
 
 fn process_exit_on_another_thread() {
     let _guard = guard();
     let exits = std::thread::Builder::new().name("exiter".into());
-    exits.spawn(|| std::process::exit(3)).unwrap().join().unwrap();
+    exits.spawn(|| exit(3)).unwrap().join().unwrap();
 }
 
 fn kept_and_returned() {
@@ -125,13 +125,13 @@ fn forgotten_and_returned() {
 fn kept_and_exited() {
     guard().keep();
     say("body");
-    std::process::exit(3);
+    exit(3);
 }
 
 fn forgotten_and_exited() {
     std::mem::forget(guard());
     say("body");
-    std::process::exit(3);
+    exit(3);
 }
 
 fn cleanup_guard() -> HandleExit {
@@ -167,7 +167,7 @@ fn callback_panics_while_main_drops() {
 fn exiting_guard(code: i32) -> HandleExit {
     let guard = HandleExit::new(move || {
         say("callback begins");
-        std::process::exit(code);
+        exit(code);
     });
     let guard = guard.unwrap();
     guard.defer(|| say("deferred")).unwrap();
@@ -188,7 +188,7 @@ fn callback_exits_on_the_watcher() {
 fn callback_exits_while(end: fn()) {
     let guard = HandleExit::new(|| {
         held_callback();
-        std::process::exit(7);
+        exit(7);
     });
     let guard = guard.unwrap();
     guard.defer(|| say("deferred")).unwrap();
@@ -204,7 +204,7 @@ fn callback_exits_while_main_returns() {
 }
 
 fn callback_exits_while_main_exits() {
-    callback_exits_while(|| std::process::exit(3));
+    callback_exits_while(|| exit(3));
 }
 
 // ------------------------------- scenarios: something else ends while the watcher runs the callback
@@ -252,12 +252,12 @@ fn return_while_the_callback_runs() {
 }
 
 fn process_exit_while_the_callback_runs() {
-    while_the_callback_runs(|_guard| std::process::exit(3));
+    while_the_callback_runs(|_guard| exit(3));
 }
 
 fn another_thread_exits_while_the_callback_runs() {
     while_the_callback_runs(|_guard| {
-        let exits = std::thread::spawn(|| std::process::exit(3));
+        let exits = std::thread::spawn(|| exit(3));
         exits.join().unwrap();
     });
 }
@@ -271,7 +271,7 @@ fn drop_while_the_process_exits() {
         drop(guard);
         say("behind");
     });
-    std::process::exit(3);
+    exit(3);
 }
 
 fn held_callback_that_panics() {
@@ -327,7 +327,7 @@ fn dropped_in_its_callback_on_a_signal() {
 
 fn dropped_in_its_callback_on_process_exit() {
     guard_that_drops_itself();
-    std::process::exit(3);
+    exit(3);
 }
 
 // ---------------------------------------------------------------------------------------- tests
@@ -359,7 +359,7 @@ fn finish_runs_the_callback() {
 
 fn a_disarmed_callback_is_not_run_and_what_it_captured_is_freed() {
     let end = Victim::start(disarmed).end();
-    end.said(&["freed", "disarmed"]).died_by(Signal::TERM);
+    end.said(&["freed", "disarmed"]).was_left_to(Signal::TERM);
 }
 
 fn a_panic_of_the_callback_goes_on_from_drop_with_everything_put_back() {
@@ -436,7 +436,11 @@ fn exit_in_the_callback_does_not_hang_a_process_that_exits() {
         (Scenario::of(callback_exits_while_main_exits), 3),
     ] {
         let end = meet_the_callback(scenario);
-        end.said(&[&MET[..], &["deferred"]].concat()).exited(code);
+        end.said(&[&MET[..], &["deferred"]].concat());
+        // Nothing tells which of the two ends the process on Windows; each does so after everything.
+        if cfg!(unix) || end.status.code() != Some(7) {
+            end.exited(code);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
+#[cfg(unix)]
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -99,7 +100,7 @@ fn wait_timeout_gives_up_and_can_be_called_again() {
 /// Every way to wait, each in a thread of its own, and what each was told.
 fn everybody_waits(handle: &Exit, end: impl FnOnce()) -> Vec<Cause> {
     type Style = fn(&Exit) -> Cause;
-    let styles: [Style; 6] = [
+    let styles: &[Style] = &[
         |handle| handle.wait(),
         |handle| handle.wait_timeout(DEADLINE).unwrap(),
         |handle| handle.wait_timeout(Duration::MAX).unwrap(),
@@ -111,6 +112,7 @@ fn everybody_waits(handle: &Exit, end: impl FnOnce()) -> Vec<Cause> {
             future::block_on(handle.begun());
             handle.cause().unwrap()
         },
+        #[cfg(unix)]
         |handle| {
             let readable = handle.readable_fd().unwrap();
             assert!(is_readable(&readable, DEADLINE));
@@ -173,7 +175,7 @@ fn waiters_are_released_when_the_process_exits() {
     guard.defer(move || assert_eq!(handle.cause(), Some(Cause::ProcessExit))).unwrap();
     guard.defer(move || say(waiter.join().unwrap())).unwrap();
     guard.keep();
-    std::process::exit(0);
+    exit(0);
 }
 
 fn process_exit_releases_waiters() {
@@ -311,6 +313,7 @@ fn a_waker_that_panics_stops_nobody() {
 
 // ----------------------------------------------------------------------------------- descriptors
 
+#[cfg(unix)]
 fn is_readable(descriptor: &OwnedFd, within: Duration) -> bool {
     let poll_fd = nix::poll::PollFd::new(descriptor.as_fd(), nix::poll::PollFlags::POLLIN);
     let timeout = u16::try_from(within.as_millis()).unwrap();
@@ -320,6 +323,7 @@ fn is_readable(descriptor: &OwnedFd, within: Duration) -> bool {
     }
 }
 
+#[cfg(unix)]
 fn descriptors_become_readable_when_the_exit_begins_and_stay_so() {
     let before = descriptors();
     let guard = guard();
@@ -343,6 +347,7 @@ fn descriptors_become_readable_when_the_exit_begins_and_stay_so() {
     assert_eq!(descriptors(), before, "nothing is left");
 }
 
+#[cfg(unix)]
 fn a_descriptor_is_not_inherited_and_does_not_block() {
     let guard = guard();
     let descriptor = guard.readable_fd().unwrap();
@@ -352,6 +357,7 @@ fn a_descriptor_is_not_inherited_and_does_not_block() {
     assert!(nix::unistd::read(&descriptor, &mut [0; 8]).is_err());
 }
 
+#[cfg(unix)]
 fn a_descriptor_that_was_closed_does_not_disturb_the_exit() {
     let before = descriptors();
     let guard = guard();
@@ -366,6 +372,7 @@ fn a_descriptor_that_was_closed_does_not_disturb_the_exit() {
     assert_eq!(descriptors(), before);
 }
 
+#[cfg(unix)]
 fn descriptors_that_were_closed_are_not_kept() {
     let guard = guard();
     let before = descriptors();
@@ -654,7 +661,7 @@ fn run_drops_what_was_captured_exactly_once() {
 
 fn run_can_be_left_by_process_exit() {
     let line = String::from("callback of a borrower");
-    let _ = HandleExit::run(|| say(&line), |_| std::process::exit(3));
+    let _ = HandleExit::run(|| say(&line), |_| exit(3));
 }
 
 fn run_parked() {
@@ -689,9 +696,13 @@ pub(crate) const TESTS: &[Named] = tests![
     a_race_is_won_by_whichever_is_ready_first,
     a_race_is_won_by_a_signal_against_work_that_never_ends,
     a_waker_that_panics_stops_nobody,
+    #[cfg(unix)]
     descriptors_become_readable_when_the_exit_begins_and_stay_so,
+    #[cfg(unix)]
     a_descriptor_is_not_inherited_and_does_not_block,
+    #[cfg(unix)]
     a_descriptor_that_was_closed_does_not_disturb_the_exit,
+    #[cfg(unix)]
     descriptors_that_were_closed_are_not_kept,
     a_request_runs_the_callback_on_the_watcher,
     a_request_and_a_drop_at_once_run_the_callback_on_the_watcher,

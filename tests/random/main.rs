@@ -7,10 +7,11 @@
 mod support;
 
 mod chaos;
+mod crowd;
 mod model;
 mod seeds;
 mod storm;
 
 fn main() {
-    support::main(&[chaos::TESTS, model::TESTS, storm::TESTS]);
+    support::main(&[chaos::TESTS, crowd::TESTS, model::TESTS, storm::TESTS]);
 }

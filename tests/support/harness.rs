@@ -4,7 +4,10 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use super::Victim;
 use super::scenario::{Scenario, run_as_victim};
+#[cfg(unix)]
 use super::signals::reset_signals;
+#[cfg(windows)]
+use super::windows::reset_signals;
 
 /// A test, under its name with all modules, such as `process::routes::scope_end_runs_the_callback`.
 #[derive(Clone, Copy)]
@@ -18,13 +21,13 @@ pub struct Named {
 /// The tests of a module: `tests![a, b]`. Those that are to be run in a process of their own, which then has
 /// to end with 0, come last: `tests![a, b; alone: c, d]`. A function in no list is dead code.
 macro_rules! tests {
-    ($($test:ident),* $(,)? $(; alone: $($alone:ident),* $(,)?)?) => { &[
-        $($crate::support::Named {
+    ($($(#[$attr:meta])* $test:ident),* $(,)? $(; alone: $($(#[$own:meta])* $alone:ident),* $(,)?)?) => { &[
+        $($(#[$attr])* $crate::support::Named {
             name: concat!(module_path!(), "::", stringify!($test)),
             test: $test,
             alone: false,
         },)*
-        $($($crate::support::Named {
+        $($($(#[$own])* $crate::support::Named {
             name: concat!(module_path!(), "::", stringify!($alone)),
             test: $alone,
             alone: true,
@@ -35,6 +38,15 @@ pub(crate) use tests;
 
 /// The `main` of a test binary: what its modules have to test, or one scenario.
 pub fn main(modules: &[&[Named]]) {
+    run(modules, Arguments::from_args);
+}
+
+/// As `main`, with one test at a time.
+pub fn main_one_by_one(modules: &[&[Named]]) {
+    run(modules, || Arguments { test_threads: Some(1), ..Arguments::from_args() });
+}
+
+fn run(modules: &[&[Named]], arguments: fn() -> Arguments) {
     if run_as_victim() {
         return;
     }
@@ -57,5 +69,5 @@ pub fn main(modules: &[&[Named]]) {
             Ok(())
         })
     });
-    libtest_mimic::run(&Arguments::from_args(), tests.collect()).exit();
+    libtest_mimic::run(&arguments(), tests.collect()).exit();
 }

@@ -11,34 +11,54 @@
 //! | `victim` | the process from the test's side, and how it ended |
 //! | `signals` | signals and dispositions, as the kernel has them |
 //! | `foreign` | handlers that somebody else installs |
+//! | `jump` | a jump out of a function that is interrupted |
 //! | `proc` | everything that is read in `/proc`: Linux only |
 //! | `terminal` | a terminal whose keys the test presses |
 //! | `privileges` | what a test may do as root, in a namespace, or as nobody |
+//! | `windows` | what stands there for the last five: console events |
 
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses its own part")]
 #![allow(unreachable_pub, missing_docs, unsafe_code, reason = "a module of test binaries")]
 
+#[cfg(unix)]
 mod foreign;
 mod harness;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod jump;
+#[cfg(unix)]
 mod privileges;
+#[cfg(unix)]
 mod proc;
 mod scenario;
+#[cfg(unix)]
 mod signals;
+#[cfg(unix)]
 mod terminal;
 mod victim;
+#[cfg(windows)]
+mod windows;
 
 use std::time::{Duration, Instant};
 
+#[cfg(unix)]
 pub use foreign::*;
 pub(crate) use harness::tests;
-pub use harness::{Named, main};
+pub use harness::{Named, main, main_one_by_one};
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub use jump::*;
+#[cfg(unix)]
 pub use privileges::*;
+#[cfg(unix)]
 pub use proc::*;
 pub(crate) use scenario::scenarios;
 pub use scenario::*;
+#[cfg(unix)]
 pub use signals::*;
+#[cfg(unix)]
 pub use terminal::*;
 pub use victim::*;
+#[cfg(windows)]
+pub use windows::*;
 
 /// No healthy step takes this long, even with both cores busy.
 pub const DEADLINE: Duration = Duration::from_secs(60);

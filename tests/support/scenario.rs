@@ -133,7 +133,10 @@ pub(super) fn run_as_victim() -> bool {
     let place = place_of_landmark().wrapping_add(distance.parse().unwrap());
     // SAFETY: the same program said so, about a function of this type.
     let function = unsafe { std::mem::transmute::<usize, fn()>(place) };
+    #[cfg(unix)]
     super::privileges::no_core_file();
+    #[cfg(windows)]
+    super::windows::no_core_file();
     function();
     true
 }
@@ -161,7 +164,7 @@ pub fn told<T: FromStr<Err: std::fmt::Debug>>() -> T {
 pub fn end_as_told(guard: HandleExit) {
     match told::<String>().as_str() {
         "drop" => drop(guard),
-        "exit" => std::process::exit(3),
+        "exit" => exit(3),
         "signal" => {
             raise(Signal::TERM);
             park();
@@ -218,10 +221,24 @@ impl<T: Display> Drop for SaysWhenFreed<T> {
     }
 }
 
+/// Ends this process with a code in the way that runs the guards: on Windows that is the crate's own.
+pub fn exit(code: i32) -> ! {
+    #[cfg(unix)]
+    std::process::exit(code);
+    #[cfg(windows)]
+    handle_exit::exit(code);
+}
+
+/// Whether `exit` runs what is registered with `at_exit`. Return from `main` does, everywhere.
+pub const EXIT_RUNS_EXIT_FUNCTIONS: bool = cfg!(unix);
+
 /// Registers an exit function with the C library.
 pub fn at_exit(function: extern "C" fn()) {
+    unsafe extern "C" {
+        fn atexit(function: extern "C" fn()) -> std::ffi::c_int;
+    }
     // SAFETY: a function without arguments that does not unwind.
-    assert_eq!(unsafe { nix::libc::atexit(function) }, 0);
+    assert_eq!(unsafe { atexit(function) }, 0);
 }
 
 /// An exit function that says it has run.

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read, Write};
+#[cfg(unix)]
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -9,15 +10,21 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use handle_exit::Signal;
+#[cfg(unix)]
 use nix::libc;
 
+#[cfg(unix)]
 use super::proc::{Task, describe_threads, has_any_pending, tasks_of};
-use super::{DEADLINE, Play, Start, is_pending, kill, until};
+#[cfg(windows)]
+use super::windows::describe_threads;
+use super::{DEADLINE, Play, Start, until};
+#[cfg(unix)]
+use super::{is_pending, kill};
 
 /// A process that runs a scenario.
 pub struct Victim {
     name: String,
-    child: std::process::Child,
+    pub(super) child: std::process::Child,
     lines: Receiver<String>,
     seen: Vec<String>,
     stderr: Receiver<String>,
@@ -128,17 +135,20 @@ impl Victim {
     }
 
     /// Sends a signal, from this process.
+    #[cfg(unix)]
     pub fn send(&self, signal: Signal) {
         kill(self.pid(), signal);
     }
 
     /// Whether a signal is pending for the process as a whole.
+    #[cfg(unix)]
     pub fn has_pending(&self, signal: Signal) -> bool {
         is_pending(self.pid(), "ShdPnd", signal).unwrap_or(false)
     }
 
     /// Waits until nothing is pending for the process and each of its threads sleeps: every signal
     /// sent so far has been through its handler, and whoever has to wait does.
+    #[cfg(unix)]
     pub fn at_rest(&mut self) {
         if !self.rests() {
             self.fail("has ended where it was to wait");
@@ -146,6 +156,7 @@ impl Victim {
     }
 
     /// As `at_rest`, for a victim that may end instead; false if it has.
+    #[cfg(unix)]
     pub fn rests(&mut self) -> bool {
         let begun = Instant::now();
         let mut before = Vec::new();
@@ -170,6 +181,7 @@ impl Victim {
 
     /// As `at_rest`, for a victim with threads that look for something again and again: each has done
     /// so at least once since.
+    #[cfg(unix)]
     pub fn has_looked(&self) {
         let sleeps =
             |tasks: &[Task], id| tasks.iter().find(|task| task.id == id).map(|task| task.sleeps);
@@ -193,6 +205,7 @@ impl Victim {
     }
 
     /// Waits until the scenario has stopped or gone on, as waitpid(2) reports it.
+    #[cfg(unix)]
     pub fn wait_stopped(&self) {
         let mut status = 0;
         // SAFETY: waits for a child of this process; `status` is valid for a write.
@@ -203,6 +216,17 @@ impl Victim {
 
     /// Waits for the end.
     pub fn end(mut self) -> End {
+        let (status, stderr) = self.ended();
+        End {
+            name: std::mem::take(&mut self.name),
+            status,
+            lines: std::mem::take(&mut self.seen),
+            stderr,
+        }
+    }
+
+    /// The same, for whoever has still to ask: how it ended, and its standard error.
+    pub fn ended(&mut self) -> (ExitStatus, String) {
         let begun = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -215,13 +239,7 @@ impl Victim {
             std::thread::sleep(Duration::from_millis(1));
         };
         self.seen.extend(what_is_left(&self.lines));
-        let stderr = what_is_left(&self.stderr).join("\n");
-        End {
-            name: std::mem::take(&mut self.name),
-            status,
-            lines: std::mem::take(&mut self.seen),
-            stderr,
-        }
+        (status, what_is_left(&self.stderr).join("\n"))
     }
 
     fn fail(&mut self, why: &str) -> ! {
@@ -282,10 +300,28 @@ pub fn ends_well(scenario: impl Play, lines: &[&str]) {
 
 impl End {
     /// The process died of this signal: WIFSIGNALED, not a code that looks like it.
+    #[cfg(unix)]
     #[track_caller]
     pub fn died_by(&self, signal: Signal) -> &End {
         assert_eq!(self.status.signal(), Some(signal.as_raw()), "{self:#?}");
         self
+    }
+
+    /// The guard ended the process as the system ends one that does not handle the event.
+    #[cfg(windows)]
+    #[track_caller]
+    pub fn died_by(&self, _signal: Signal) -> &End {
+        self.exited(super::STATUS_CONTROL_C_EXIT)
+    }
+
+    /// The process died of this signal, which nobody handled.
+    #[track_caller]
+    pub fn was_left_to(&self, signal: Signal) -> &End {
+        #[cfg(windows)]
+        if super::is_wine() {
+            return self.exited(0);
+        }
+        self.died_by(signal)
     }
 
     /// The process exited with this code.

@@ -33,7 +33,7 @@ pub(crate) use super::abort::{a_thread_aborts, release_abort, set_abort_wait};
 use super::process::{AtomicProcess, Process};
 use super::siginfo::{self, Arrival, SigInfo};
 use super::slot::slot_of;
-use super::{abort, clock, slot, wake};
+use super::{abort, clock, cut, slot, wake};
 use crate::signal::{Signal, SignalSet};
 use crate::sys::status::Status;
 
@@ -85,7 +85,7 @@ pub(super) struct Mailbox {
     /// What came so far has been answered: one that is no part of that event is a first one again.
     /// Written by the threads of the exit.
     answered: AtomicBool,
-    /// How a repeat ends the process, see `encode`. Written by the threads of the exit.
+    /// How a repeat ends the process, see `cut`. Written by the threads of the exit.
     cut: AtomicU32,
     /// When the first one came since the mailbox was armed (see `clock`), 0 for not yet.
     first: AtomicUsize,
@@ -111,7 +111,7 @@ impl Mailbox {
             repeats: AtomicBool::new(false),
             is_first: AtomicBool::new(false),
             answered: AtomicBool::new(false),
-            cut: AtomicU32::new(NO_CUT),
+            cut: AtomicU32::new(cut::NONE),
             first: AtomicUsize::new(0),
             order: AtomicUsize::new(0),
             info: [const { AtomicUsize::new(0) }; WORDS],
@@ -124,7 +124,7 @@ impl Mailbox {
         let known = unsafe { info.as_ref() };
         if self.is_repeat(known.is_some_and(siginfo::is_from_the_kernel)) {
             self.repeats.store(true, SeqCst);
-            if let Some(status) = decode(self.cut.load(SeqCst)) {
+            if let Some(status) = cut::decode(self.cut.load(SeqCst)) {
                 return Recorded::Cut(status);
             }
         }
@@ -210,37 +210,13 @@ impl Mailbox {
 
     /// Forgets all that ever came.
     pub(super) fn reset(&self) {
-        self.cut.store(NO_CUT, SeqCst);
+        self.cut.store(cut::NONE, SeqCst);
         self.first.store(0, SeqCst);
         self.from_kernel.store(false, SeqCst);
         self.repeats.store(false, SeqCst);
         self.is_first.store(false, SeqCst);
         self.answered.store(false, SeqCst);
         self.empty();
-    }
-}
-
-/// Zero, like everything in a new mailbox.
-const NO_CUT: u32 = 0;
-const BY_SIGNAL: u32 = 0x100;
-const BY_CODE: u32 = 0x200;
-
-/// What in the low byte: a signal number, or the part of a code that wait(2) keeps.
-fn encode(cut: Option<Status>) -> u32 {
-    let low = |value: i32| u32::from(value as u8);
-    match cut {
-        None => NO_CUT,
-        Some(Status::Signal(signal)) => BY_SIGNAL | low(signal.as_raw()),
-        Some(status) => BY_CODE | low(status.code()),
-    }
-}
-
-fn decode(cut: u32) -> Option<Status> {
-    let low = i32::from(cut as u8);
-    match cut & !0xff {
-        BY_SIGNAL => Signal::from_raw(low).map(Status::Signal),
-        BY_CODE => Some(Status::Code(low)),
-        _ => None,
     }
 }
 
@@ -319,23 +295,12 @@ pub(crate) fn set_answered(signal: Signal) {
 /// How a second wish to end ends the process from now on, in the handler and with nothing else run; or
 /// that it does not.
 pub(crate) fn set_cut(signal: Signal, status: Option<Status>) {
-    slot_of(signal).mailbox.cut.store(encode(status), SeqCst);
+    slot_of(signal).mailbox.cut.store(cut::encode(status), SeqCst);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cut_is_read_back_as_far_as_a_parent_sees_it() {
-        let term = Some(Status::Signal(Signal::TERM));
-        assert_eq!(decode(encode(term)), term);
-        assert_eq!(decode(encode(None)), None);
-        for (code, seen) in [(0, 0), (3, 3), (255, 255), (256, 0), (-1, 255)] {
-            assert_eq!(decode(encode(Some(Status::Code(code)))), Some(Status::Code(seen)));
-        }
-        assert_eq!(decode(encode(Some(Status::Failed))), Some(Status::Code(101)));
-    }
 
     #[test]
     fn a_handler_that_never_ends_is_waited_for_once() {

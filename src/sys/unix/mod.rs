@@ -16,9 +16,11 @@
 //! * `readable`: a descriptor to poll
 //! * `mask`: sets of signals as the C library has them
 //! * `clock`: a clock for the handler
+//! * `cut`: how a repeat cuts the callback
 
 mod abort;
 mod clock;
+mod cut;
 mod disposition;
 mod exit_frames;
 pub(crate) mod exit_hook;
