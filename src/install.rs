@@ -95,19 +95,13 @@ impl Installation<'_> {
         });
         let mut undo = undo;
         self.start_threads(undo.1)?;
-        for one in &found {
-            let signal = one.signal();
-            one.install().map_err(|refused| match refused {
-                Refused::System(source) => {
-                    Error::system_for(signal, "installing the handler", source)
-                }
-                Refused::Changed => Error::busy_for(
-                    signal,
-                    "another thread changed its disposition at that moment: try again",
-                ),
-            })?;
-            undo.0.push(one.guarded());
-        }
+        guarded::install(&found, &mut undo.0).map_err(|(signal, refused)| match refused {
+            Refused::System(source) => Error::system_for(signal, "installing the handler", source),
+            Refused::Changed => Error::busy_for(
+                signal,
+                "another thread changed its disposition at that moment: try again",
+            ),
+        })?;
         let (installed, setup) = scopeguard::ScopeGuard::into_inner(undo);
         self.exit.machine.enter_with(self.guard, &installed, setup.timer.is_some());
         // The watcher may be asleep, and has to listen to more signals than before.
