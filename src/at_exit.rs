@@ -19,7 +19,8 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The exit function of the C library: runs on the thread that exits, inside `exit(3)`.
 pub(crate) fn at_process_exit() {
     let exit = exit::of(process::this());
-    if !is_reachable(exit) || exit.machine.oldest().is_none() {
+    let is_reachable = in_time(|| exit.machine.is_free().then_some(())).is_some();
+    if !is_reachable || exit.machine.oldest().is_none() {
         return;
     }
     let me = Runner::current();
@@ -32,7 +33,7 @@ pub(crate) fn at_process_exit() {
         return;
     }
     if let Some(status) = exit.machine.decided(me, in_exit_code, failed) {
-        tell_guards(&exit.machine.newer_than(0), || Event::ending(status));
+        tell_guards(&exit.machine.newer_than(0), &Event::ending(status));
         if exit.machine.has_overrun() {
             // Without a flush: what hangs may hang in a stream, with its lock.
             process::end_now(status);
@@ -42,29 +43,29 @@ pub(crate) fn at_process_exit() {
     restore(exit);
 }
 
-fn is_reachable(exit: &ProcessExit) -> bool {
+/// What becomes of a lock within `LOCK_TIMEOUT`.
+fn in_time<T>(try_once: impl Fn() -> Option<T>) -> Option<T> {
     let begun = Instant::now();
-    while !exit.machine.is_free() {
-        if begun.elapsed() > LOCK_TIMEOUT {
-            return false;
+    loop {
+        let got = try_once();
+        if got.is_some() || begun.elapsed() > LOCK_TIMEOUT {
+            return got;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    true
 }
 
 fn restore(exit: &ProcessExit) {
     let guards = exit.machine.newer_than(0);
-    let setup = exit.setup();
+    let Some(setup) = in_time(|| exit.try_setup()) else { return };
     let guarded = exit.machine.clear();
-    let late = guarded::restore_all(&guarded);
+    let late = guarded::restore_in_exit(&guarded);
     drop(setup);
     for guard in guards {
         guard.work.waiters.release();
     }
     mailbox::release_abort();
-    // A signal that would have ended the process has what it wants, and the rest of the exit
-    // functions still run. One with a handler goes there.
+    // A signal that would end the process has what it wants. One with a handler goes there.
     for arrival in late {
         let has_handler =
             |one: &guarded::Guarded| one.signal() == arrival.signal && one.has_old_handler();

@@ -159,7 +159,7 @@ impl Builder {
     }
 
     /// How long the callback may run before the process ends with code 101. Default: no limit. Costs
-    /// a second thread while the guard lives.
+    /// one thread, for all guards that have one.
     ///
     /// ```
     /// use std::time::Duration;

@@ -1,5 +1,6 @@
 //! The deferred functions of a guard: last in, first out, once, at the end of its exit.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 #[cfg(not(handle_exit_loom))]
@@ -139,10 +140,16 @@ impl Functions {
 /// Calls `function`; its panic ends here, after the panic hook has reported it.
 pub(crate) fn contain(function: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(function)) {
-        // A payload whose own destructor panics must not get out either, nor what that panics with.
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-        std::mem::forget(dropped);
+        drop_contained(payload);
     }
+}
+
+/// A payload whose own destructor panics must not get out either, nor what that panics with.
+#[cold]
+#[inline(never)]
+fn drop_contained(payload: Box<dyn Any + Send>) {
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+    std::mem::forget(dropped);
 }
 
 #[cfg(all(handle_exit_loom, test))]

@@ -107,26 +107,22 @@ type Observe = dyn Fn(&Event) + Send + Sync;
 pub(crate) struct Observer(pub(crate) Option<Box<Observe>>);
 
 impl Observer {
-    /// Whether anybody listens, so that nothing is built or timed for nobody.
+    /// Whether anybody listens, so that nothing is timed for nobody.
     pub(crate) fn listens(&self) -> bool {
         self.0.is_some() || cfg!(feature = "tracing")
     }
 }
 
 /// Tells these observers, and `tracing` once. An observer's panic stays in here: it must not stop an exit.
-pub(crate) fn tell<'a>(
-    observers: impl Iterator<Item = &'a Observer>,
-    event: impl FnOnce() -> Event,
-) {
-    let mut listening = observers.filter(|observer| observer.listens()).peekable();
-    if listening.peek().is_none() {
-        return;
-    }
-    let event = event();
+pub(crate) fn tell<'a>(observers: impl Iterator<Item = &'a Observer>, event: &Event) {
     #[cfg(feature = "tracing")]
-    contain(|| trace(&event));
-    for observe in listening.filter_map(|observer| observer.0.as_ref()) {
-        contain(|| observe(&event));
+    let mut observers = observers.peekable();
+    #[cfg(feature = "tracing")]
+    if observers.peek().is_some() {
+        contain(|| trace(event));
+    }
+    for observe in observers.filter_map(|observer| observer.0.as_ref()) {
+        contain(|| observe(event));
     }
 }
 

@@ -19,11 +19,11 @@ use crate::machine::By;
 use crate::outcome::Outcome;
 #[cfg(unix)]
 use crate::signal::Signal;
+#[cfg(unix)]
+use crate::sys::forward;
 use crate::sys::status::Status;
 use crate::sys::thread::{self, Runner};
-use crate::sys::{exit_hook, guarded};
-#[cfg(unix)]
-use crate::sys::{forward, process};
+use crate::sys::{exit_hook, guarded, process};
 
 /// The guard over a scope: its callback runs exactly once and to its end, however the scope or the
 /// process ends.
@@ -139,7 +139,7 @@ impl HandleExit {
     /// Lets the guard live until the process ends: return from `main`, `process::exit`, or a signal.
     ///
     /// On the first two the callback runs inside `exit(3)`, on the exiting thread. There it must not
-    /// call `process::exit` itself (the standard library aborts), and thread-locals of that thread are
+    /// call `process::exit` itself (the standard library aborts, [`exit`] does not), and thread-locals of that thread are
     /// gone already.
     ///
     /// ```
@@ -250,8 +250,10 @@ impl fmt::Debug for HandleExit {
 
 /// Ends the process with `code`, after the callbacks and deferred functions of all living guards.
 ///
-/// On Unix it is `std::process::exit`. On Windows that one ends all other threads before anything else
-/// can run, and runs no callback: there a program with a guard ends with this function instead.
+/// On Unix it is `std::process::exit`, except on a thread that is inside that one already, as a callback or a
+/// deferred function may be: there `std::process::exit` aborts, and this function ends the process. On Windows
+/// `std::process::exit` ends all other threads before anything else can run, and runs no callback: there a
+/// program with a guard ends with this function instead.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), handle_exit::Error> {
@@ -260,6 +262,15 @@ impl fmt::Debug for HandleExit {
 /// # }
 /// ```
 pub fn exit(code: i32) -> ! {
+    if thread::is_inside_exit() {
+        let status = Status::Code(code);
+        crate::exit::of(process::this()).end_process(
+            Runner::current(),
+            status,
+            &Cause::ProcessExit,
+        );
+        process::end(status);
+    }
     exit_hook::exit(code)
 }
 

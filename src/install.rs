@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::exit::{self, Guard, ProcessExit, Setup};
+use crate::exit::{self, Guard, LockedSetup, ProcessExit, Setup};
 use crate::machine::Enter;
 use crate::settings::{Ignored, Settings};
 use crate::signal::SignalSet;
@@ -54,6 +54,14 @@ struct Undone {
     late: Vec<Arrival>,
 }
 
+/// What there is to undo.
+struct Begun<'a> {
+    installed: Vec<Guarded>,
+    /// Signals that came to a handler which was then refused.
+    refused: Vec<Arrival>,
+    setup: LockedSetup<'a>,
+}
+
 struct Installation<'a> {
     exit: &'static ProcessExit,
     process: Process,
@@ -65,14 +73,14 @@ impl Installation<'_> {
         process::count_forks()
             .map_err(|source| Error::system("counting forks (pthread_atfork)", source))?;
         // Held to the end, so that two threads cannot both find nobody there.
-        let mut setup = self.exit.setup();
+        let setup = self.exit.setup();
         let missing = match self.exit.machine.enter(self.guard) {
             Enter::Entered => return Ok(()),
             Enter::Nested => return Err(Error::Nested),
             Enter::Missing(missing) => missing,
         };
         let found = look(&self.guard.settings, missing)?;
-        let is_first = setup.watcher.is_none();
+        let is_first = setup.threads.watcher.is_none();
         let abort_wait = self.guard.settings.abort_wait();
         if is_first {
             guarded::prepare(self.process, abort_wait)
@@ -83,47 +91,52 @@ impl Installation<'_> {
         exit_hook::register(at_exit::at_process_exit)
             .map_err(|source| Error::system("registering the exit function (atexit)", source))?;
 
-        let undo = scopeguard::guard((Vec::new(), &mut *setup), |(installed, setup)| {
-            let installed: Vec<Guarded> = installed;
-            undone.late = guarded::restore_all(&installed);
+        let begun =
+            Begun { installed: Vec::with_capacity(found.len()), refused: Vec::new(), setup };
+        let mut begun = scopeguard::guard(begun, |mut begun| {
+            undone.late = guarded::restore_all(&begun.installed);
+            undone.late.append(&mut begun.refused);
             if is_first {
                 let generation = self.exit.machine.generation();
                 self.exit.machine.dismiss(generation);
-                undone.threads = std::mem::take(setup);
+                undone.threads = std::mem::take(&mut *begun.setup.threads);
                 undone.dismissed = Some(generation);
             }
         });
-        let mut undo = undo;
-        self.start_threads(undo.1)?;
+        self.start_threads(&mut begun.setup)?;
         for one in &found {
             let signal = one.signal();
-            one.install().map_err(|refused| match refused {
-                Refused::System(source) => {
-                    Error::system_for(signal, "installing the handler", source)
+            match one.install() {
+                Ok(()) => begun.installed.push(one.guarded()),
+                Err(Refused::System(source)) => {
+                    return Err(Error::system_for(signal, "installing the handler", source));
                 }
-                Refused::Changed => Error::busy_for(
-                    signal,
-                    "another thread changed its disposition at that moment: try again",
-                ),
-            })?;
-            undo.0.push(one.guarded());
+                Err(Refused::Changed(late)) => {
+                    begun.refused = late;
+                    return Err(Error::busy_for(
+                        signal,
+                        "another thread changed its disposition at that moment: try again",
+                    ));
+                }
+            }
         }
-        let (installed, setup) = scopeguard::ScopeGuard::into_inner(undo);
-        self.exit.machine.enter_with(self.guard, &installed, setup.timer.is_some());
+        let Begun { installed, setup, .. } = scopeguard::ScopeGuard::into_inner(begun);
+        self.exit.machine.enter_with(self.guard, &installed, setup.threads.timer.is_some());
         // The watcher may be asleep, and has to listen to more signals than before.
         wake::post();
         Ok(())
     }
 
     /// The threads come first: once a handler is in place there is somebody to wake.
-    fn start_threads(&self, setup: &mut Setup) -> Result<(), Error> {
+    fn start_threads(&self, setup: &mut LockedSetup<'_>) -> Result<(), Error> {
+        let LockedSetup { threads, held } = setup;
         let spawning = |source| Error::system("spawning the watcher thread", source);
-        if setup.watcher.is_none() {
-            setup.watcher = Some(watcher::spawn(self.exit).map_err(spawning)?);
+        if threads.watcher.is_none() {
+            threads.watcher = Some(watcher::spawn(self.exit, held).map_err(spawning)?);
         }
         let spawning = |source| Error::system("spawning the timer thread", source);
-        if setup.timer.is_none() && self.guard.settings.callback_timeout.is_some() {
-            setup.timer = Some(watcher::spawn_timer(self.exit).map_err(spawning)?);
+        if threads.timer.is_none() && self.guard.settings.callback_timeout.is_some() {
+            threads.timer = Some(watcher::spawn_timer(self.exit, held).map_err(spawning)?);
         }
         Ok(())
     }

@@ -9,6 +9,10 @@
 //! are caught only where SIGABRT is guarded, and two threads in C `exit` at once only with glibc 2.41 or newer. On Windows,
 //! `std::process::exit` is `ExitProcess` and is not caught: call `handle_exit::exit` instead.
 //!
+//! Nor can it help where a callback waits for what never comes, such as a thread that calls `process::exit`, which
+//! waits for the callback: that is what [`callback_timeout`](Builder::callback_timeout) is for. And the watcher is a
+//! thread as any other: a process whose `main` has ended by `pthread_exit` lives as long as a guard does.
+//!
 //! # Which constructor?
 //! | constructor | for | on a signal |
 //! |---|---|---|
@@ -72,6 +76,10 @@
 //! others do not notice. Before a signal, a forced end or `process::exit` ends the process, the callbacks
 //! and deferred functions of all living guards run.
 //!
+//! A scope that ends after the signal came, while the watcher is still in the callback of a newer guard,
+//! waits for its turn. That callback may be waiting for this very thread, so after a second the thread that
+//! ends the scope runs the scope's callback itself.
+//!
 //! # On drop
 //! The callback runs if it has not, then what was [deferred](Exit::defer), last in first out. With the last
 //! guard of a signal, its disposition is put back exactly (handler, flags, mask), unless another handler was
@@ -83,7 +91,11 @@
 //! A guard that is alive then (kept, leaked, or in a frame that does not unwind) runs its callback and
 //! the deferred functions in an exit function of the C library, on the exiting thread. The thread-locals
 //! of that thread are gone by then, and calling `process::exit` there aborts (both are the standard library's
-//! rules).
+//! rules; [`handle_exit::exit`](exit) ends the process there too). The same holds for a guard that is dropped
+//! there, by the destructor of a thread-local or by an exit function. An old handler that is running is waited
+//! for, at most ten seconds: it may never return. A callback that waits for a thread which calls
+//! `process::exit` never returns either, since that thread waits for the callback; only `callback_timeout` ends
+//! this.
 //!
 //! # What the choices mean together
 //! After the callback has returned, for a signal of default disposition:
@@ -111,8 +123,9 @@
 //! | otherwise, during the grace | ends the process; deferred functions run | the same | nothing changes |
 //!
 //! `callback_timeout` counts from the start of the callback and beats all of these: when it is over, the
-//! deferred functions run and the process ends with code 101. A callback that panicked on the watcher
-//! has the same end, without a grace. For a signal that had a handler before, there is no grace, no
+//! deferred functions run and the process ends with code 101, without the exit functions of the C library,
+//! since the callback may hold a lock that they need. A callback that panicked on the watcher ends the process
+//! with 101 too, after the deferred functions and without a grace. For a signal that had a handler before, there is no grace, no
 //! forced end and no `after_scope`.
 //!
 //! # Threads

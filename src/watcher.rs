@@ -14,23 +14,26 @@ use crate::sys::guarded::Guarded;
 use crate::sys::process;
 use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
-use crate::sys::thread::{self, JoinHandle, Runner, UserMask};
+use crate::sys::thread::{self, HeldSignals, JoinHandle, Runner, UserMask};
 use crate::sys::{mailbox, wake};
 
 /// Starts the watcher. It hears no signal before the first guard has entered the machine.
-pub(crate) fn spawn(exit: &'static ProcessExit) -> io::Result<JoinHandle> {
+pub(crate) fn spawn(exit: &'static ProcessExit, held: &HeldSignals) -> io::Result<JoinHandle> {
     let generation = exit.machine.generation();
-    thread::spawn("handle-exit", SignalSet::default(), move |mask| {
+    thread::spawn("handle-exit", held, move |mask| {
         let _exit_thread = thread::mark_exit_thread();
         Watcher { exit, generation, mask, me: Runner::current() }.watch();
     })
 }
 
 /// Starts the timer: with the guard, not with the callback. By then a thread might no longer be had.
-pub(crate) fn spawn_timer(exit: &'static ProcessExit) -> io::Result<JoinHandle> {
+pub(crate) fn spawn_timer(
+    exit: &'static ProcessExit,
+    held: &HeldSignals,
+) -> io::Result<JoinHandle> {
     let generation = exit.machine.generation();
     // At most 15 bytes, which is what Linux keeps.
-    thread::spawn("exit-timer", SignalSet::default(), move |mask| {
+    thread::spawn("exit-timer", held, move |mask| {
         let _exit_thread = thread::mark_exit_thread();
         time(exit, generation, &mask);
     })
@@ -97,10 +100,11 @@ impl Watcher {
                 }
             }
             Next::Repeat { signal, forces } => {
-                tell_guards(&self.exit.machine.guards_of(signal), || match forces {
+                let event = match forces {
                     true => Event::RepeatForces(signal),
                     false => Event::RepeatAbsorbed(signal),
-                });
+                };
+                tell_guards(&self.exit.machine.guards_of(signal), &event);
             }
             Next::Complete(guard) => {
                 self.exit.complete(&guard, self.me, By::Drop, &mut Closed::default());
@@ -108,7 +112,7 @@ impl Watcher {
             Next::End { status, cause, grace_over } => {
                 if let Some((signal, grace)) = grace_over {
                     let guards = self.exit.machine.guards_of(signal);
-                    tell_guards(&guards, || Event::GraceOver { grace });
+                    tell_guards(&guards, &Event::GraceOver { grace });
                 }
                 self.exit.end_process(self.me, status, &cause);
             }
@@ -120,7 +124,7 @@ impl Watcher {
         for guard in came.guards.iter().filter(|guard| guard.cause().is_some()) {
             guard.work.waiters.release();
         }
-        tell_guards(&came.guards, || Event::SignalReceived(came.received));
+        tell_guards(&came.guards, &Event::SignalReceived(came.received));
     }
 }
 
@@ -136,23 +140,22 @@ fn on(guards: &[Arc<Guard>], arrival: &Arrival, old_handler: Option<Guarded>) {
     }
     if let Some(guarded) = old_handler {
         guarded.call_old_handler(&arrival.info);
-        tell_guards(guards, || Event::OldHandlerRun(arrival.signal));
+        tell_guards(guards, &Event::OldHandlerRun(arrival.signal));
     }
 }
 
 fn time(exit: &'static ProcessExit, generation: usize, mask: &UserMask) {
-    let Some(overrun) = exit.machine.wait_overrun(generation) else { return };
+    let me = Runner::current();
+    let Some(overrun) = exit.machine.wait_overrun(me, generation) else { return };
     let _as_user = mask.enter();
     // A thread that called `abort` waits as long as the callback may run: that is what it dies of.
     let abort = mailbox::ABORT.filter(|_| mailbox::a_thread_aborts());
     let status = abort.map_or(Status::Failed, Status::Signal);
-    let me = Runner::current();
-    exit.machine.decide(me, Status::Failed);
     let timeout = overrun.timeout;
-    tell_guards(&[overrun.guard], || Event::CallbackTimedOut { timeout });
+    tell_guards(&[overrun.guard], &Event::CallbackTimedOut { timeout });
     exit.end_guards(me, &Cause::ProcessExit, None);
     if exit.is_here() {
-        tell_guards(&exit.machine.newer_than(0), || Event::ending(status));
+        tell_guards(&exit.machine.newer_than(0), &Event::ending(status));
     }
     // Without a flush: what hangs may hang in a stream, with its lock.
     process::end_now(status);

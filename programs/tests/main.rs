@@ -10,7 +10,8 @@ mod support;
 mod batch;
 mod servers;
 mod supervised;
+mod two_servers;
 
 fn main() {
-    support::main(&[batch::TESTS, servers::TESTS, supervised::TESTS]);
+    support::main(&[batch::TESTS, servers::TESTS, supervised::TESTS, two_servers::TESTS]);
 }

@@ -41,7 +41,7 @@ impl ProcessExit {
         let payload = match self.machine.close(guard, me, By::End, cause.clone(), mailbox::take) {
             Close::Run(run) => self.run_claimed(run, me, patience),
             Close::Wait => self.wait_done(guard, me, patience),
-            Close::Inside | Close::Late => None,
+            Close::Inside | Close::Late | Close::Gone => None,
             Close::Disarmed => return false,
         };
         let failed = payload.is_some() || self.machine.ended(guard).panicked;
@@ -62,7 +62,7 @@ impl ProcessExit {
         }
         match self.machine.decide(me, status) {
             Some(status) => {
-                tell_guards(&self.machine.newer_than(0), || Event::ending(status));
+                tell_guards(&self.machine.newer_than(0), &Event::ending(status));
                 process::end(status);
             }
             // Whoever is inside `exit(3)` goes on with that.

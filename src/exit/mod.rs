@@ -6,7 +6,7 @@ mod run;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::cause::Cause;
@@ -20,7 +20,7 @@ use crate::sys::per_process::PerProcess;
 use crate::sys::process::{self, AtomicProcess, Process};
 use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
-use crate::sys::thread::{self, JoinHandle, Runner};
+use crate::sys::thread::{self, HeldSignals, JoinHandle, Runner};
 use crate::sys::{forward, mailbox, wake};
 use crate::waiters::Waiters;
 
@@ -84,6 +84,12 @@ pub(crate) struct Setup {
     pub(crate) timer: Option<JoinHandle>,
 }
 
+/// Unlocks first, and then lets signals come again.
+pub(crate) struct LockedSetup<'a> {
+    pub(crate) threads: MutexGuard<'a, Setup>,
+    pub(crate) held: HeldSignals,
+}
+
 /// How a scope was closed.
 #[derive(Default)]
 pub(crate) struct Closed {
@@ -111,8 +117,19 @@ impl ProcessExit {
         ProcessExit { process, machine: Machine::default(), setup: Mutex::default() }
     }
 
-    pub(crate) fn setup(&self) -> MutexGuard<'_, Setup> {
-        self.setup.lock().unwrap_or_else(PoisonError::into_inner)
+    /// With every signal held off this thread: a foreign handler that exited there would need this very lock.
+    pub(crate) fn setup(&self) -> LockedSetup<'_> {
+        let held = thread::hold_signals();
+        LockedSetup { threads: self.setup.lock().unwrap_or_else(PoisonError::into_inner), held }
+    }
+
+    /// As `setup`, unless a thread has it now.
+    pub(crate) fn try_setup(&self) -> Option<MutexGuard<'_, Setup>> {
+        match self.setup.try_lock() {
+            Ok(setup) => Some(setup),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Whether this is still the process whose exit this is: not after a user's function has forked, in
@@ -133,6 +150,7 @@ impl ProcessExit {
                 wake::post();
                 return closed;
             }
+            Close::Gone => return closed,
             Close::Late => {
                 closed.payload = self.wait_done(guard, me, None);
                 return closed;
@@ -196,7 +214,7 @@ impl ProcessExit {
         let mut setup = self.setup();
         let left = self.machine.leave_last(guard);
         let late = guarded::restore_all(&left.restore);
-        let threads = left.last.map(|_| std::mem::take(&mut *setup));
+        let threads = left.last.map(|_| std::mem::take(&mut *setup.threads));
         drop(setup);
         if let (Some(threads), Some(generation)) = (threads, left.last) {
             self.join(threads, generation);
@@ -206,7 +224,7 @@ impl ProcessExit {
             if arrival.is_first || arrival.repeats {
                 forward::hand_over(&arrival);
             } else {
-                tell([&guard.work.observer].into_iter(), || Event::RepeatAbsorbed(arrival.signal));
+                tell_guard(guard, &Event::RepeatAbsorbed(arrival.signal));
             }
         }
         left
@@ -230,13 +248,21 @@ impl ProcessExit {
 }
 
 /// Tells the observers of these guards.
-pub(crate) fn tell_guards(guards: &[Arc<Guard>], event: impl FnOnce() -> Event) {
+#[inline(never)]
+pub(crate) fn tell_guards(guards: &[Arc<Guard>], event: &Event) {
     tell(guards.iter().map(|guard| &guard.work.observer), event);
+}
+
+/// Tells the observer of this guard.
+#[inline(never)]
+fn tell_guard(guard: &Guard, event: &Event) {
+    tell([&guard.work.observer].into_iter(), event);
 }
 
 /// Whether neither that thread nor this one will ever leave `exit(3)`.
 pub(crate) fn is_stuck(runner: Runner) -> bool {
-    runner.is_inside_exit() && thread::is_inside_exit()
+    // This one first: its answer is mostly no, and at hand.
+    thread::is_inside_exit() && runner.is_inside_exit()
 }
 
 /// A guard of this process.

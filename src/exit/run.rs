@@ -9,8 +9,7 @@ impl ProcessExit {
         let Run { guard, cause, cuts } = run;
         let work = &guard.work;
         work.waiters.release();
-        let observer = || [&work.observer].into_iter();
-        tell(observer(), || Event::CallbackStarted(cause.clone()));
+        tell_guard(&guard, &Event::CallbackStarted(cause.clone()));
         let callback = work.take_callback();
         let began = work.observer.listens().then(Instant::now);
         let exit_thread = thread::mark_exit_thread();
@@ -30,14 +29,12 @@ impl ProcessExit {
             return None;
         }
         let panicked = result.is_err();
-        tell(observer(), || {
-            let elapsed = began.map(|began| began.elapsed()).unwrap_or_default();
-            if panicked {
-                Event::CallbackPanicked { elapsed }
-            } else {
-                Event::CallbackFinished { elapsed }
-            }
-        });
+        let elapsed = began.map(|began| began.elapsed()).unwrap_or_default();
+        let event = match panicked {
+            true => Event::CallbackPanicked { elapsed },
+            false => Event::CallbackFinished { elapsed },
+        };
+        tell_guard(&guard, &event);
         self.machine.finish(&guard, me, panicked);
         result.err()
     }
@@ -80,14 +77,18 @@ impl ProcessExit {
 
     /// Old handlers that are to be run even without a signal.
     pub(super) fn run_old_handlers(&self, guard: &Guard) {
-        let given_back = {
-            let _setup = self.setup();
-            let given_back = self.machine.give_back_last(guard);
-            given_back.into_iter().map(|one| (one, one.give_back())).collect::<Vec<_>>()
-        };
-        for (one, restored) in given_back {
+        let mut to_run = Vec::new();
+        let setup = self.setup();
+        for (one, is_to_run) in self.machine.give_back_last(guard) {
+            let restored = one.give_back();
+            if is_to_run {
+                to_run.push((one, restored));
+            }
+        }
+        drop(setup);
+        for (one, restored) in to_run {
             one.run_old_handler(restored, None);
-            tell([&guard.work.observer].into_iter(), || Event::OldHandlerRun(one.signal()));
+            tell_guard(guard, &Event::OldHandlerRun(one.signal()));
         }
     }
 
@@ -111,6 +112,6 @@ impl ProcessExit {
             restored
         };
         one.run_old_handler(restored, Some(&arrival.info));
-        tell_guards(&guards, || Event::OldHandlerRun(one.signal()));
+        tell_guards(&guards, &Event::OldHandlerRun(one.signal()));
     }
 }

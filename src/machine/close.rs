@@ -26,19 +26,10 @@ pub(crate) enum Close<W> {
     Disarmed,
     /// This thread is inside the callback: leave, the closing happens after it.
     Inside,
-    /// Another thread closes the scope, or has closed it: wait for the callback, do nothing else.
+    /// Another thread closes the scope: wait for the callback, do nothing else.
     Late,
-}
-
-/// What the thread that waits for a guard's callback and old handlers finds.
-#[derive(Debug)]
-pub(crate) enum Waited<W> {
-    /// They have returned, or this thread runs them itself.
-    Done,
-    /// They never will: nobody may wait for them.
-    Stuck,
-    /// The watcher was to run the callback and never will: run it.
-    Run(Run<W>),
+    /// The guard has ended.
+    Gone,
 }
 
 /// How the exit of a guard went.
@@ -79,14 +70,23 @@ impl<W> Machine<W> {
     ) -> Close<W> {
         let mut state = self.lock();
         let key = guard.key();
-        let is_open = |entry: &Entry<W>| entry.scope == Scope::Open || by == By::End;
-        if !state.guards.get(key).is_some_and(is_open) {
-            return Close::Late;
-        }
         state.admit_for(key, take);
-        let Some(entry) = state.guards.get(key) else { return Close::Late };
+        let Some(entry) = state.guards.get(key) else { return Close::Gone };
         let callback = entry.callback;
         let is_watcher = state.is_watcher(me.id());
+        let may = match entry.scope {
+            Scope::Open => true,
+            // The thread that exits has not come to it yet, and may be waiting for this one.
+            Scope::Closing(By::ProcessExit) => {
+                by == By::End
+                    || callback == Callback::Armed
+                    || callback == Callback::Begun && is_watcher
+            }
+            Scope::Closing(_) => by == By::End,
+        };
+        if !may {
+            return Close::Late;
+        }
         let runs_old_handler = state.old_handler_of.is_some_and(|one| entry.signals.contains(one));
         let inside = match callback {
             Callback::Running(runner) => runner.id() == me.id(),
@@ -105,8 +105,7 @@ impl<W> Machine<W> {
                 Close::Disarmed
             }
             Callback::Armed => Close::Run(self.claim(&mut state, key, me, cause)),
-            // The watcher is this thread, or has not begun to watch and need not any more.
-            Callback::Begun if is_watcher || by == By::End && state.watcher.is_none() => {
+            Callback::Begun if is_watcher || state.watcher_is_lost() => {
                 Close::Run(self.claim(&mut state, key, me, cause))
             }
             Callback::Disarmed => Close::Disarmed,
@@ -184,110 +183,16 @@ impl<W> Machine<W> {
         }
         self.notify(&state);
     }
-
-    /// Waits until the callback has run, and the old handlers of the signals that came. `is_stuck`
-    /// says of a thread that it will never return from a user's code, nor this one. With `patience` old
-    /// handlers are waited for that long, and a callback that has overrun its timeout not at all.
-    pub(crate) fn wait_done(
-        &self,
-        guard: &Guard<W>,
-        me: Runner,
-        patience: Option<Duration>,
-        is_stuck: impl Fn(Runner) -> bool,
-    ) -> Waited<W> {
-        let mut state = self.lock();
-        let key = guard.key();
-        let mut look = Look::new();
-        let mut old_handlers_since = None;
-        loop {
-            let Some(entry) = state.guards.get(key) else { return Waited::Done };
-            let signals = entry.signals;
-            let waits_for = match entry.callback {
-                Callback::Running(runner) if runner.id() == me.id() => return Waited::Done,
-                Callback::Running(runner) => Some(runner),
-                Callback::Overrun if patience.is_some() => return Waited::Stuck,
-                Callback::Armed | Callback::Begun | Callback::Overrun => {
-                    state.watcher.map(|watcher| watcher.runner)
-                }
-                Callback::Disarmed => return Waited::Done,
-                Callback::Finished { .. } => {
-                    if !state.has_old_handlers_of(signals) || state.is_watcher(me.id()) {
-                        return Waited::Done;
-                    }
-                    let since = old_handlers_since.get_or_insert_with(Instant::now);
-                    if patience.is_some_and(|patience| since.elapsed() > patience) {
-                        return Waited::Stuck;
-                    }
-                    state.watcher.map(|watcher| watcher.runner)
-                }
-            };
-            let is_begun = entry.callback == Callback::Begun;
-            if look.is_due() && waits_for.is_some_and(&is_stuck) {
-                return match is_begun {
-                    true => Waited::Run(self.claim(&mut state, key, me, Cause::ProcessExit)),
-                    false => Waited::Stuck,
-                };
-            }
-            state = self.wait_changed(state, &look);
-        }
-    }
-
-    /// Waits until the watcher of this generation has left, or `is_stuck`; whether it has left.
-    pub(crate) fn wait_left(
-        &self,
-        generation: usize,
-        me: Runner,
-        is_stuck: impl Fn(Runner) -> bool,
-    ) -> bool {
-        let mut state = self.lock();
-        let mut look = Look::new();
-        loop {
-            let Some(watcher) = state.watcher.filter(|one| one.generation == generation) else {
-                return true;
-            };
-            if watcher.runner.id() == me.id() {
-                return true;
-            }
-            if look.is_due() && is_stuck(watcher.runner) {
-                return false;
-            }
-            state = self.wait_changed(state, &look);
-        }
-    }
-
-    /// Waits for the next change, at most until the next look is due.
-    fn wait_changed<'a>(
-        &self,
-        mut state: MutexGuard<'a, State<W>>,
-        look: &Look,
-    ) -> MutexGuard<'a, State<W>> {
-        state.waiting += 1;
-        let (mut state, _) = wait_on(&self.changed, state, look.0);
-        state.waiting -= 1;
-        state
-    }
-}
-
-/// When to look whether what is waited for can still come. loom knows no time, and never looks.
-struct Look(Option<Instant>);
-
-impl Look {
-    fn new() -> Look {
-        Look((!cfg!(handle_exit_loom)).then(|| Instant::now() + POLL_INTERVAL))
-    }
-
-    fn is_due(&mut self) -> bool {
-        let is_due = self.0.is_some_and(|due| Instant::now() >= due);
-        if is_due {
-            *self = Look::new();
-        }
-        is_due
-    }
 }
 
 impl<W> State<W> {
-    fn is_watcher(&self, me: ThreadId) -> bool {
+    pub(super) fn is_watcher(&self, me: ThreadId) -> bool {
         self.watcher.is_some_and(|watcher| watcher.runner.id() == me)
+    }
+
+    /// Whether the watcher is in a callback that has overrun its timeout.
+    fn watcher_is_lost(&self) -> bool {
+        self.watcher.is_some_and(|watcher| watcher.is_lost)
     }
 
     /// Signals with an open guard: those that come to another one are held for the restored disposition.
@@ -320,15 +225,6 @@ impl<W> State<W> {
         entry.begin(Cause::ScopeEnd);
     }
 
-    pub(super) fn has_old_handlers_of(&self, signals: SignalSet) -> bool {
-        let is_of = |signal: Signal| signals.contains(signal);
-        self.old_handler_of.is_some_and(is_of)
-            || self
-                .steps
-                .iter()
-                .any(|step| step.guarded.has_old_handler() && is_of(step.arrival.signal))
-    }
-
     /// How a repeat of each signal cuts a callback. Nobody asks where no guard says `Repeat::Force`.
     fn cuts(&self) -> Vec<(Signal, Status)> {
         if self.forcing == 0 {
@@ -337,7 +233,8 @@ impl<W> State<W> {
         let mut cuts = Vec::new();
         for installed in self.installed.iter().filter(|one| !one.guarded.has_old_handler()) {
             let signal = installed.guarded.signal();
-            let decides = self.guards.iter().find(|(_, entry)| entry.signals.contains(signal));
+            let has_it = |(key, entry): &(usize, &Entry<W>)| installed.counts(*key, entry.signals);
+            let decides = self.guards.iter().find(has_it);
             if let Some((_, entry)) = decides {
                 let settings = &entry.guard.settings;
                 if settings.repeat == Repeat::Force {

@@ -125,15 +125,7 @@ impl<W> Machine<W> {
     /// This thread is going to end the process: how? As was decided before, else with `status`. A
     /// failure beats everything. `None`: the process exits by itself, on another thread.
     pub(crate) fn decide(&self, me: Runner, status: Status) -> Option<Status> {
-        let mut state = self.lock();
-        if status == Status::Failed {
-            state.end = Some(status);
-        }
-        if state.exits.is_some_and(|thread| thread != me.id()) {
-            return None;
-        }
-        state.enders.push(me.id());
-        Some(*state.end.get_or_insert(status))
+        self.lock().decide(me, status)
     }
 
     /// The process exits on this thread: how is it to end instead, if something else was decided
@@ -165,6 +157,17 @@ impl<W> Machine<W> {
 }
 
 impl<W> State<W> {
+    pub(super) fn decide(&mut self, me: Runner, status: Status) -> Option<Status> {
+        if status == Status::Failed {
+            self.end = Some(status);
+        }
+        if self.exits.is_some_and(|thread| thread != me.id()) {
+            return None;
+        }
+        self.enders.push(me.id());
+        Some(*self.end.get_or_insert(status))
+    }
+
     pub(super) fn enter(&mut self, guard: &Arc<Guard<W>>) {
         let installed = self.signals();
         let settings = &guard.settings;

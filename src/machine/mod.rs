@@ -24,10 +24,11 @@
 //!   to end has ended in time.
 //!
 //! Files: this one has the states; `guards` how guards come and go, and how the process ends; `close`
-//! how a guard ends; `watch` what the watcher and the timer are to do.
+//! how a guard ends; `wait` what a thread waits for; `watch` what the watcher and the timer are to do.
 
 mod close;
 mod guards;
+mod wait;
 mod watch;
 
 #[cfg(handle_exit_loom)]
@@ -48,12 +49,10 @@ use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
 use crate::sys::thread::{Runner, ThreadId};
 
-pub(crate) use close::{By, Close, Ended, Waited};
+pub(crate) use close::{By, Close, Ended};
 pub(crate) use guards::{Enter, Left};
+pub(crate) use wait::Waited;
 pub(crate) use watch::Next;
-
-/// How often a thread that waits for a callback looks whether that callback can still return.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// One scope's part in the exit. `W` is what it brings along: callback, deferred functions, observer.
 #[derive(Debug)]
@@ -225,6 +224,8 @@ struct Verdict {
 struct Watcher {
     generation: usize,
     runner: Runner,
+    /// It is in a callback that has overrun its timeout.
+    is_lost: bool,
 }
 
 /// A callback that the asking thread has claimed: it is to run it, and then call [`Machine::finish`].
@@ -266,6 +267,7 @@ impl<W> Default for Machine<W> {
 }
 
 impl<W> Machine<W> {
+    #[inline(never)]
     fn lock(&self) -> MutexGuard<'_, State<W>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -281,18 +283,6 @@ impl<W> Machine<W> {
         if state.waiting > 0 {
             self.changed.notify_all();
         }
-    }
-
-    /// Waits until the exit of `guard` has begun, at most until `deadline`.
-    pub(crate) fn wait_begun(&self, guard: &Guard<W>, deadline: Option<Instant>) -> Option<Cause> {
-        let mut state = self.lock();
-        let mut in_time = true;
-        guard.waiting.fetch_add(1, SeqCst);
-        while guard.cause().is_none() && in_time {
-            (state, in_time) = wait_on(&guard.has_cause, state, deadline);
-        }
-        guard.waiting.fetch_sub(1, SeqCst);
-        guard.cause().cloned()
     }
 }
 
@@ -324,23 +314,6 @@ impl Installed {
     fn counts(&self, key: usize, signals: SignalSet) -> bool {
         key >= self.since && signals.contains(self.guarded.signal())
     }
-}
-
-/// Waits on `condition`, at most until `deadline`; false once that has passed.
-fn wait_on<'a, T>(
-    condition: &Condvar,
-    state: MutexGuard<'a, T>,
-    deadline: Option<Instant>,
-) -> (MutexGuard<'a, T>, bool) {
-    let Some(deadline) = deadline else {
-        return (condition.wait(state).unwrap_or_else(PoisonError::into_inner), true);
-    };
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return (state, false);
-    }
-    let (state, _) = condition.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
-    (state, true)
 }
 
 #[cfg(all(handle_exit_loom, test))]

@@ -1,5 +1,6 @@
 //! What the watcher and the timer are to do.
 
+use super::wait::wait_on;
 use super::*;
 
 /// What the watcher is to do next.
@@ -44,7 +45,7 @@ impl<W> Machine<W> {
     ) -> Next<W> {
         let mut state = self.lock();
         if state.generation == generation {
-            state.watcher = Some(Watcher { generation, runner: me });
+            state.watcher = Some(Watcher { generation, runner: me, is_lost: false });
         }
         let open = state.open_signals();
         state.admit(open, take);
@@ -88,9 +89,9 @@ impl<W> Machine<W> {
         self.lock().give_back(&|installed| installed.guarded.signal() == signal);
     }
 
-    /// As `give_back`, for the signals that only this guard has. Returns those whose old handler has
-    /// not been run.
-    pub(crate) fn give_back_last(&self, guard: &Guard<W>) -> Vec<Guarded> {
+    /// As `give_back`, for the signals that only this guard has. Returns them, each with whether its old
+    /// handler has still to be run: two signals may have the same.
+    pub(crate) fn give_back_last(&self, guard: &Guard<W>) -> Vec<(Guarded, bool)> {
         let mut state = self.lock();
         let key = guard.key();
         let all = guard.settings.all_signals();
@@ -99,11 +100,9 @@ impl<W> Machine<W> {
             let has_old_handler = installed.guarded.has_old_handler();
             has_old_handler && installed.counts(key, all) && installed.guards == 1
         });
-        let (before, new) = state.given_back.split_at(run_before);
-        let is_first = |(at, one): &(usize, &Guarded)| {
-            !before.iter().chain(&new[..*at]).any(|other| other.same_old_handler(one))
-        };
-        new.iter().enumerate().filter(is_first).map(|(_, one)| *one).collect()
+        let all = &state.given_back;
+        let is_first = |at| !all[..at].iter().any(|other| all[at].same_old_handler(other));
+        (run_before..all.len()).map(|at| (all[at], is_first(at))).collect()
     }
 
     /// The watcher has run the old handler of a signal.
@@ -121,9 +120,10 @@ impl<W> Machine<W> {
         self.notify(&state);
     }
 
-    /// The timer waits for a callback that overruns its timeout, which is then given up; `None` when
-    /// the timer is to leave.
-    pub(crate) fn wait_overrun(&self, generation: usize) -> Option<Overrun<W>> {
+    /// The timer waits for a callback that overruns its timeout. It is then given up, and with that the end
+    /// of the process is decided: a thread that exits waits for it no more. `None` when the timer is to
+    /// leave.
+    pub(crate) fn wait_overrun(&self, me: Runner, generation: usize) -> Option<Overrun<W>> {
         let mut state = self.lock();
         loop {
             if state.generation != generation {
@@ -134,9 +134,14 @@ impl<W> Machine<W> {
                 if Instant::now() >= deadline {
                     state.timed.retain(|(other, _)| *other != key);
                     let Some(entry) = state.guards.get_mut(key) else { continue };
-                    entry.callback = Callback::Overrun;
+                    let before = std::mem::replace(&mut entry.callback, Callback::Overrun);
                     let guard = Arc::clone(&entry.guard);
                     let timeout = guard.settings.callback_timeout.unwrap_or_default();
+                    if let Some(watcher) = &mut state.watcher {
+                        watcher.is_lost = before == Callback::Running(watcher.runner);
+                    }
+                    state.decide(me, Status::Failed);
+                    self.notify(&state);
                     return Some(Overrun { guard, timeout });
                 }
             }
@@ -162,12 +167,14 @@ impl<W> State<W> {
     fn admit_one(&mut self, arrival: Arrival) {
         let signal = arrival.signal;
         let installed = self.installed.iter().find(|one| one.guarded.signal() == signal);
-        let Some(guarded) = installed.map(|installed| installed.guarded) else { return };
+        let Some(Installed { guarded, since, .. }) = installed else { return };
+        let (guarded, since) = (*guarded, *since);
         let received = arrival.received();
         let has_old_handler = guarded.has_old_handler();
         let mut decider = None;
         let mut begins = Vec::new();
-        for (key, entry) in self.guards.iter_mut() {
+        let have_it = |(key, _): &(usize, &mut Entry<W>)| *key >= since;
+        for (key, entry) in self.guards.iter_mut().filter(have_it) {
             if entry.scope != Scope::Open || !entry.signals.contains(signal) {
                 continue;
             }

@@ -5,12 +5,18 @@ use std::iter::FusedIterator;
 
 use super::Signal;
 
+#[cfg(not(any(target_arch = "mips", target_arch = "mips64")))]
+type Bits = u64;
+/// Linux has 128 signals there.
+#[cfg(any(target_arch = "mips", target_arch = "mips64"))]
+type Bits = u128;
+
 /// Each signal once: bit n − 1 stands for signal n.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct SignalSet(u128);
+pub(crate) struct SignalSet(Bits);
 
 #[cfg(unix)]
-const _: () = assert!(super::COUNT - 1 <= u128::BITS as usize);
+const _: () = assert!(super::COUNT - 1 <= Bits::BITS as usize);
 
 impl SignalSet {
     pub(crate) const fn of(signals: &[Signal]) -> SignalSet {
@@ -56,12 +62,12 @@ impl SignalSet {
     }
 }
 
-const fn bit(signal: Signal) -> u128 {
+const fn bit(signal: Signal) -> Bits {
     1 << (signal.0 - 1)
 }
 
 /// The signals of a set, from the highest number to the lowest.
-pub(crate) struct Signals(u128);
+pub(crate) struct Signals(Bits);
 
 impl Iterator for Signals {
     type Item = Signal;
@@ -70,7 +76,7 @@ impl Iterator for Signals {
         if self.0 == 0 {
             return None;
         }
-        let highest = 127 - self.0.leading_zeros();
+        let highest = Bits::BITS - 1 - self.0.leading_zeros();
         self.0 &= !(1 << highest);
         // At most 127: the cast loses nothing.
         Some(Signal(highest as i32 + 1))

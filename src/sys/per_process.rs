@@ -1,5 +1,6 @@
 //! A static value that a forked child does not share with its parent.
 
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -21,7 +22,8 @@ pub(crate) struct PerProcess<T> {
 
 struct Owned<T> {
     process: Process,
-    value: T,
+    /// Never dropped.
+    value: ManuallyDrop<T>,
 }
 
 impl<T: Sync> PerProcess<T> {
@@ -43,12 +45,16 @@ impl<T: Sync> PerProcess<T> {
                 Some(owned) if owned.process == process => return &owned.value,
                 _ => {}
             }
-            let new = Box::into_raw(Box::new(Owned { process, value: (self.make)(process) }));
+            let new = Box::into_raw(Box::new(Owned {
+                process,
+                value: ManuallyDrop::new((self.make)(process)),
+            }));
             // Release publishes the new value to the Acquire loads of other threads.
             match self.current.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => current = new,
                 Err(theirs) => {
-                    // SAFETY: `new` came from Box::into_raw a moment ago and nobody else saw it.
+                    // SAFETY: `new` came from Box::into_raw a moment ago and nobody else saw it. What is in
+                    // it owns nothing yet: its destructor would be a kilobyte of code for nothing.
                     drop(unsafe { Box::from_raw(new) });
                     current = theirs;
                 }

@@ -40,7 +40,7 @@ fn intruded_upon_while_it_is_made() {
     let before = disposition(Signal::INT);
     will_intrude::<0>();
     let refused = HandleExit::append(callback).unwrap_err();
-    assert!(matches!(refused, Error::System { signal: Some(Signal::TERM), .. }), "{refused}");
+    assert!(matches!(refused, Error::Busy { signal: Some(Signal::TERM), .. }), "{refused}");
     assert_eq!(disposition(Signal::INT), before);
     assert_eq!(disposition(Signal::TERM).0, FOREIGN_HANDLERS[0] as usize);
     raise(Signal::TERM);
@@ -104,7 +104,7 @@ fn intruded_upon_while_it_is_rearmed() {
             let refused = catch_unwind(AssertUnwindSafe(|| {
                 will_intrude::<0>();
                 let refused = guard.rearm().unwrap_err();
-                assert!(matches!(refused, Error::System { signal: Some(Signal::TERM), .. }));
+                assert!(matches!(refused, Error::Busy { signal: Some(Signal::TERM), .. }));
                 assert!(Exit::current().is_none());
                 drop(guard);
                 assert_eq!(disposition(Signal::TERM).0, FOREIGN_HANDLERS[0] as usize);
@@ -140,15 +140,24 @@ fn exits_while_it_makes_a_guard() {
     unreachable!("the process has ended");
 }
 
+/// The same with a guard that lives: the process exits with the lock of the set-up out of reach.
+fn exits_while_it_makes_a_second_guard() {
+    let guard = HandleExit::builder().signals([Signal::INT]).install(callback);
+    guard.unwrap().keep();
+    meanwhile(|| {
+        std::process::exit(3);
+    });
+    let _second = HandleExit::append(|| unreachable!("it was never made"));
+    unreachable!("the process has ended");
+}
+
+/// That guard is not there yet, and nobody waits for it: who makes it may never be done.
 fn exits_while_another_thread_makes_a_guard() {
     static BEING_MADE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
     meanwhile(|| {
         *BEING_MADE.0.lock().unwrap() = true;
         BEING_MADE.1.notify_all();
-        let pid = std::process::id() as i32;
-        until("the main thread waits for the guard", || {
-            is_in_system_call(pid, &[libc::SYS_clock_nanosleep, libc::SYS_nanosleep])
-        });
+        park();
     });
     thread::spawn(|| HandleExit::new(callback).unwrap().keep());
     let being_made = BEING_MADE.0.lock().unwrap();
@@ -197,8 +206,8 @@ fn a_signal_that_is_pending_waits_until_the_guard_is_made() {
 
 fn a_process_may_exit_while_a_guard_is_made() {
     Victim::start(exits_while_it_makes_a_guard).end().said(&[]).exited(3);
-    let end = Victim::start(exits_while_another_thread_makes_a_guard).end();
-    end.said(&["callback"]).exited(3);
+    Victim::start(exits_while_it_makes_a_second_guard).end().said(&["callback"]).exited(3);
+    Victim::start(exits_while_another_thread_makes_a_guard).end().said(&[]).exited(3);
 }
 
 pub(crate) const TESTS: &[Named] = tests![

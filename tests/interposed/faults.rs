@@ -49,10 +49,17 @@ fn constructed(guard: Result<HandleExit, Error>) -> Option<HandleExit> {
             Some(guard)
         }
         Err(error) => {
-            say(format!("refused: {error}"));
+            say(refused(&error));
             None
         }
     }
+}
+
+/// With what the operating system said, which is the error's source.
+fn refused(error: &Error) -> String {
+    let source = std::error::Error::source(error);
+    let source = source.map_or(String::new(), |source| format!(": {source}"));
+    format!("refused: {error}{source}")
 }
 
 fn dispositions() -> [Disposition; 2] {
@@ -141,26 +148,26 @@ fn beaten_by_a_handler() {
         ..Next::installation(Signal::USR1)
     });
     let guard = HandleExit::builder().signals([Signal::USR1]).install(callback);
-    say(format!("refused: {}", guard.unwrap_err()));
+    say(refused(&guard.unwrap_err()));
     assert_eq!(disposition(Signal::USR1).0, old_handler as *const () as usize);
 }
 
-/// The second of two signals is refused, when the first one has come already.
+/// The second of two signals is refused, when the first one has come already. The higher number comes first.
 fn refused_behind_a_signal() {
-    install(Signal::USR1, old_handler);
-    let before = disposition(Signal::USR1);
+    install(Signal::USR2, old_handler);
+    let before = disposition(Signal::USR2);
     next(Next {
         before: || {
-            raise(Signal::USR1);
+            raise(Signal::USR2);
             say_whether_it_is_kept();
         },
         fails: true,
-        ..Next::installation(Signal::USR2)
+        ..Next::installation(Signal::USR1)
     });
     let both = HandleExit::builder().signals([Signal::USR1, Signal::USR2]).append(true);
     let guard = both.install(callback);
-    say(format!("refused: {}", guard.unwrap_err()));
-    assert_eq!(disposition(Signal::USR1), before);
+    say(refused(&guard.unwrap_err()));
+    assert_eq!(disposition(Signal::USR2), before);
 }
 
 /// At the limit of descriptors, with standard input, output and error open.
@@ -360,8 +367,8 @@ fn faults_around_process_exit() {
 }
 
 fn a_signal_before_the_guard_is_beaten_goes_to_the_handler_that_beat_it() {
-    let changed = "another thread changed the disposition at that moment: try again";
-    let refused = format!("refused: installing the handler for SIGUSR1 failed: {changed}");
+    let changed = "SIGUSR1: another thread changed its disposition at that moment: try again";
+    let refused = format!("refused: {changed}");
     let end = Victim::start(beaten_by_a_handler).end();
     end.said(&["kept", "old handler", &refused]).exited(0);
 }
@@ -369,7 +376,7 @@ fn a_signal_before_the_guard_is_beaten_goes_to_the_handler_that_beat_it() {
 fn a_signal_before_a_refusal_goes_to_the_handler_that_is_put_back() {
     let end = Victim::start(refused_behind_a_signal).end();
     let reason = std::io::Error::from_raw_os_error(libc::EINVAL);
-    let refused = format!("refused: installing the handler for SIGUSR2 failed: {reason}");
+    let refused = format!("refused: installing the handler for SIGUSR1 failed: {reason}");
     end.said(&["kept", "old handler", &refused]).exited(0);
 }
 

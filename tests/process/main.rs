@@ -3,11 +3,14 @@
 
 #![allow(missing_docs, reason = "a test binary")]
 
+use std::process::ExitCode;
+
 #[path = "../support/mod.rs"]
 mod support;
 
 #[cfg(unix)]
 mod abort;
+mod cleanup;
 mod deferred;
 #[cfg(unix)]
 mod dispositions;
@@ -17,16 +20,24 @@ mod exit_with_signal;
 mod foreign;
 #[cfg(unix)]
 mod fork;
+#[cfg(unix)]
+mod nesting;
 mod observe;
 #[cfg(unix)]
 mod old_handlers;
+#[cfg(unix)]
+mod on;
 mod outcome;
 mod policies;
 #[cfg(unix)]
 mod recipes;
+#[cfg(unix)]
+mod repeats;
 mod routes;
 #[cfg(unix)]
 mod signals;
+#[cfg(unix)]
+mod surface;
 mod waiting;
 
 const MODULES: &[&[support::Named]] = &[
@@ -41,6 +52,23 @@ const MODULES: &[&[support::Named]] = &[
     old_handlers::TESTS,
     #[cfg(unix)]
     fork::TESTS,
+    #[cfg(unix)]
+    nesting::callbacks::TESTS,
+    #[cfg(unix)]
+    nesting::deciders::TESTS,
+    #[cfg(unix)]
+    nesting::parts::TESTS,
+    #[cfg(unix)]
+    nesting::inside::TESTS,
+    #[cfg(unix)]
+    nesting::forks::TESTS,
+    cleanup::TESTS,
+    #[cfg(unix)]
+    on::TESTS,
+    #[cfg(unix)]
+    repeats::TESTS,
+    #[cfg(unix)]
+    surface::TESTS,
     policies::TESTS,
     waiting::TESTS,
     deferred::TESTS,
@@ -60,6 +88,7 @@ const MODULES: &[&[support::Named]] = &[
     recipes::signal_exit::TESTS,
 ];
 
-fn main() {
+fn main() -> ExitCode {
     support::main(MODULES);
+    cleanup::what_main_returns()
 }

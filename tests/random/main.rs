@@ -10,6 +10,8 @@ mod support;
 #[cfg(unix)]
 mod chaos;
 #[cfg(unix)]
+mod crowd;
+#[cfg(unix)]
 mod model;
 #[cfg(unix)]
 mod seeds;
@@ -18,7 +20,7 @@ mod storm;
 
 #[cfg(unix)]
 fn main() {
-    support::main(&[chaos::TESTS, model::TESTS, storm::TESTS]);
+    support::main(&[chaos::TESTS, crowd::TESTS, model::TESTS, storm::TESTS]);
 }
 
 /// For Unix.

@@ -11,6 +11,7 @@
 //! | `victim` | the process from the test's side, and how it ended |
 //! | `signals` | signals and dispositions, as the kernel has them |
 //! | `foreign` | handlers that somebody else installs |
+//! | `jump` | a jump out of a function that is interrupted |
 //! | `proc` | everything that is read in `/proc`: Linux only |
 //! | `terminal` | a terminal whose keys the test presses |
 //! | `privileges` | what a test may do as root, in a namespace, or as nobody |
@@ -22,6 +23,8 @@
 #[cfg(unix)]
 mod foreign;
 mod harness;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod jump;
 #[cfg(unix)]
 mod privileges;
 #[cfg(unix)]
@@ -43,6 +46,8 @@ pub use foreign::*;
 pub use harness::main_one_by_one;
 pub(crate) use harness::tests;
 pub use harness::{Named, main};
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub use jump::*;
 #[cfg(unix)]
 pub use privileges::*;
 #[cfg(unix)]

@@ -142,12 +142,6 @@ pub fn any_thread_blocks(signal: Signal) -> bool {
     })
 }
 
-/// Whether a thread of this process is in this system call, where the kernel tells.
-pub fn is_in_system_call(thread: i32, calls: &[libc::c_long]) -> bool {
-    let call = std::fs::read_to_string(format!("/proc/self/task/{thread}/syscall")).unwrap();
-    call.split(' ').next().is_some_and(|now| calls.iter().any(|call| now == call.to_string()))
-}
-
 /// How many descriptors this process has open.
 pub fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()

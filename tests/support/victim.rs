@@ -216,6 +216,17 @@ impl Victim {
 
     /// Waits for the end.
     pub fn end(mut self) -> End {
+        let (status, stderr) = self.ended();
+        End {
+            name: std::mem::take(&mut self.name),
+            status,
+            lines: std::mem::take(&mut self.seen),
+            stderr,
+        }
+    }
+
+    /// The same, for whoever has still to ask: how it ended, and its standard error.
+    pub fn ended(&mut self) -> (ExitStatus, String) {
         let begun = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -228,13 +239,7 @@ impl Victim {
             std::thread::sleep(Duration::from_millis(1));
         };
         self.seen.extend(what_is_left(&self.lines));
-        let stderr = what_is_left(&self.stderr).join("\n");
-        End {
-            name: std::mem::take(&mut self.name),
-            status,
-            lines: std::mem::take(&mut self.seen),
-            stderr,
-        }
+        (status, what_is_left(&self.stderr).join("\n"))
     }
 
     fn fail(&mut self, why: &str) -> ! {

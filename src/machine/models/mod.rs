@@ -157,6 +157,7 @@ impl World {
         let take = |signals, into: &mut Vec<_>| world.take(signals, into);
         match world.machine.close(guard, me, by, Cause::ScopeEnd, take) {
             Close::Inside => return world.post(),
+            Close::Gone => return,
             Close::Late => return World::wait_done(world, guard, me),
             Close::Wait => World::wait_done(world, guard, me),
             Close::Disarmed => {}
@@ -200,7 +201,7 @@ impl World {
             match world.machine.close(&guard, me, By::End, Cause::ProcessExit, take) {
                 Close::Run(run) => World::callback(world, run, me),
                 Close::Wait => World::wait_done(world, &guard, me),
-                Close::Inside | Close::Late | Close::Disarmed => {}
+                Close::Inside | Close::Late | Close::Gone | Close::Disarmed => {}
             }
         }
     }

@@ -41,6 +41,7 @@ pub(crate) struct Disposition(libc::sigaction);
 
 impl Disposition {
     /// The current disposition. Async-signal-safe, as `sigaction(2)` is (signal-safety(7)).
+    #[inline(never)]
     pub(crate) fn query(raw: c_int) -> io::Result<Disposition> {
         let mut current = MaybeUninit::<libc::sigaction>::zeroed();
         // SAFETY: a null new action makes this a query; `current` is valid for a write.
@@ -52,6 +53,7 @@ impl Disposition {
     }
 
     /// Puts this disposition in place and returns the one it replaces. Async-signal-safe.
+    #[inline(never)]
     pub(crate) fn replace(&self, raw: c_int) -> io::Result<Disposition> {
         let mut replaced = MaybeUninit::<libc::sigaction>::zeroed();
         // SAFETY: `self.0` came from the kernel or from a constructor of this file, so its handler

@@ -16,6 +16,34 @@ pub(super) struct Called {
     pub(super) is_buried: bool,
 }
 
+/// Who stands on top where the function that was called finds that the signal is not the guard's.
+enum OnTop {
+    /// That very function: in a forked child, or where a guard could not take its handler away.
+    Ours,
+    /// What it stands in for: the call began before that was put back.
+    Below,
+    /// A foreign handler, which called the function.
+    Foreign,
+    Unknown,
+}
+
+/// Apart from `as_before`, which may be many handlers deep on a small stack: what this needs of it is
+/// given back before the next handler is called.
+#[inline(never)]
+fn on_top(raw: c_int, called: &Called, below: &Disposition) -> OnTop {
+    match Disposition::query(raw) {
+        Ok(top) if top.action() == Action::Handler(called.function) => OnTop::Ours,
+        Ok(top) if top == *below && !called.is_buried => OnTop::Below,
+        Ok(_) => OnTop::Foreign,
+        Err(_) => OnTop::Unknown,
+    }
+}
+
+#[inline(never)]
+fn put_back(raw: c_int, below: &Disposition) -> bool {
+    below.replace(raw).is_ok()
+}
+
 /// In the handler, for a signal that is not the guard's (any more, or in this process): acts as
 /// `below`, the disposition that the called function stands in for.
 ///
@@ -29,29 +57,22 @@ pub(super) unsafe fn as_before(
     called: &Called,
     below: &Disposition,
 ) {
-    match Disposition::query(raw) {
-        // Ours is on top: a forked child, or a guard that could not take its handler away. Step
-        // aside, and let the kernel deliver the signal once more, to the old disposition, with all
+    let is_sent = match on_top(raw, called, below) {
+        // Step aside, and let the kernel deliver the signal once more, to the old disposition, with all
         // that belongs to it. It comes when this handler returns.
-        Ok(top) if top.action() == Action::Handler(called.function) => {
-            if below.replace(raw).is_ok() && send_to_this_thread(raw, info) {
-                return;
-            }
-        }
-        // The old disposition is back, and this call began before it was: hand the signal to it.
-        Ok(top) if top == *below && !called.is_buried => {
-            if send_to_this_thread(raw, info) {
-                return;
-            }
-        }
-        // A foreign handler passes the signal on to what was there before it. It would have done
-        // nothing more had it found a default or an ignore.
-        Ok(_) => {
+        OnTop::Ours => put_back(raw, below) && send_to_this_thread(raw, info),
+        OnTop::Below => send_to_this_thread(raw, info),
+        // It passes the signal on to what was there before it. It would have done nothing more had it
+        // found a default or an ignore.
+        OnTop::Foreign => {
             // SAFETY: the caller's promise.
             unsafe { call(below, raw, info, context) };
             return;
         }
-        Err(_) => {}
+        OnTop::Unknown => false,
+    };
+    if is_sent {
+        return;
     }
     // The kernel would not: do by hand what it would have done.
     match below.action() {
@@ -85,6 +106,7 @@ pub(super) fn deliver(signal: Signal, below: &Disposition, info: Option<&SigInfo
 
 /// Calls the handler of `below` as the kernel would, but for the context, of which there is none:
 /// where a foreign handler is on top, a signal would run that one.
+#[inline(never)]
 pub(super) fn call_directly(signal: Signal, below: &Disposition, info: Option<&SigInfo>) {
     /// Longer than any platform's `ucontext_t`, which not every platform of the libc crate has.
     #[repr(align(64))]
@@ -99,6 +121,7 @@ pub(super) fn call_directly(signal: Signal, below: &Disposition, info: Option<&S
 ///
 /// # Safety
 /// `info` and `context` are what a handler may be called with.
+#[inline(never)]
 unsafe fn call(
     disposition: &Disposition,
     raw: c_int,

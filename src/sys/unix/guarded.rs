@@ -17,6 +17,7 @@ use super::{forward, mailbox, mask, wake};
 use crate::signal::{FAULTS, Signal, SignalSet};
 use crate::sys::holder::Holder;
 use crate::sys::per_process::PerProcess;
+use crate::sys::status::Status;
 
 /// Dispositions that the handler may still read, each kept once and forever: a signal that was on
 /// its way when a guard was dropped comes when nobody can know any more. Written by those who make a
@@ -56,8 +57,9 @@ pub(crate) struct Found {
 #[derive(Debug)]
 pub(crate) enum Refused {
     System(io::Error),
-    /// Another thread changed the disposition at that moment; all is as it was.
-    Changed,
+    /// Another thread changed the disposition at that moment. All is as it was, but for the signal that
+    /// came to the guard's handler meanwhile.
+    Changed(Vec<Arrival>),
 }
 
 impl Found {
@@ -126,7 +128,7 @@ impl Found {
         if replaced != self.top {
             let _ = replaced.replace(self.signal.as_raw());
             slot.disarm();
-            return Err(Refused::Changed);
+            return Err(Refused::Changed(take_late(SignalSet::of(&[self.signal]))));
         }
         // Whatever is below this level can lead to none from here up.
         slot.set_buried(self.level);
@@ -221,10 +223,32 @@ pub(crate) fn restore_all(guarded: &[Guarded]) -> Vec<Arrival> {
     for one in guarded {
         one.slot().disarm();
     }
+    take_late(guarded.iter().map(Guarded::signal).collect())
+}
+
+/// What came to the guard's handler and is no guard's, in order. For signals that are disarmed.
+fn take_late(signals: SignalSet) -> Vec<Arrival> {
     mailbox::wait_for_handlers();
     let mut late = Vec::new();
-    mailbox::take(guarded.iter().map(Guarded::signal).collect(), &mut late);
+    mailbox::take(signals, &mut late);
     late
+}
+
+/// As `restore_all`, for a process that exits. A signal that would end it has what it wants: it stays the
+/// handler's, and does not change the status any more. Only a second wish to end, from now on, ends the process
+/// at once: an exit function that is still to run may hang.
+pub(crate) fn restore_in_exit(guarded: &[Guarded]) -> Vec<Arrival> {
+    let stays = |one: &Guarded| {
+        let is_on_top = Disposition::query(one.signal.as_raw())
+            .is_ok_and(|top| level_of(&top) == Some(one.level));
+        is_on_top && one.below.action() == Action::Default
+    };
+    let (stay, go): (Vec<_>, Vec<Guarded>) = guarded.iter().copied().partition(stays);
+    for one in stay {
+        one.slot().arm(one.level, one.below);
+        mailbox::set_cut(one.signal, Some(Status::Signal(one.signal)));
+    }
+    restore_all(&go)
 }
 
 /// In a forked child: puts back what the parent's guard left in this process, unless a guard of the
@@ -290,6 +314,7 @@ fn bury(signal: Signal, level: usize, pin: Pin) {
 }
 
 /// Which of the guard's functions a disposition's handler is.
+#[inline(never)]
 fn level_of(disposition: &Disposition) -> Option<usize> {
     let Action::Handler(address) = disposition.action() else { return None };
     FUNCTIONS.iter().position(|function| *function as usize == address)

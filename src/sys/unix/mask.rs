@@ -8,6 +8,7 @@ use nix::libc::{self, c_int};
 use crate::signal::SignalSet;
 
 /// The set of these signals.
+#[inline(never)]
 pub(super) fn set_of(signals: SignalSet) -> libc::sigset_t {
     let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: `set` is valid for a write.
@@ -21,6 +22,7 @@ pub(super) fn set_of(signals: SignalSet) -> libc::sigset_t {
 }
 
 /// Every signal but these.
+#[inline(never)]
 pub(super) fn all_but(signals: SignalSet) -> libc::sigset_t {
     let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: `set` is valid for a write.
@@ -35,6 +37,7 @@ pub(super) fn all_but(signals: SignalSet) -> libc::sigset_t {
 
 /// Changes the mask as `how` says and returns what it was. Async-signal-safe (signal-safety(7)).
 /// `pthread_sigmask` fails only for a `how` that it does not know.
+#[inline(never)]
 pub(super) fn change(how: c_int, set: &libc::sigset_t) -> libc::sigset_t {
     let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: both sets are valid for the call.

@@ -87,29 +87,40 @@ impl Drop for MaskedUntilDrop {
 /// What waits for a thread to end.
 pub(crate) type JoinHandle = thread::JoinHandle<()>;
 
-/// Starts a thread that takes only `signals`. It has every signal blocked from its first instruction
-/// on, so that it never takes what the program waits for elsewhere.
+/// Holds every signal off the calling thread until it is dropped: no foreign handler interrupts what it does
+/// meanwhile, to exit there or to leave it by `siglongjmp`.
+pub(crate) struct HeldSignals {
+    before: MaskedUntilDrop,
+}
+
+pub(crate) fn hold_signals() -> HeldSignals {
+    let before = mask::replace(&mask::all_but(SignalSet::default()));
+    HeldSignals { before: MaskedUntilDrop { before, on_this_thread: PhantomData } }
+}
+
+/// Starts a thread. It has every signal blocked from its first instruction on, as its creator has now, so that
+/// it never takes what the program waits for elsewhere. `run` gets the mask of before.
 pub(crate) fn spawn(
     name: &str,
-    signals: SignalSet,
+    held: &HeldSignals,
     run: impl FnOnce(UserMask) + Send + 'static,
 ) -> io::Result<JoinHandle> {
-    // A thread inherits its creator's mask.
-    let user = UserMask(mask::replace(&mask::all_but(SignalSet::default())));
-    let spawned = thread::Builder::new().name(name.into()).spawn(move || {
-        if !signals.is_empty() {
-            mask::unblock(signals);
-        }
-        run(user);
-    });
-    mask::replace(&user.0);
-    spawned
+    spawn_boxed(name, UserMask(held.before.before), Box::new(run))
+}
+
+/// What std makes of a thread's closure is large: there is one.
+fn spawn_boxed(
+    name: &str,
+    user: UserMask,
+    run: Box<dyn FnOnce(UserMask) + Send>,
+) -> io::Result<JoinHandle> {
+    thread::Builder::new().name(name.into()).spawn(move || run(user))
 }
 
 /// Whether that is the calling thread.
 pub(crate) fn is_this(thread: &JoinHandle) -> bool {
-    // SAFETY: neither of them has been joined.
-    unsafe { libc::pthread_equal(thread.as_pthread_t(), libc::pthread_self()) != 0 }
+    // A cast, for std and libc do not agree on the type everywhere (musl).
+    ThreadId(thread.as_pthread_t() as usize) == ThreadId::current()
 }
 
 /// From now on the calling thread takes these signals and no others.
@@ -156,7 +167,9 @@ mod tests {
     #[test]
     fn a_spawned_thread_takes_what_it_is_told_to() {
         let before = is_blocked(Signal::USR1);
-        let thread = spawn("listens", SignalSet::of(&[Signal::TERM]), |user| {
+        let held = hold_signals();
+        let thread = spawn("listens", &held, |user| {
+            set_listening(SignalSet::of(&[Signal::TERM]));
             assert!(is_blocked(Signal::USR1) && !is_blocked(Signal::TERM));
             let entered = user.enter();
             assert!(!is_blocked(Signal::USR1));
@@ -165,6 +178,8 @@ mod tests {
             set_listening(SignalSet::of(&[Signal::USR1]));
             assert!(!is_blocked(Signal::USR1) && is_blocked(Signal::TERM));
         });
+        assert!(is_blocked(Signal::USR1) && is_blocked(Signal::TERM));
+        drop(held);
         let thread = thread.unwrap();
         assert_eq!(thread.thread().name(), Some("listens"));
         thread.join().unwrap();

@@ -26,7 +26,7 @@ pub(crate) enum Refused {
     System(io::Error),
     /// Another thread changed the disposition at that moment: on Windows nobody can know.
     #[allow(dead_code, reason = "a refusal of other platforms")]
-    Changed,
+    Changed(Vec<Arrival>),
 }
 
 impl Found {
@@ -124,6 +124,11 @@ impl Guarded {
 /// From now on events go past the guard's handler. Returns those that came too late for the guard.
 pub(crate) fn restore_all(guarded: &[Guarded]) -> Vec<Arrival> {
     guarded.iter().filter_map(|one| mailbox::disarm(one.signal)).collect()
+}
+
+/// As `restore_all`: no event changes how a process ends that exits.
+pub(crate) fn restore_in_exit(guarded: &[Guarded]) -> Vec<Arrival> {
+    restore_all(guarded)
 }
 
 /// Windows has no forked children.

@@ -96,10 +96,17 @@ pub(crate) fn is_exit_thread() -> bool {
     EXIT_DEPTH.get() > 0
 }
 
+/// No handler interrupts a thread here.
+pub(crate) type HeldSignals = Nothing;
+
+pub(crate) fn hold_signals() -> HeldSignals {
+    Nothing(())
+}
+
 /// Spawns a thread.
 pub(crate) fn spawn(
     name: &str,
-    _signals: SignalSet,
+    _held: &HeldSignals,
     run: impl FnOnce(UserMask) + Send + 'static,
 ) -> io::Result<JoinHandle> {
     let progress = Arc::new(Progress::default());

@@ -1,4 +1,4 @@
-// A library written in Go that listens for SIGTERM.
+// A library written in Go that listens for SIGTERM, or that only works.
 package main
 
 import "C"
@@ -18,6 +18,19 @@ func go_notify() {
 			os.Stdout.WriteString("neighbour\n")
 		}
 	}()
+}
+
+//export go_spin
+func go_spin() {
+	started := make(chan struct{})
+	for i := 0; i < 4; i++ {
+		go func() {
+			started <- struct{}{}
+			for {
+			}
+		}()
+		<-started
+	}
 }
 
 func main() {}

@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "fork, and handlers of the test's own")]
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use gix_tempfile::{AutoRemove, ContainingDirectory, signal::handler::Mode};
@@ -14,6 +15,7 @@ use signal_hook::SigId;
 use signal_hook::iterator::Signals;
 use tokio::signal::unix::SignalKind;
 
+use crate::neighbour;
 use crate::support::*;
 
 // ------------------------------------------------------------------------------------- the peers
@@ -333,9 +335,38 @@ fn tokio_and_gix_tempfile_do_not_ask_for_the_alternate_stack() {
     }
 }
 
-fn the_guard_asks_for_the_alternate_stack() {
-    let _guard = HandleExit::new(|| ()).unwrap();
-    assert!(has_alternate_stack(Signal::TERM));
+fn the_guard_asks_for_the_alternate_stack_where_the_old_handler_does() {
+    let guard = HandleExit::new(|| ()).unwrap();
+    assert!(!is_default(Signal::TERM) && !has_alternate_stack(Signal::TERM));
+    drop(guard);
+    install_exactly(Signal::TERM, old as *const () as usize, libc::SA_ONSTACK, &[]);
+    let _guard = HandleExit::append(|| ()).unwrap();
+    assert!(has_alternate_stack(Signal::TERM) && !has_alternate_stack(Signal::INT));
+}
+
+/// Goroutines run on stacks of 2 KiB at first, less than the kernel's part of a signal takes.
+fn the_guard_asks_for_the_alternate_stack_where_go_is() {
+    static HEARD: AtomicUsize = AtomicUsize::new(0);
+    if let Err(why) = neighbour::go_library() {
+        return say(format!("skipped: Go: {why}"));
+    }
+    neighbour::go_spin();
+    let all = threads();
+    let _guard = HandleExit::builder()
+        .on(Signal::USR1, |_| drop(HEARD.fetch_add(1, SeqCst)))
+        .install(|| ())
+        .unwrap();
+    // Go has no handler of its own for these.
+    for signal in [Signal::TERM, Signal::INT, Signal::USR1] {
+        assert!(has_alternate_stack(signal), "{signal}");
+    }
+    for thread in all.iter().cycle().take(200 * all.len()) {
+        // SAFETY: tgkill(2); a thread that has ended is refused.
+        unsafe {
+            libc::syscall(libc::SYS_tgkill, libc::getpid(), *thread, Signal::USR1.as_raw());
+        }
+    }
+    until("a signal is heard", || HEARD.load(SeqCst) > 0);
 }
 
 // -------------------------------------------------------------------------------------------- forks
@@ -552,7 +583,8 @@ pub(crate) const TESTS: &[Named] = tests![
     the_guard_has_one_thread_and_joins_it,
     ctrlc_and_signal_hook_do_not_ask_for_the_alternate_stack,
     tokio_and_gix_tempfile_do_not_ask_for_the_alternate_stack,
-    the_guard_asks_for_the_alternate_stack,
+    the_guard_asks_for_the_alternate_stack_where_the_old_handler_does,
+    the_guard_asks_for_the_alternate_stack_where_go_is,
     ctrlc_in_a_forked_child_swallows_the_signal,
     signal_hook_in_a_forked_child_swallows_the_signal_and_its_pipe_tells_the_parent,
     tokio_in_a_forked_child_swallows_the_signal_and_nobody_hears_it,

@@ -201,17 +201,26 @@ fn call_c_library(name: &str) {
     }
 }
 
-fn go_library() -> Result<&'static str, String> {
+pub(crate) fn go_library() -> Result<&'static str, String> {
     option_env!("GO_NEIGHBOUR").ok_or_else(|| {
         option_env!("NO_GO_NEIGHBOUR").unwrap_or("the build did not look for Go").to_owned()
     })
 }
 
 fn go() {
+    call_go("go_notify");
+}
+
+/// Starts Go, and goroutines that never rest. It takes no signal of its own.
+pub(crate) fn go_spin() {
+    call_go("go_spin");
+}
+
+fn call_go(name: &str) {
     let library = load(go_library().unwrap()).unwrap();
-    // SAFETY: that is its type in go/notify.go.
+    // SAFETY: that is the type of both functions in go/notify.go.
     unsafe {
-        let notify: Symbol<unsafe extern "C" fn()> = library.get(b"go_notify").unwrap();
-        notify();
+        let function: Symbol<unsafe extern "C" fn()> = library.get(name.as_bytes()).unwrap();
+        function();
     }
 }

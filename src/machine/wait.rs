@@ -1,0 +1,182 @@
+//! Waiting for what other threads do.
+
+use super::*;
+
+/// How often a thread that waits looks whether what it waits for can still come.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long the end of a scope waits for the watcher to come to its callback: the watcher may be in the
+/// callback of a newer guard, which waits for this thread.
+const WATCHER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What the thread that waits for a guard's callback and old handlers finds.
+#[derive(Debug)]
+pub(crate) enum Waited<W> {
+    /// They have returned, or this thread runs them itself.
+    Done,
+    /// They never will: nobody may wait for them.
+    Stuck,
+    /// The watcher was to run the callback and never will: run it.
+    Run(Run<W>),
+}
+
+/// What the end of a guard still waits for.
+#[derive(Clone, Copy, PartialEq)]
+enum Missing {
+    Nothing,
+    /// The callback runs on another thread.
+    Callback(Runner),
+    /// The watcher is to run the callback.
+    Watcher,
+    /// The watcher runs old handlers, or is to.
+    OldHandlers,
+    /// The callback runs beyond its timeout: the process ends for it.
+    Overrun,
+}
+
+impl<W> Machine<W> {
+    /// Waits until the callback has run, and the old handlers of the signals that came. `is_stuck`
+    /// says of a thread that it will never return from a user's code, nor this one. With `patience` old
+    /// handlers are waited for that long, and a callback that has overrun its timeout not at all.
+    pub(crate) fn wait_done(
+        &self,
+        guard: &Guard<W>,
+        me: Runner,
+        patience: Option<Duration>,
+        is_stuck: impl Fn(Runner) -> bool,
+    ) -> Waited<W> {
+        let mut state = self.lock();
+        let key = guard.key();
+        let mut look = Look::new();
+        let (mut missing, mut since) = (Missing::Nothing, Instant::now());
+        loop {
+            let now_missing = state.missing(key, me);
+            if now_missing != missing {
+                (missing, since) = (now_missing, Instant::now());
+            }
+            let watcher = state.watcher;
+            let (runner, timeout) = match missing {
+                Missing::Nothing => return Waited::Done,
+                Missing::Callback(runner) => (Some(runner), None),
+                Missing::Watcher => (watcher.map(|one| one.runner), Some(WATCHER_TIMEOUT)),
+                Missing::OldHandlers => (watcher.map(|one| one.runner), patience),
+                Missing::Overrun => (None, patience.map(|_| Duration::ZERO)),
+            };
+            let is_lost = watcher.is_some_and(|one| one.is_lost && runner == Some(one.runner));
+            let is_over = timeout.is_some_and(|timeout| since.elapsed() >= timeout);
+            if is_lost || is_over || look.is_due() && runner.is_some_and(&is_stuck) {
+                return match missing {
+                    Missing::Watcher => {
+                        Waited::Run(self.claim(&mut state, key, me, Cause::ProcessExit))
+                    }
+                    _ => Waited::Stuck,
+                };
+            }
+            state = self.wait_changed(state, &mut look);
+        }
+    }
+
+    /// Waits until the watcher of this generation has left, or `is_stuck`; whether it has left.
+    pub(crate) fn wait_left(
+        &self,
+        generation: usize,
+        me: Runner,
+        is_stuck: impl Fn(Runner) -> bool,
+    ) -> bool {
+        let mut state = self.lock();
+        let mut look = Look::new();
+        loop {
+            let here = state.watcher.filter(|one| one.generation == generation);
+            let Some(watcher) = here.filter(|one| one.runner.id() != me.id()) else { return true };
+            if look.is_due() && is_stuck(watcher.runner) {
+                return false;
+            }
+            state = self.wait_changed(state, &mut look);
+        }
+    }
+
+    /// Waits until the exit of `guard` has begun, at most until `deadline`.
+    pub(crate) fn wait_begun(&self, guard: &Guard<W>, deadline: Option<Instant>) -> Option<Cause> {
+        let mut state = self.lock();
+        let mut in_time = true;
+        guard.waiting.fetch_add(1, SeqCst);
+        while guard.cause().is_none() && in_time {
+            (state, in_time) = wait_on(&guard.has_cause, state, deadline);
+        }
+        guard.waiting.fetch_sub(1, SeqCst);
+        guard.cause().cloned()
+    }
+
+    /// Waits for the next change, at most until the next look is due.
+    fn wait_changed<'a>(
+        &self,
+        mut state: MutexGuard<'a, State<W>>,
+        look: &mut Look,
+    ) -> MutexGuard<'a, State<W>> {
+        // From the end of a look on: it takes time, and holds the lock that others need to get on.
+        if look.is_due() {
+            *look = Look::new();
+        }
+        state.waiting += 1;
+        let (mut state, _) = wait_on(&self.changed, state, look.0);
+        state.waiting -= 1;
+        state
+    }
+}
+
+impl<W> State<W> {
+    fn missing(&self, key: usize, me: Runner) -> Missing {
+        let Some(entry) = self.guards.get(key) else { return Missing::Nothing };
+        match entry.callback {
+            Callback::Running(runner) if runner.id() == me.id() => Missing::Nothing,
+            Callback::Running(runner) => Missing::Callback(runner),
+            Callback::Armed | Callback::Begun => Missing::Watcher,
+            Callback::Finished { .. }
+                if self.has_old_handlers_of(entry.signals) && !self.is_watcher(me.id()) =>
+            {
+                Missing::OldHandlers
+            }
+            Callback::Finished { .. } | Callback::Disarmed => Missing::Nothing,
+            Callback::Overrun => Missing::Overrun,
+        }
+    }
+
+    fn has_old_handlers_of(&self, signals: SignalSet) -> bool {
+        let is_of = |signal: Signal| signals.contains(signal);
+        self.old_handler_of.is_some_and(is_of)
+            || self
+                .steps
+                .iter()
+                .any(|step| step.guarded.has_old_handler() && is_of(step.arrival.signal))
+    }
+}
+
+/// When to look whether what is waited for can still come. loom knows no time, and never looks.
+struct Look(Option<Instant>);
+
+impl Look {
+    fn new() -> Look {
+        Look((!cfg!(handle_exit_loom)).then(|| Instant::now() + POLL_INTERVAL))
+    }
+
+    fn is_due(&self) -> bool {
+        self.0.is_some_and(|due| Instant::now() >= due)
+    }
+}
+
+/// Waits on `condition`, at most until `deadline`; false once that has passed.
+pub(super) fn wait_on<'a, T>(
+    condition: &Condvar,
+    state: MutexGuard<'a, T>,
+    deadline: Option<Instant>,
+) -> (MutexGuard<'a, T>, bool) {
+    let Some(deadline) = deadline else {
+        return (condition.wait(state).unwrap_or_else(PoisonError::into_inner), true);
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return (state, false);
+    }
+    let (state, _) = condition.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+    (state, true)
+}

@@ -1,0 +1,58 @@
+//! What the guard must survive: every way out, held against an adversary. Each test is a program that broke the
+//! first edition, or one that was written to break this one.
+//!
+//! | file | what happens |
+//! |---|---|
+//! | `exits` | a signal at any moment of an exit, whoever began it |
+//! | `dropped_in_exit` | a guard is dropped, or made, inside `exit(3)` |
+//! | `two_exits` | two threads exit, with and without `/proc`; callbacks that look like it |
+//! | `cut_short` | what has begun is to run to its end while the process ends |
+//! | `forks` | forks at any moment, and by the exit's own code |
+//! | `masks` | what the program blocks, waits for or keeps a handler from |
+//! | `hosts` | plugins that are unloaded, limits, a main thread that has ended |
+//! | `repeats` | two signals within half a second |
+//! | `workers` | four threads that defer, work and cancel in a loop |
+
+#![allow(missing_docs, reason = "a test binary")]
+
+#[cfg(unix)]
+#[path = "../support/mod.rs"]
+mod support;
+
+#[cfg(unix)]
+mod cut_short;
+#[cfg(unix)]
+mod dropped_in_exit;
+#[cfg(unix)]
+mod exits;
+#[cfg(unix)]
+mod forks;
+#[cfg(unix)]
+mod hosts;
+#[cfg(unix)]
+mod masks;
+#[cfg(unix)]
+mod repeats;
+#[cfg(unix)]
+mod two_exits;
+#[cfg(unix)]
+mod workers;
+
+#[cfg(unix)]
+fn main() {
+    support::main(&[
+        cut_short::TESTS,
+        dropped_in_exit::TESTS,
+        exits::TESTS,
+        forks::TESTS,
+        hosts::TESTS,
+        masks::TESTS,
+        repeats::TESTS,
+        two_exits::TESTS,
+        workers::TESTS,
+    ]);
+}
+
+/// For Unix.
+#[cfg(not(unix))]
+fn main() {}
