@@ -1,6 +1,6 @@
 //! What the types of the public interface are: this test passes if it compiles.
 
-#![allow(missing_docs, reason = "a test binary")]
+#![allow(missing_docs, dead_code, reason = "a test binary, most of which is to compile only")]
 
 use std::fmt::{Debug, Display};
 use std::future::Future;
@@ -88,7 +88,7 @@ const _: fn() = || {
 };
 
 /// Every name and shape, as the documentation promises them.
-#[allow(dead_code, clippy::type_complexity, reason = "it is to compile")]
+#[allow(clippy::type_complexity, reason = "it is to compile")]
 fn names() {
     let _: fn(fn()) -> Result<HandleExit, Error> = HandleExit::new;
     let _: fn(fn()) -> Result<HandleExit, Error> = HandleExit::cleanup;
@@ -134,7 +134,6 @@ fn names() {
 }
 
 /// Both closures may borrow, and the result may too.
-#[allow(dead_code, reason = "it is to compile")]
 fn borrows(text: &mut String, list: &[u8]) -> Result<u8, Error> {
     let (result, outcome): (Option<&u8>, Outcome) = HandleExit::builder()
         .run_with(|cause| text.push_str(&cause.to_string()), |_| list.first())?;
@@ -147,7 +146,6 @@ fn borrows(text: &mut String, list: &[u8]) -> Result<u8, Error> {
 }
 
 /// Every variant, by name.
-#[allow(dead_code, reason = "it is to compile")]
 fn variants(cause: &Cause, error: Error) {
     match cause {
         Cause::ScopeEnd | Cause::Panic | Cause::ProcessExit | Cause::Requested => {}
