@@ -104,21 +104,19 @@ impl Installation<'_> {
             }
         });
         self.start_threads(&mut begun.setup)?;
-        for one in &found {
-            let signal = one.signal();
-            match one.install() {
-                Ok(()) => begun.installed.push(one.guarded()),
-                Err(Refused::System(source)) => {
-                    return Err(Error::system_for(signal, "installing the handler", source));
+        if let Err((signal, refused)) = guarded::install(&found, &mut begun.installed) {
+            return Err(match refused {
+                Refused::System(source) => {
+                    Error::system_for(signal, "installing the handler", source)
                 }
-                Err(Refused::Changed(late)) => {
+                Refused::Changed(late) => {
                     begun.refused = late;
-                    return Err(Error::busy_for(
+                    Error::busy_for(
                         signal,
                         "another thread changed its disposition at that moment: try again",
-                    ));
+                    )
                 }
-            }
+            });
         }
         let Begun { installed, setup, .. } = scopeguard::ScopeGuard::into_inner(begun);
         self.exit.machine.enter_with(self.guard, &installed, setup.threads.timer.is_some());

@@ -133,7 +133,8 @@ fn on(guards: &[Arc<Guard>], arrival: &Arrival, old_handler: Option<Guarded>) {
     let received = arrival.received();
     for guard in guards {
         for (signal, function) in &guard.work.on {
-            if *signal == arrival.signal {
+            // An exit that has begun stops it: one of these functions may have asked for it.
+            if *signal == arrival.signal && guard.cause().is_none() {
                 contain(|| function(&received));
             }
         }
@@ -147,6 +148,8 @@ fn on(guards: &[Arc<Guard>], arrival: &Arrival, old_handler: Option<Guarded>) {
 fn time(exit: &'static ProcessExit, generation: usize, mask: &UserMask) {
     let me = Runner::current();
     let Some(overrun) = exit.machine.wait_overrun(me, generation) else { return };
+    // What this thread goes on to run may hang as well.
+    let _ = spawn_timer(exit, &thread::hold_signals());
     let _as_user = mask.enter();
     // A thread that called `abort` waits as long as the callback may run: that is what it dies of.
     let abort = mailbox::ABORT.filter(|_| mailbox::a_thread_aborts());

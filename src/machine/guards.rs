@@ -84,6 +84,9 @@ impl<W> Machine<W> {
         let mut state = self.lock();
         let keys: Vec<_> = state.guards.iter().map(|(key, _)| key).collect();
         for key in keys {
+            if let Some(Callback::Running(runner)) = state.guards.get(key).map(|one| one.callback) {
+                state.exited.push((key, runner));
+            }
             state.remove(key);
         }
         state.verdicts.clear();

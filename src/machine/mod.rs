@@ -127,6 +127,8 @@ struct State<W> {
     end: Option<Status>,
     /// The threads that end it like that.
     enders: Vec<ThreadId>,
+    /// Callbacks of guards that are gone with the process, which never return: they exit.
+    exited: Vec<(usize, Runner)>,
     /// The thread that is in the exit hook.
     exits: Option<ThreadId>,
     watcher: Option<Watcher>,
@@ -263,6 +265,7 @@ impl<W> Default for Machine<W> {
                 timed: Vec::new(),
                 end: None,
                 enders: Vec::new(),
+                exited: Vec::new(),
                 exits: None,
                 watcher: None,
                 generation: 0,

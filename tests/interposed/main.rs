@@ -3,24 +3,35 @@
 
 #![allow(missing_docs, reason = "a test binary")]
 
+#[cfg(unix)]
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(unix)]
 mod allocator;
+#[cfg(unix)]
 mod clock;
+#[cfg(unix)]
 mod dispositions;
+#[cfg(unix)]
 mod faults;
-#[cfg(target_env = "gnu")]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod jumps;
+#[cfg(unix)]
 mod sigaction;
 
+#[cfg(unix)]
 fn main() {
     support::main(&[
         allocator::TESTS,
         clock::TESTS,
         dispositions::TESTS,
         faults::TESTS,
-        #[cfg(target_env = "gnu")]
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
         jumps::TESTS,
     ]);
 }
+
+/// For Unix.
+#[cfg(not(unix))]
+fn main() {}

@@ -33,7 +33,13 @@ fn sent_by(signal: Signal, _sender: i32) -> String {
 
 /// With the sender in the place of `SELF`.
 fn with_sender(line: &str, sender: i32) -> String {
-    [Signal::TERM, Signal::INT].iter().fold(line.to_owned(), |line, signal| {
+    let signals = [
+        Signal::TERM,
+        Signal::INT,
+        #[cfg(unix)]
+        Signal::ABRT,
+    ];
+    signals.iter().fold(line.to_owned(), |line, signal| {
         line.replace(&format!("{signal} from SELF"), &sent_by(*signal, sender))
     })
 }

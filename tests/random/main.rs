@@ -3,16 +3,28 @@
 
 #![allow(missing_docs, reason = "a test binary")]
 
+#[cfg(unix)]
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(unix)]
 mod chaos;
+#[cfg(unix)]
 mod crowd;
+#[cfg(unix)]
 mod guards;
+#[cfg(unix)]
 mod model;
+#[cfg(unix)]
 mod seeds;
+#[cfg(unix)]
 mod storm;
 
+#[cfg(unix)]
 fn main() {
     support::main(&[chaos::TESTS, crowd::TESTS, guards::TESTS, model::TESTS, storm::TESTS]);
 }
+
+/// For Unix.
+#[cfg(not(unix))]
+fn main() {}

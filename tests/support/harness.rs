@@ -41,9 +41,13 @@ pub fn main(modules: &[&[Named]]) {
     run(modules, Arguments::from_args);
 }
 
-/// As `main`, with one test at a time.
+/// As `main`, with one test at a time, so that each may press ^C, which this process does not hear.
+#[cfg(windows)]
 pub fn main_one_by_one(modules: &[&[Named]]) {
-    run(modules, || Arguments { test_threads: Some(1), ..Arguments::from_args() });
+    run(modules, || {
+        super::hear_no_ctrl_c();
+        Arguments { test_threads: Some(1), ..Arguments::from_args() }
+    });
 }
 
 fn run(modules: &[&[Named]], arguments: fn() -> Arguments) {

@@ -42,8 +42,10 @@ use std::time::{Duration, Instant};
 
 #[cfg(unix)]
 pub use foreign::*;
+#[cfg(windows)]
+pub use harness::main_one_by_one;
 pub(crate) use harness::tests;
-pub use harness::{Named, main, main_one_by_one};
+pub use harness::{Named, main};
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub use jump::*;
 #[cfg(unix)]

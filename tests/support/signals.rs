@@ -76,7 +76,8 @@ pub(super) fn reset_signals() {
     unblock_all();
 }
 
-/// Handler, flags without the C library's restorer, mask.
+/// Handler, flags without the C library's restorer, mask without what nobody can block (the kernel takes
+/// that out, qemu does not).
 pub type Disposition = (usize, libc::c_int, u64);
 
 /// A disposition as the kernel has it.
@@ -87,7 +88,8 @@ pub fn disposition(signal: Signal) -> Disposition {
         assert_eq!(libc::sigaction(signal.as_raw(), std::ptr::null(), &raw mut current), 0);
         current
     };
-    (current.sa_sigaction, current.sa_flags & !0x0400_0000, bits_of(&current.sa_mask))
+    let mask = bits_of(&current.sa_mask) & !signal_bits(&[Signal::KILL, Signal::STOP]);
+    (current.sa_sigaction, current.sa_flags & !0x0400_0000, mask)
 }
 
 /// The numbers that the C library keeps for itself.

@@ -247,6 +247,7 @@ impl Victim {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let stderr = what_is_left(&self.stderr).join("\n");
+        self.seen.extend(what_is_left(&self.lines));
         panic!(
             "{}: {why}\nlines: {:#?}\nstderr: {stderr}\nthreads: {threads}",
             self.name, self.seen

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use handle_exit::{ConsoleEvent, HandleExit};
+use handle_exit::{HandleExit, Signal};
 
 use super::events::{EVENTS, all, guard, lines_of};
 use crate::support::*;
@@ -105,9 +105,10 @@ fn an_event_that_comes_too_late_goes_to_the_others() {
         }
     }
     let mut victim = Victim::ready(comes_too_late.told(0));
-    victim.send_event(ConsoleEvent::CtrlC);
+    ctrl_c_for_all();
+    victim.at_rest();
     victim.tell("go on");
-    victim.end().said(&["ready"]).was_left_to(ConsoleEvent::CtrlC.signal());
+    victim.end().said(&["ready"]).was_left_to(Signal::INT);
 }
 
 fn count(counter: &AtomicU32) {

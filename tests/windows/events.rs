@@ -214,20 +214,26 @@ fn repeats_count_after_500_ms_whoever_sends_them() {
     twice(Scenario::of(forced)).said(&["ready", first]).exited(STATUS_CONTROL_C_EXIT);
 }
 
-/// In a process group of its own, or after `SetConsoleCtrlHandler(NULL, TRUE)`.
+fn ignores_ctrl_c() {
+    ignore_ctrl_c();
+    hears_no_ctrl_c();
+}
+
+fn hears_no_ctrl_c() {
+    let guard = guard(HandleExit::builder());
+    say("ready");
+    assert_eq!(hear(), "go on");
+    assert!(!guard.is_exiting());
+}
+
+/// After `SetConsoleCtrlHandler(NULL, TRUE)`, and in a process group of its own, which begins with that.
 fn an_ignored_ctrl_c_stays_ignored() {
-    fn ignores() {
-        ignore_ctrl_c();
-        leaves_in_time();
-    }
-    for victim in [ignores.start(), in_a_group(leaves_in_time)] {
-        let victim = Victim::ready(victim);
+    for victim in [ignores_ctrl_c.start(), in_a_group(hears_no_ctrl_c)] {
+        let mut victim = Victim::ready(victim);
         ctrl_c_for_all();
         std::thread::sleep(Duration::from_millis(200)); // longer than it takes to arrive
-        victim.send_event(ConsoleEvent::CtrlBreak);
-        let end = victim.end();
-        assert_eq!(end.lines, all(&["ready"], &lines_of(ConsoleEvent::CtrlBreak), &["behind"]));
-        end.exited(3);
+        victim.tell("go on");
+        victim.end().said(&["ready", "callback: the scope ended", "deferred"]).exited(0);
     }
 }
 

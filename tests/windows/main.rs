@@ -22,7 +22,6 @@ mod guards;
 
 #[cfg(windows)]
 fn main() {
-    support::hear_no_ctrl_c();
     support::main_one_by_one(&[
         events::TESTS,
         ends::TESTS,

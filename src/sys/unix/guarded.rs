@@ -84,10 +84,6 @@ impl Found {
         self
     }
 
-    pub(crate) fn signal(&self) -> Signal {
-        self.signal
-    }
-
     pub(crate) fn is_ignored(&self) -> bool {
         self.below.action() == Action::Ignore
     }
@@ -105,19 +101,13 @@ impl Found {
         self.level >= LEVELS
     }
 
-    /// The signal as it will be once installed.
-    pub(crate) fn guarded(&self) -> Guarded {
-        Guarded { signal: self.signal, below: self.below, level: self.level }
-    }
-
-    /// Puts the guard's handler in place, then compares: all is as it was if that is refused. Not for
-    /// one that is buried too deep.
-    pub(crate) fn install(&self) -> Result<(), Refused> {
+    /// Puts the guard's handler in place, then compares: all is as it was if that is refused.
+    fn install(&self, is_go_here: bool) -> Result<(), Refused> {
         let slot = slot_of(self.signal);
         // While the handler runs, no foreign handler may interrupt it, for that might leave by
         // `siglongjmp`. The faults cannot be held back, and the handler causes none.
         let mut ours = Disposition::handler(FUNCTIONS[self.level], mask::all_but(FAULTS));
-        if self.top.is_on_alternate_stack() || is_go_runtime_here() {
+        if self.top.is_on_alternate_stack() || is_go_here {
             ours = ours.on_alternate_stack();
         }
         slot.arm(self.level, self.below);
@@ -134,6 +124,20 @@ impl Found {
         slot.set_buried(self.level);
         Ok(())
     }
+}
+
+/// Puts the guard's handler in place for one signal after another, until one is refused. Not for one
+/// that is buried too deep.
+pub(crate) fn install(
+    found: &[Found],
+    installed: &mut Vec<Guarded>,
+) -> Result<(), (Signal, Refused)> {
+    let is_go_here = is_go_runtime_here();
+    for one in found {
+        one.install(is_go_here).map_err(|refused| (one.signal, refused))?;
+        installed.push(Guarded { signal: one.signal, below: one.below, level: one.level });
+    }
+    Ok(())
 }
 
 /// Whether the process has Go code, whose threads have stacks too small for signal handlers: every

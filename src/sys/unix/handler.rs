@@ -11,6 +11,7 @@
 //! | `futex` (Linux: a plain system call), `sem_post` (signal-safety(7)), `semaphore_signal` (Apple: a Mach trap) | see `wake` |
 //! | `sigaction`, `pthread_sigmask`, `pthread_kill`, `kill`, `poll`, `_exit` | signal-safety(7); only where the signal is not the guard's to keep |
 //! | `pthread_self` | signal-safety(7), POSIX.1-2008 TC1 |
+//! | `sigismember` (Apple, `DragonFly`; SIGABRT only) | signal-safety(7) |
 //! | `rt_tgsigqueueinfo` | a plain system call (Linux) |
 
 use nix::errno::Errno;
@@ -40,7 +41,7 @@ extern "C" fn handle<const LEVEL: usize>(
 fn handle_at(level: usize, raw: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = Errno::last_raw();
     let Some(slot) = slot(raw) else { return };
-    match slot.arrive(level, info) {
+    match slot.arrive(level, info, context) {
         Some(Recorded::Kept) => {}
         Some(other) => end(other),
         None => pass_on(slot, level, raw, info, context),

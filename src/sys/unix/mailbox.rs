@@ -27,7 +27,7 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use nix::libc;
+use nix::libc::{self, c_void};
 
 pub(crate) use super::abort::{a_thread_aborts, release_abort, set_abort_wait};
 use super::process::{AtomicProcess, Process};
@@ -119,7 +119,7 @@ impl Mailbox {
     }
 
     /// In the handler: keeps the signal. `info` is null where a foreign handler that has none calls.
-    pub(super) fn record(&self, info: *const libc::siginfo_t) -> Recorded {
+    pub(super) fn record(&self, info: *const libc::siginfo_t, context: *const c_void) -> Recorded {
         // SAFETY: non-null siginfo is the kernel's, valid while the handler runs.
         let known = unsafe { info.as_ref() };
         if self.is_repeat(known.is_some_and(siginfo::is_from_the_kernel)) {
@@ -129,7 +129,7 @@ impl Mailbox {
             }
         }
         // Before the mailbox: the siginfo in there may be that of an earlier SIGABRT.
-        let aborts = known.is_some_and(siginfo::is_own_abort);
+        let aborts = known.is_some_and(|info| siginfo::is_abort(info, context));
         if aborts {
             abort::note();
         }

@@ -3,8 +3,12 @@
 use std::fmt;
 use std::time::Instant;
 
-use nix::libc;
+use nix::libc::{self, c_void};
 
+#[cfg(any(target_vendor = "apple", target_os = "dragonfly"))]
+use super::{mask, thread};
+#[cfg(any(target_vendor = "apple", target_os = "dragonfly"))]
+use crate::signal::{FAULTS, SignalSet};
 use crate::signal::{Received, Sender, Signal};
 
 /// A signal that came, as the kernel described it.
@@ -93,12 +97,38 @@ pub(super) fn is_from_the_kernel(info: &libc::siginfo_t) -> bool {
     !is_from_a_process(info) && info.si_code != NO_CODE
 }
 
-/// Whether this is a thread of this process signalling itself, which is what `abort` does.
-pub(super) fn is_own_abort(info: &libc::siginfo_t) -> bool {
+/// Whether the thread that the handler interrupted is in `abort(3)`. `context` is the handler's third
+/// argument. Async-signal-safe.
+pub(super) fn is_abort(info: &libc::siginfo_t, context: *const c_void) -> bool {
+    info.si_signo == libc::SIGABRT && comes_from_abort(info, context)
+}
+
+/// A thread of this process that signals itself: `abort` does, and so does `raise`.
+#[cfg(not(any(target_vendor = "apple", target_os = "dragonfly")))]
+fn comes_from_abort(info: &libc::siginfo_t, _context: *const c_void) -> bool {
     // SAFETY: read only where a process sent it, as in `sender`.
-    info.si_signo == libc::SIGABRT
-        && info.si_code == code::THREAD
+    info.si_code == code::THREAD
         && u32::try_from(unsafe { info.si_pid() }) == Ok(std::process::id())
+}
+
+/// The siginfo of these systems does not tell `abort` from `kill`. But their `abort` begins by blocking
+/// everything else on its thread (since macOS 10.15 not SEGV and BUS), and nothing else does so, other
+/// than the guard's own threads. An `abort` on one of those is not seen as one: the handler returns, and
+/// `abort` then ends the process.
+#[cfg(any(target_vendor = "apple", target_os = "dragonfly"))]
+fn comes_from_abort(_info: &libc::siginfo_t, context: *const c_void) -> bool {
+    // SAFETY: null, or the kernel's third argument (sigaction(2)), valid while the handler runs.
+    let Some(context) = (unsafe { context.cast::<libc::ucontext_t>().as_ref() }) else {
+        return false;
+    };
+    let is_blocked = |signal: Signal| mask::contains(&context.uc_sigmask, signal.as_raw());
+    let may_be_open = FAULTS.union(SignalSet::of(&[Signal::KILL, Signal::STOP]));
+    let mut all = (1..=31).filter_map(Signal::from_raw);
+    let is_all_blocked = all.all(|signal| match signal {
+        Signal::ABRT => !is_blocked(signal),
+        _ => is_blocked(signal) || may_be_open.contains(signal),
+    });
+    is_all_blocked && !thread::is_own()
 }
 
 /// An `si_code` of no sender, for a signal that came without siginfo.
@@ -117,6 +147,10 @@ mod code {
         [0x10001, 0x10002, 0x10001]
     } else if cfg!(any(target_os = "linux", target_os = "android")) {
         [0, -1, -6]
+    } else if cfg!(target_os = "netbsd") {
+        [0, -1, -5]
+    } else if cfg!(any(target_os = "openbsd", target_os = "illumos", target_os = "solaris")) {
+        [0, -2, -1]
     } else {
         [0, -1, 0]
     };

@@ -8,7 +8,7 @@
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering::SeqCst};
 
-use nix::libc::{self, c_int};
+use nix::libc::{self, c_int, c_void};
 
 use super::disposition::Disposition;
 use super::mailbox::{self, Mailbox, Recorded};
@@ -66,13 +66,20 @@ impl Slot {
     }
 
     /// In the handler: keeps the signal if it is the guard's.
-    pub(super) fn arrive(&self, level: usize, info: *const libc::siginfo_t) -> Option<Recorded> {
+    pub(super) fn arrive(
+        &self,
+        level: usize,
+        info: *const libc::siginfo_t,
+        context: *const c_void,
+    ) -> Option<Recorded> {
         let process = process::this();
         if !self.is_armed(level, process) {
             return None;
         }
         // Count first, look again: whoever waits for the count has disarmed before.
-        mailbox::in_handler(|| self.is_armed(level, process).then(|| self.mailbox.record(info)))
+        mailbox::in_handler(|| {
+            self.is_armed(level, process).then(|| self.mailbox.record(info, context))
+        })
     }
 
     fn is_armed(&self, level: usize, process: Process) -> bool {

@@ -134,6 +134,18 @@ thread_local! {
     static EXIT_DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
+#[cfg(any(target_vendor = "apple", target_os = "dragonfly"))]
+thread_local! {
+    /// Whether `spawn` started this thread. Written there, read by the handler of SIGABRT.
+    static IS_OWN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this is a thread of the guard's own.
+#[cfg(any(target_vendor = "apple", target_os = "dragonfly"))]
+pub(super) fn is_own() -> bool {
+    IS_OWN.get()
+}
+
 /// Until the result is dropped, `abort(3)` on this thread does not wait for the callback: the callback,
 /// or what comes after it, runs here.
 pub(crate) fn mark_exit_thread() -> impl Drop + use<> {

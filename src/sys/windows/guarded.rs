@@ -56,18 +56,19 @@ impl Found {
     pub(crate) fn is_buried_too_deep(&self) -> bool {
         false
     }
+}
 
-    /// The signal as it will be once installed.
-    pub(crate) fn guarded(&self) -> Guarded {
-        Guarded { signal: self.signal, is_passed_on: self.is_passed_on }
+/// Puts the guard's handler in place for one signal after another, until one is refused.
+pub(crate) fn install(
+    found: &[Found],
+    installed: &mut Vec<Guarded>,
+) -> Result<(), (Signal, Refused)> {
+    for one in found {
+        handler::register().map_err(|source| (one.signal, Refused::System(source)))?;
+        mailbox::arm(one.signal, one.is_passed_on);
+        installed.push(Guarded { signal: one.signal, is_passed_on: one.is_passed_on });
     }
-
-    /// Puts the guard's handler in place.
-    pub(crate) fn install(&self) -> Result<(), Refused> {
-        handler::register().map_err(Refused::System)?;
-        mailbox::arm(self.signal, self.is_passed_on);
-        Ok(())
-    }
+    Ok(())
 }
 
 /// A signal whose handler is the guard's.

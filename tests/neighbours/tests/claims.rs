@@ -352,10 +352,9 @@ fn the_guard_asks_for_the_alternate_stack_where_go_is() {
     }
     neighbour::go_spin();
     let all = threads();
-    let _guard = HandleExit::builder()
-        .on(Signal::USR1, |_| drop(HEARD.fetch_add(1, SeqCst)))
-        .install(|| ())
-        .unwrap();
+    let builder = HandleExit::builder().on(Signal::USR1, |_| drop(HEARD.fetch_add(1, SeqCst)));
+    // A scope that ends hands what it has not heard to the default.
+    builder.install(|| ()).unwrap().keep();
     // Go has no handler of its own for these.
     for signal in [Signal::TERM, Signal::INT, Signal::USR1] {
         assert!(has_alternate_stack(signal), "{signal}");
@@ -367,6 +366,9 @@ fn the_guard_asks_for_the_alternate_stack_where_go_is() {
         }
     }
     until("a signal is heard", || HEARD.load(SeqCst) > 0);
+    // They would meet the default.
+    let is_due = |thread: &i32| is_pending(*thread, "SigPnd", Signal::USR1) == Some(true);
+    until("no thread has one pending", || !all.iter().any(is_due));
 }
 
 // -------------------------------------------------------------------------------------------- forks

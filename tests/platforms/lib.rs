@@ -1,0 +1,1 @@
+//! Nothing: a package with only a test is none for cargo.
