@@ -172,7 +172,8 @@ impl HandleExit {
     /// Futures and descriptors that were made before the fork wait for the parent's exit: make new ones.
     ///
     /// # Errors
-    /// [`Error::Nested`] if the child has made a new guard, [`Error::Ended`] if the exit had begun when
+    /// [`Error::Nested`] if the child has a guard already and this one was not made with `append` (rearm the
+    /// outer guard first), [`Error::Ended`] if the exit had begun when
     /// the process forked, else as [`new`](HandleExit::new).
     #[cfg(unix)]
     #[cfg_attr(docsrs, doc(cfg(unix)))]

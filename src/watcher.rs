@@ -133,7 +133,8 @@ fn on(guards: &[Arc<Guard>], arrival: &Arrival, old_handler: Option<Guarded>) {
     let received = arrival.received();
     for guard in guards {
         for (signal, function) in &guard.work.on {
-            if *signal == arrival.signal {
+            // An exit that has begun stops it: one of these functions may have asked for it.
+            if *signal == arrival.signal && guard.cause().is_none() {
                 contain(|| function(&received));
             }
         }

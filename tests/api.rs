@@ -1,20 +1,26 @@
 //! What the types of the public interface are: this test passes if it compiles.
 
-#![allow(missing_docs, reason = "a test binary")]
+#![allow(missing_docs, dead_code, reason = "a test binary, most of which is to compile only")]
 
 use std::fmt::{Debug, Display};
 use std::future::Future;
 use std::hash::Hash;
+#[cfg(unix)]
 use std::io;
 use std::ops::Deref;
+#[cfg(unix)]
 use std::os::fd::OwnedFd;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::process::Termination;
 use std::time::Duration;
 
+#[cfg(windows)]
+use handle_exit::ConsoleEvent;
+#[cfg(unix)]
+use handle_exit::Sender;
 use handle_exit::{
     AfterScope, Builder, Cause, Deferred, Ending, Error, Event, Exit, ExitBegun, HandleExit,
-    Holder, Ignored, OldHandler, Outcome, ParseSignalError, Received, Repeat, Sender, Signal,
+    Holder, Ignored, OldHandler, Outcome, ParseSignalError, Received, Repeat, Signal,
 };
 
 /// Goes to any thread, and may be asked by several, for as long as they like.
@@ -42,7 +48,10 @@ const _: () = {
     shared::<ParseSignalError>();
     shared::<Received>();
     shared::<Repeat>();
+    #[cfg(unix)]
     shared::<Sender>();
+    #[cfg(windows)]
+    shared::<ConsoleEvent>();
     shared::<Signal>();
 
     value::<Cause>();
@@ -55,6 +64,7 @@ const _: () = {
     copied::<Ignored>();
     copied::<OldHandler>();
     copied::<Repeat>();
+    #[cfg(unix)]
     copied::<Sender>();
     copied::<Signal>();
 
@@ -99,6 +109,7 @@ fn names() {
     let _: fn(HandleExit) -> Outcome = HandleExit::finish;
     let _: fn(HandleExit) -> bool = HandleExit::disarm;
     let _: fn(HandleExit) = HandleExit::keep;
+    #[cfg(unix)]
     let _: fn(&HandleExit) -> Result<(), Error> = HandleExit::rearm;
 
     let _: fn() -> Option<Exit> = Exit::current;
@@ -107,6 +118,7 @@ fn names() {
     let _: fn(&Exit) -> Cause = Exit::wait;
     let _: fn(&Exit, Duration) -> Option<Cause> = Exit::wait_timeout;
     let _: fn(&Exit) -> ExitBegun = Exit::begun;
+    #[cfg(unix)]
     let _: fn(&Exit) -> io::Result<OwnedFd> = Exit::readable_fd;
     let _: fn(&Exit) = Exit::request;
     let _: fn(&Exit, fn()) -> Result<Deferred, Error> = Exit::defer;
@@ -130,7 +142,9 @@ fn names() {
     let _: fn(Builder, fn(), fn(&Exit) -> u8) -> Result<u8, Error> = Builder::run;
     let _: fn(Builder, fn(&Cause), fn(&Exit) -> u8) -> Result<(u8, Outcome), Error> =
         Builder::run_with;
+    #[cfg(unix)]
     let _: fn(Signal, fn()) -> ! = handle_exit::exit_with_signal;
+    let _: fn(i32) -> ! = handle_exit::exit;
 }
 
 /// Both closures may borrow, and the result may too.
@@ -152,7 +166,11 @@ fn variants(cause: &Cause, error: Error) {
     match cause {
         Cause::ScopeEnd | Cause::Panic | Cause::ProcessExit | Cause::Requested => {}
         Cause::Signal(received) => {
-            let _: (Signal, Option<Sender>) = (received.signal(), received.sender());
+            let _: Signal = received.signal();
+            #[cfg(unix)]
+            let _: Option<Sender> = received.sender();
+            #[cfg(windows)]
+            let _: ConsoleEvent = received.console_event();
         }
         _ => {}
     }
@@ -171,7 +189,7 @@ fn variants(cause: &Cause, error: Error) {
 #[test]
 fn a_signal_is_made_of_its_number() {
     assert_eq!(Signal::try_from(15).unwrap(), Signal::TERM);
-    assert_eq!(Signal::try_from(Signal::HUP.as_raw()).unwrap(), Signal::HUP);
+    assert_eq!(Signal::try_from(Signal::INT.as_raw()).unwrap(), Signal::INT);
     for none in [0, -1, 65, 1000, i32::MIN, i32::MAX] {
         let refused = Signal::try_from(none).unwrap_err();
         assert!(refused.to_string().contains(&none.to_string()), "{refused}");

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::TcpStream;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use crate::http::{Clients, connects, until_accepted};
 use crate::support::*;
@@ -168,7 +169,12 @@ const GOODBYE: &str = "program: my own handler was called, goodbye";
 
 /// Starts the program, and says where the library has its scratch files.
 fn library(arguments: &[&dyn Display]) -> (Victim, String) {
-    let mut program = Victim::start(example("library", arguments));
+    // Of its own: one that was killed may have left its scratch files, and its process id comes again.
+    static SCRATCH: LazyLock<tempfile::TempDir> =
+        LazyLock::new(|| tempfile::TempDir::new().unwrap());
+    let mut command = example("library", arguments);
+    command.env("TMPDIR", SCRATCH.path());
+    let mut program = Victim::start(command);
     let scratch = program.expect_prefix("library: rendering in ");
     (program, scratch)
 }

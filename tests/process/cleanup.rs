@@ -8,7 +8,7 @@ use std::{fs, io, thread};
 use crate::support::*;
 use handle_exit::{Cause, Error, HandleExit, Signal};
 
-const ROUNDS: usize = 20;
+const ROUNDS: usize = if cfg!(unix) { 20 } else { 2 };
 
 /// Whether the scenario, which is `main` here, returns an error.
 static FAILS: AtomicBool = AtomicBool::new(false);
@@ -68,7 +68,7 @@ fn main_returns_the_error_under_a_kept_guard() {
 fn exits_because_of_the_error() {
     let _guard = guarded_directory().unwrap();
     if works_in_a_directory().is_err() {
-        std::process::exit(1);
+        exit(1);
     }
 }
 
@@ -81,7 +81,7 @@ fn a_thread_exits_because_of_the_error() {
     let _guard = guarded_directory().unwrap();
     let works = || {
         let _failed = works_in_a_directory();
-        std::process::exit(1);
+        exit(1);
     };
     thread::spawn(works).join().unwrap();
 }
@@ -103,7 +103,7 @@ fn finishes_because_of_the_error() {
     let guard = guarded_directory().unwrap();
     if works_in_a_directory().is_err() {
         let _outcome = guard.finish();
-        std::process::exit(1);
+        exit(1);
     }
 }
 
@@ -130,25 +130,25 @@ fn main_returns_an_error_under_a_forgotten_guard() {
 }
 
 fn exits() {
-    at_once(|_guard| std::process::exit(1));
+    at_once(|_guard| exit(1));
 }
 
 fn exits_with_0() {
-    at_once(|_guard| std::process::exit(0));
+    at_once(|_guard| exit(0));
 }
 
 fn exits_on_another_thread() {
-    at_once(|_guard| thread::spawn(|| std::process::exit(1)).join().unwrap());
+    at_once(|_guard| thread::spawn(|| exit(1)).join().unwrap());
 }
 
 fn exits_with_the_guard_on_another_thread() {
-    let exit = guard();
-    let handle = exit.handle();
+    let guard = guard();
+    let handle = guard.handle();
     let exits = thread::spawn(move || {
-        let _guard = exit;
+        let _guard = guard;
         say("ready");
         handle.wait();
-        std::process::exit(1);
+        exit(1);
     });
     exits.join().unwrap();
 }
@@ -222,11 +222,11 @@ fn an_error_of_main_meets_the_callback() {
 }
 
 fn process_exit_meets_the_callback() {
-    meets(|_guard| std::process::exit(1));
+    meets(|_guard| exit(1));
 }
 
 fn process_exit_elsewhere_meets_the_callback() {
-    meets(|_guard| thread::spawn(|| std::process::exit(1)).join().unwrap());
+    meets(|_guard| thread::spawn(|| exit(1)).join().unwrap());
 }
 
 fn a_panic_meets_the_callback() {
@@ -249,6 +249,7 @@ fn ends_without_a_signal() {
 }
 
 /// As `cleanup` does it, over a handler that somebody else has installed.
+#[cfg(unix)]
 fn ends_over_an_old_handler() {
     install(Signal::TERM, says_old);
     let builder = HandleExit::builder().append(true).grace(std::time::Duration::ZERO);
@@ -353,12 +354,15 @@ fn what_was_no_signal_of_default_disposition_ends_nothing() {
     ends_well(ends_after_a_request, &["callback", "behind"]);
     ends_well(ends_without_a_signal, &["callback", "behind"]);
 
-    let mut victim = Victim::ready(ends_over_an_old_handler);
-    victim.send(Signal::TERM);
-    victim.expect("old");
-    victim.at_rest();
-    victim.tell("go on");
-    victim.end().said(&["ready", "callback", "old", "behind"]).exited(0);
+    #[cfg(unix)]
+    {
+        let mut victim = Victim::ready(ends_over_an_old_handler);
+        victim.send(Signal::TERM);
+        victim.expect("old");
+        victim.at_rest();
+        victim.tell("go on");
+        victim.end().said(&["ready", "callback", "old", "behind"]).exited(0);
+    }
 
     let mut victim = Victim::start(requested_and_then_signalled);
     victim.expect_both("callback", "ready");

@@ -20,19 +20,23 @@ mod exit_with_signal;
 mod foreign;
 #[cfg(unix)]
 mod fork;
+#[cfg(unix)]
 mod nesting;
 mod observe;
 #[cfg(unix)]
 mod old_handlers;
+#[cfg(unix)]
 mod on;
 mod outcome;
 mod policies;
 #[cfg(unix)]
 mod recipes;
+#[cfg(unix)]
 mod repeats;
 mod routes;
 #[cfg(unix)]
 mod signals;
+#[cfg(unix)]
 mod surface;
 mod waiting;
 
@@ -48,14 +52,22 @@ const MODULES: &[&[support::Named]] = &[
     old_handlers::TESTS,
     #[cfg(unix)]
     fork::TESTS,
+    #[cfg(unix)]
     nesting::callbacks::TESTS,
+    #[cfg(unix)]
     nesting::deciders::TESTS,
+    #[cfg(unix)]
     nesting::parts::TESTS,
+    #[cfg(unix)]
     nesting::inside::TESTS,
+    #[cfg(unix)]
     nesting::forks::TESTS,
     cleanup::TESTS,
+    #[cfg(unix)]
     on::TESTS,
+    #[cfg(unix)]
     repeats::TESTS,
+    #[cfg(unix)]
     surface::TESTS,
     policies::TESTS,
     waiting::TESTS,

@@ -392,6 +392,28 @@ fn each_guard_has_a_function_of_its_own() {
     victim.end().exited(0);
 }
 
+fn one_begins_the_exit_of_the_other() {
+    let builder = || HandleExit::builder().append(true).grace(Duration::MAX);
+    let outer = builder().on(Signal::HUP, |_| say("never")).install(callback).unwrap();
+    let handle = outer.handle();
+    let requests = move |_: &Received| {
+        handle.request();
+        say("requested");
+    };
+    let inner = builder().on(Signal::HUP, requests).install(|| {}).unwrap();
+    say("ready");
+    hear();
+    assert!(outer.is_exiting() && !inner.is_exiting());
+}
+
+/// The newest guard's function comes first, and what it begins stops the function of the other.
+fn an_exit_that_another_function_begins_stops_it_too() {
+    let mut victim = Victim::ready(one_begins_the_exit_of_the_other);
+    hup(&mut victim, &["requested", "callback"]);
+    victim.tell("go on");
+    victim.end().said(&["ready", "requested", "callback"]).exited(0);
+}
+
 /// HUP is an exit to the one, and none to the other; `outer_exits` says to which.
 fn an_exit_to_one(outer_exits: bool) {
     let builder = || HandleExit::builder().append(true).grace(Duration::MAX);
@@ -552,6 +574,7 @@ pub(crate) const TESTS: &[Named] = tests![
     signals_whose_default_ends_no_process_are_taken,
     a_signal_that_is_named_in_both_is_no_exit,
     each_guard_has_a_function_of_its_own,
+    an_exit_that_another_function_begins_stops_it_too,
     a_signal_may_be_an_exit_to_one_guard_and_none_to_another,
     it_may_end_the_guard_and_the_process,
     an_observer_hears_of_it,

@@ -14,18 +14,28 @@
 
 #![allow(missing_docs, reason = "a test binary")]
 
+#[cfg(unix)]
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(unix)]
 mod cut_short;
+#[cfg(unix)]
 mod dropped_in_exit;
+#[cfg(unix)]
 mod exits;
+#[cfg(unix)]
 mod forks;
+#[cfg(unix)]
 mod hosts;
+#[cfg(unix)]
 mod masks;
+#[cfg(unix)]
 mod two_exits;
+#[cfg(unix)]
 mod workers;
 
+#[cfg(unix)]
 fn main() {
     support::main(&[
         cut_short::TESTS,
@@ -38,3 +48,7 @@ fn main() {
         workers::TESTS,
     ]);
 }
+
+/// For Unix.
+#[cfg(not(unix))]
+fn main() {}
