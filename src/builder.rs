@@ -128,13 +128,18 @@ impl Builder {
         self
     }
 
-    /// When handlers that stood before are run. Default: after a signal.
+    /// When handlers that stood before are run. Default: after a signal. On Windows they are run by
+    /// an event alone, whatever this says.
     pub fn old_handler(mut self, when: OldHandler) -> Builder {
         self.settings.old_handler = when;
         self
     }
 
     /// What to do with a signal that is ignored. Default: leave it so.
+    ///
+    /// On Windows this changes nothing: a process that ignores `^C` (after
+    /// `SetConsoleCtrlHandler(NULL, TRUE)`, or in a process group of its own, which begins with that) is not told
+    /// of it, and nobody can ask. It stays ignored.
     pub fn ignored(mut self, ignored: Ignored) -> Builder {
         self.settings.ignored = ignored;
         self

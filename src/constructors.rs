@@ -12,6 +12,11 @@ impl HandleExit {
     /// For code that can be told to stop, such as a serve loop: on TERM or INT `callback` tells it,
     /// and the scope has 5 seconds to end by itself; if it does not, the process dies of the signal.
     ///
+    /// **On Windows** nobody can ask who else handles the console's events, so this refuses only another
+    /// guard. A handler that was registered before the guard does not hear of the events while it lives; one
+    /// that is registered later is asked first, and may keep them. After the console is closed, and after
+    /// logoff and shutdown, the scope has 4 seconds at most: the system ends the process after 5.
+    ///
     /// ```no_run
     /// # struct Server;
     /// # impl Server { fn shutdown(&self) {} fn serve(&self) {} }
@@ -63,6 +68,12 @@ impl HandleExit {
     /// For a program whose signals a third party owns: on TERM or INT `callback` runs, then the
     /// handler that was there, which decides what happens next. Where none was there, this is
     /// [`new`](HandleExit::new).
+    ///
+    /// **On Windows** nobody can ask whether a handler was there. Where the oldest guard that has the signal is made with `append`,
+    /// the callbacks and deferred functions of all living guards run, and then the event is passed on to
+    /// whoever was registered before. That may be the system's own handler alone, which ends the process: so with
+    /// nobody there, this acts as [`cleanup`](HandleExit::cleanup). While handlers run, the system holds
+    /// a lock: a callback that calls `SetConsoleCtrlHandler` (`ctrlc::set_handler` does) waits forever.
     ///
     /// ```
     /// use handle_exit::HandleExit;

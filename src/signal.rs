@@ -115,7 +115,8 @@ impl Signal {
     #[cfg(unix)]
     pub const TERMINATING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
 
-    /// The signals by which people and supervisors ask a program to end.
+    /// The signals by which people and supervisors ask a program to end: INT (CTRL_C) and TERM (CTRL_BREAK,
+    /// CTRL_CLOSE, CTRL_LOGOFF, CTRL_SHUTDOWN). Windows has no others.
     #[cfg(windows)]
     pub const TERMINATING: [Signal; 2] = [Signal::INT, Signal::TERM];
 
