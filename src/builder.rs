@@ -79,7 +79,8 @@ impl Builder {
 
     /// A signal that is no exit, such as HUP for "read your configuration again": `function` runs on
     /// the watcher thread each time it comes. Several that come at once may be merged into one, as
-    /// the kernel merges them. A panic in `function` is contained.
+    /// the kernel merges them. A panic in `function` is contained. **It must return soon**: until it does,
+    /// TERM and `^C` wait, and so does dropping the guard.
     ///
     /// The signal is refused where a guarded one would be, and what [`append`](Builder::append) and
     /// [`ignored`](Builder::ignored) say holds for it as well: with `append`, the old handler is called
