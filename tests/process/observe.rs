@@ -20,19 +20,14 @@ fn tells(builder: Builder) -> Builder {
 }
 
 /// What is told of a signal that a process of this user sent.
-#[cfg(unix)]
 fn sent_by(signal: Signal, sender: i32) -> String {
-    format!("{signal} from process {sender} of user {}", nix::unistd::getuid())
-}
-
-#[cfg(windows)]
-fn sent_by(signal: Signal, _sender: i32) -> String {
-    let event = if signal == Signal::INT { "CTRL_C" } else { "CTRL_BREAK" };
-    format!("{signal} ({event})")
+    with_sender(&format!("{signal} from SELF"), sender)
 }
 
 /// With the sender in the place of `SELF`.
+#[cfg(unix)]
 fn with_sender(line: &str, sender: i32) -> String {
+<<<<<<< HEAD
     let signals = [
         Signal::TERM,
         Signal::INT,
@@ -42,6 +37,16 @@ fn with_sender(line: &str, sender: i32) -> String {
     signals.iter().fold(line.to_owned(), |line, signal| {
         line.replace(&format!("{signal} from SELF"), &sent_by(*signal, sender))
     })
+=======
+    line.replace("SELF", &format!("process {sender} of user {}", nix::unistd::getuid()))
+}
+
+/// An event has no sender.
+#[cfg(windows)]
+fn with_sender(line: &str, _sender: i32) -> String {
+    line.replace("SIGINT from SELF", "SIGINT (CTRL_C)")
+        .replace("SIGTERM from SELF", "SIGTERM (CTRL_BREAK)")
+>>>>>>> 4197ad13aed3749e49ab72d6bcb7246d2dacd831
 }
 
 // ------------------------------------------------------------------------------- each way out
