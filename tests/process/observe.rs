@@ -27,17 +27,6 @@ fn sent_by(signal: Signal, sender: i32) -> String {
 /// With the sender in the place of `SELF`.
 #[cfg(unix)]
 fn with_sender(line: &str, sender: i32) -> String {
-<<<<<<< HEAD
-    let signals = [
-        Signal::TERM,
-        Signal::INT,
-        #[cfg(unix)]
-        Signal::ABRT,
-    ];
-    signals.iter().fold(line.to_owned(), |line, signal| {
-        line.replace(&format!("{signal} from SELF"), &sent_by(*signal, sender))
-    })
-=======
     line.replace("SELF", &format!("process {sender} of user {}", nix::unistd::getuid()))
 }
 
@@ -46,7 +35,6 @@ fn with_sender(line: &str, sender: i32) -> String {
 fn with_sender(line: &str, _sender: i32) -> String {
     line.replace("SIGINT from SELF", "SIGINT (CTRL_C)")
         .replace("SIGTERM from SELF", "SIGTERM (CTRL_BREAK)")
->>>>>>> 4197ad13aed3749e49ab72d6bcb7246d2dacd831
 }
 
 // ------------------------------------------------------------------------------- each way out
