@@ -41,6 +41,11 @@ pub(crate) fn at_process_exit() {
         process::end_inside_exit(status);
     }
     restore(exit);
+    // The exit's own code has chosen the status: an aborting thread that went on to die could still
+    // change it.
+    if !in_exit_code {
+        mailbox::release_abort();
+    }
 }
 
 /// What becomes of a lock within `LOCK_TIMEOUT`.
@@ -64,7 +69,6 @@ fn restore(exit: &ProcessExit) {
     for guard in guards {
         guard.work.waiters.release();
     }
-    mailbox::release_abort();
     // A signal that would end the process has what it wants. One with a handler goes there.
     for arrival in late {
         let has_handler =
