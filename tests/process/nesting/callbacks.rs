@@ -511,7 +511,7 @@ fn after_a_panic_of_a_callback_on_a_signal_the_others_still_run() {
 // ------------------------------------------------------------------------------- callback_timeout
 
 /// Over before anybody has noticed.
-const SHORT: Duration = Duration::from_millis(20);
+const SHORT: Duration = Duration::from_millis(20 * DEADLINE.as_secs() / 60);
 
 fn hangs() {
     say("second hangs");
