@@ -138,8 +138,9 @@
 //! Without either, the library prints nothing (Rust's panic hook does).
 //!
 //! # Platforms
-//! Runs and is tested on Linux. Type-checked for macOS, FreeBSD, musl and aarch64 Linux. Outside
-//! Linux an old handler is run with the siginfo of a signal the process sent to itself.
+//! Runs and is tested on Linux (glibc and musl, 64 and 32 bits) and, under wine, on Windows. Type-checked for macOS
+//! and the BSDs, whose paths are tested where Linux can play them. Outside Linux an old handler is run with the
+//! siginfo of a signal the process sent to itself.
 
 // RealtimeSanitizer: see .ci/sanitizers.
 #![cfg_attr(rtsan, feature(sanitize))]
