@@ -324,6 +324,12 @@ fn judge(seed: u64) -> Result<(), String> {
     if !is_ready || killed.is_some_and(|raw| !is_guarded(raw)) {
         return Ok(());
     }
+    // So may its foreign handler, also on the thread of a callback, which that cuts.
+    let may_exit =
+        |signal: &Signal| plan.old_handlers.contains(signal) && !is_guarded(signal.as_raw());
+    if plan.old_handler_exits && plan.sent.iter().any(|(_, signal)| may_exit(signal)) {
+        return Ok(());
+    }
     for name in 0..plan.parts.len() {
         for what in ["begins", "ends", "deferred"] {
             let count = end.count(&format!("{name} {what}"));
