@@ -1,5 +1,6 @@
-//! Construction and drop, again and again.
+//! Construction and drop, again and again: alone, and inside a living guard.
 
+use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
@@ -16,17 +17,49 @@ use crate::victim::{Victim, print};
 pub(crate) fn measure() -> Vec<Row> {
     let sample = |contestant: &str| Victim::start("construct", contestant).numbers();
     let [ours, floor, hook] = round_robin(["ours", "floor", "signal-hook"], rounds(100), sample);
+    let [inside, boxed] = round_robin(["inside", "boxed"], rounds(20), sample);
     let what = "construct + drop";
     let thread = "spawn a thread that parks, unpark, join, four `sigaction`";
     vec![
         Row::times(what, &ours, thread, &floor, 1.15),
         Row::times(what, &ours, "signal-hook, `Signals` + thread + close + join", &hook, 0.80),
+        Row::times(
+            "a thousand times construct + drop, inside a living guard",
+            &inside,
+            "a boxed closure pushed to and removed from a `Mutex<Vec>`; no system call",
+            &boxed,
+            10.0,
+        ),
     ]
 }
 
 pub(crate) fn play(contestant: &str) {
     match contestant {
         "ours" => repeat(|| drop(HandleExit::new(|| {}).expect("a guard"))),
+        "inside" => {
+            let outer = HandleExit::new(|| {}).expect("a guard");
+            let captured = std::hint::black_box([1_u64; 4]);
+            repeat(|| {
+                for _ in 0..1000 {
+                    let cleans = move || drop(std::hint::black_box(Box::new(captured)));
+                    drop(HandleExit::append(cleans).expect("a guard inside"));
+                }
+            });
+            drop(outer);
+        }
+        "boxed" => {
+            type Closures = Mutex<Vec<Box<dyn FnOnce() + Send>>>;
+            let closures = Closures::default();
+            let captured = std::hint::black_box([1_u64; 4]);
+            repeat(|| {
+                for _ in 0..1000 {
+                    let cleans = move || drop(std::hint::black_box(Box::new(captured)));
+                    closures.lock().expect("no panic").push(Box::new(cleans));
+                    let cleans = closures.lock().expect("no panic").pop();
+                    cleans.expect("it was pushed")();
+                }
+            });
+        }
         "floor" => repeat(|| {
             let parked = thread::spawn(thread::park);
             let both = [Signal::SIGTERM, Signal::SIGINT];
