@@ -535,7 +535,9 @@ fn allow_only(calls: &[libc::c_long]) -> bool {
         // SAFETY: the kernel's siginfo of SIGSYS: an address, then the number of the call. Both calls here
         // are async-signal-safe, and in the filter.
         unsafe {
-            let mut number = info.byte_add(24).cast::<i32>().read();
+            // Three numbers and an address before it.
+            let address = 12_usize.next_multiple_of(size_of::<usize>());
+            let mut number = info.byte_add(address + size_of::<usize>()).cast::<i32>().read();
             let mut text = *b"system call 0000\n";
             for digit in text[12..16].iter_mut().rev() {
                 *digit = b'0' + (number % 10) as u8;
