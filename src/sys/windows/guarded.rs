@@ -39,10 +39,6 @@ impl Found {
         Found { is_passed_on: append, ..self }
     }
 
-    pub(crate) fn signal(&self) -> Signal {
-        self.signal
-    }
-
     /// Not to be known. A process that ignores `^C` is not told of it at all: it stays ignored.
     pub(crate) fn is_ignored(&self) -> bool {
         false
