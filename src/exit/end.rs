@@ -56,7 +56,8 @@ impl ProcessExit {
     /// child that one of those has forked, and inside `exit(3)`, which another thread has begun too.
     pub(crate) fn end_process(&'static self, me: Runner, status: Status, cause: &Cause) {
         self.machine.decide(me, status);
-        let status = if self.end_guards(me, cause, None) { Status::Failed } else { status };
+        let status =
+            if self.end_guards(me, cause, Some(Duration::MAX)) { Status::Failed } else { status };
         if !self.is_here() {
             return;
         }
