@@ -100,7 +100,8 @@ fn cleanup_ends_as_the_system_does_after_every_event() {
     }
 }
 
-/// A handler that waits with a final event keeps the console's lock: no new guard may need it.
+/// A handler that waits with a final event keeps the console's lock: no new guard may need it. Nor may one let
+/// the handler go, which would end the process: its event was answered before.
 fn guards_after_a_final_event() {
     let first = guard(HandleExit::builder());
     say("ready");
@@ -110,6 +111,8 @@ fn guards_after_a_final_event() {
         drop(HandleExit::new(|| {}).unwrap());
     }
     drop(HandleExit::append(|| say("another")).unwrap());
+    // Time for a handler that was let go.
+    std::thread::sleep(Duration::from_millis(300));
     exit(4);
 }
 

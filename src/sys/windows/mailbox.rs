@@ -11,7 +11,8 @@
 //! * the event is final (`CTRL_CLOSE` and the like): for ever. The system ends the process when the last
 //!   handler returns, or in five seconds; `main` has that time.
 //!
-//! Each event has a number. A waiting handler leaves when `released` has come to its own.
+//! Each event has a number, and a handler waits as long as its event's is among `waiting`. A guard lets go
+//! only those that came since it armed the signal: a final event that an earlier guard has answered stays.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,7 +33,7 @@ pub(crate) const ABORT: Option<Signal> = None;
 /// All there is to know of events. Locked for a few instructions at a time, by handlers and others.
 static STATE: Mutex<State> = Mutex::new(State { came: 0, slots: [Slot::NEW; 2] });
 
-/// Told when `released` of a slot has changed.
+/// Told when a handler may leave.
 static RELEASED: Condvar = Condvar::new();
 
 struct State {
@@ -42,10 +43,11 @@ struct State {
     slots: [Slot; 2],
 }
 
-#[derive(Clone, Copy)]
 struct Slot {
     /// Whether a guard wants the signal; else the handler passes it on at once.
     is_armed: bool,
+    /// How many events had come when it was armed.
+    armed_at: u64,
     /// Whether the handlers below the guard's get it after the guard.
     is_passed_on: bool,
     mail: Option<SigInfo>,
@@ -59,10 +61,8 @@ struct Slot {
     repeats: bool,
     /// How a second wish to end ends the process at once, if it does.
     cut: Option<Status>,
-    /// Handlers that wait.
-    waiting: u32,
-    /// Handlers of events up to this number may leave.
-    released: u64,
+    /// The events whose handlers wait.
+    waiting: Vec<u64>,
 }
 
 /// What the handler tells the system.
@@ -77,6 +77,7 @@ pub(super) enum Verdict {
 impl Slot {
     const NEW: Slot = Slot {
         is_armed: false,
+        armed_at: 0,
         is_passed_on: false,
         mail: None,
         first: None,
@@ -84,8 +85,7 @@ impl Slot {
         is_answered: false,
         repeats: false,
         cut: None,
-        waiting: 0,
-        released: 0,
+        waiting: Vec::new(),
     };
 
     /// Whether an event that comes now is a second wish to end.
@@ -115,13 +115,14 @@ impl State {
         &mut self.slots[usize::from(signal == Signal::TERM)]
     }
 
-    /// Lets the handlers that wait with an event of this signal leave; says whether there are any.
+    /// Lets the handlers leave that wait with an event of this signal that came since it was armed; says
+    /// whether there are any.
     fn release(&mut self, signal: Signal) -> bool {
-        let came = self.came;
         let slot = self.slot(signal);
-        slot.released = came;
+        let before = slot.waiting.len();
+        slot.waiting.retain(|&order| order <= slot.armed_at);
         RELEASED.notify_all();
-        slot.waiting > 0
+        slot.waiting.len() < before
     }
 }
 
@@ -151,11 +152,10 @@ pub(super) fn arrive(event: ConsoleEvent) -> Verdict {
     if !slot.is_passed_on && !event.is_final() {
         return Verdict::Keep;
     }
-    slot.waiting += 1;
-    while state.slot(signal).released < order {
+    slot.waiting.push(order);
+    while state.slot(signal).waiting.contains(&order) {
         state = RELEASED.wait(state).unwrap_or_else(PoisonError::into_inner);
     }
-    state.slot(signal).waiting -= 1;
     Verdict::PassOn
 }
 
@@ -189,14 +189,10 @@ pub(crate) fn set_cut(signal: Signal, status: Option<Status>) {
 /// From now on events of this signal are the guard's.
 pub(super) fn arm(signal: Signal, is_passed_on: bool) {
     let mut state = state();
+    let armed_at = state.came;
     let slot = state.slot(signal);
-    *slot = Slot {
-        is_armed: true,
-        is_passed_on,
-        waiting: slot.waiting,
-        released: slot.released,
-        ..Slot::NEW
-    };
+    let waiting = std::mem::take(&mut slot.waiting);
+    *slot = Slot { is_armed: true, armed_at, is_passed_on, waiting, ..Slot::NEW };
 }
 
 /// Whether events of any signal are a guard's.
@@ -206,7 +202,7 @@ pub(super) fn is_any_armed() -> bool {
 
 /// Whether a handler waits, and with it everybody who would change the list of handlers.
 pub(super) fn is_any_waiting() -> bool {
-    state().slots.iter().any(|slot| slot.waiting > 0)
+    state().slots.iter().any(|slot| !slot.waiting.is_empty())
 }
 
 /// From now on events of this signal are passed on at once. Returns what came too late for the guard,
