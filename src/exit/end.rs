@@ -39,8 +39,8 @@ impl ProcessExit {
         patience: Option<Duration>,
     ) -> bool {
         let payload = match self.machine.close(guard, me, By::End, cause.clone(), mailbox::take) {
-            Close::Run(run) => self.run_claimed(run, me, patience),
-            Close::Wait => self.wait_done(guard, me, patience),
+            Close::Run(run) => self.run_claimed(run, me, By::End, patience),
+            Close::Wait => self.wait_done(guard, me, By::End, patience),
             Close::Inside | Close::Late | Close::Gone => None,
             Close::Disarmed => return false,
         };
@@ -56,8 +56,7 @@ impl ProcessExit {
     /// child that one of those has forked, and inside `exit(3)`, which another thread has begun too.
     pub(crate) fn end_process(&'static self, me: Runner, status: Status, cause: &Cause) {
         self.machine.decide(me, status);
-        let status =
-            if self.end_guards(me, cause, Some(Duration::MAX)) { Status::Failed } else { status };
+        let status = if self.end_guards(me, cause, None) { Status::Failed } else { status };
         if !self.is_here() {
             return;
         }

@@ -152,12 +152,12 @@ impl ProcessExit {
             }
             Close::Gone => return closed,
             Close::Late => {
-                closed.payload = self.wait_done(guard, me, None);
+                closed.payload = self.wait_done(guard, me, by, None);
                 return closed;
             }
-            Close::Wait => closed.payload = self.wait_done(guard, me, None),
+            Close::Wait => closed.payload = self.wait_done(guard, me, by, None),
             Close::Disarmed => closed.disarmed = true,
-            Close::Run(run) => closed.payload = self.run_claimed(run, me, None),
+            Close::Run(run) => closed.payload = self.run_claimed(run, me, by, None),
         }
         self.complete(guard, me, by, &mut closed);
         closed

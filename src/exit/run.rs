@@ -45,12 +45,13 @@ impl ProcessExit {
         &'static self,
         run: Run<Work>,
         me: Runner,
+        by: By,
         patience: Option<Duration>,
     ) -> Option<Payload> {
         let guard = Arc::clone(&run.guard);
         let payload = self.run_callback(run, me);
         if matches!(guard.cause(), Some(Cause::Signal(_))) && self.is_here() {
-            self.wait_done(&guard, me, patience);
+            self.wait_done(&guard, me, by, patience);
         }
         payload
     }
@@ -61,10 +62,11 @@ impl ProcessExit {
         &'static self,
         guard: &Guard,
         me: Runner,
+        by: By,
         patience: Option<Duration>,
     ) -> Option<Payload> {
         wake::post();
-        match self.machine.wait_done(guard, me, patience, is_stuck) {
+        match self.machine.wait_done(guard, me, by, patience, is_stuck) {
             Waited::Done | Waited::Stuck => None,
             Waited::Run(run) => self.run_callback(run, me),
         }

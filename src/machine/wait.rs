@@ -36,16 +36,18 @@ enum Missing {
 
 impl<W> Machine<W> {
     /// Waits until the callback has run, and the old handlers of the signals that came. `is_stuck`
-    /// says of a thread that it will never return from a user's code, and that this one is not to wait for the end
-    /// of the process either: it will not return itself, or, which `is_stuck` is told, somebody waits for it. With `patience` old
-    /// handlers are waited for that long, and a callback that has overrun its timeout not at all.
+    /// says of a thread that it will never return from a user's code, and that this one is not to wait for
+    /// the end of the process either: it will not return itself, or, which `is_stuck` is told, somebody waits
+    /// for it. With `patience` old handlers are waited for that long, and a callback that has overrun its
+    /// timeout not at all.
     ///
-    /// Threads whose user's code ends guards may wait for each other. Then the one gives way that cuts nothing by
-    /// it: not the end of the process, which waits for a callback.
+    /// Threads whose user's code ends guards may wait for each other. Then the one gives way that cuts
+    /// nothing by it: not the end of the process (`By::End`), which waits for a callback.
     pub(crate) fn wait_done(
         &self,
         guard: &Guard<W>,
         me: Runner,
+        by: By,
         patience: Option<Duration>,
         is_stuck: impl Fn(Runner, bool) -> bool,
     ) -> Waited<W> {
@@ -70,7 +72,7 @@ impl<W> Machine<W> {
             let is_lost = watcher.is_some_and(|one| one.is_lost && runner == Some(one.runner));
             let is_over = timeout.is_some_and(|timeout| since.elapsed() >= timeout);
             let is_circle = runner.is_some_and(|runner| state.waits_for(runner.id(), me.id()));
-            let is_end = patience.is_some() && matches!(missing, Missing::Callback(_));
+            let is_end = by == By::End && matches!(missing, Missing::Callback(_));
             if is_circle && is_end && !std::mem::replace(&mut has_told, true) {
                 self.notify(&state);
             }

@@ -145,9 +145,9 @@ impl World {
         world.machine.finish(&run.guard, me, part.panics);
     }
 
-    fn wait_done(world: &LoomArc<World>, guard: &TestGuard, me: Runner) {
+    fn wait_done(world: &LoomArc<World>, guard: &TestGuard, me: Runner, by: By) {
         world.post();
-        if let Waited::Run(run) = world.machine.wait_done(guard, me, None, |_, _| false) {
+        if let Waited::Run(run) = world.machine.wait_done(guard, me, by, None, |_, _| false) {
             World::callback(world, run, me);
         }
     }
@@ -158,8 +158,8 @@ impl World {
         match world.machine.close(guard, me, by, Cause::ScopeEnd, take) {
             Close::Inside => return world.post(),
             Close::Gone => return,
-            Close::Late => return World::wait_done(world, guard, me),
-            Close::Wait => World::wait_done(world, guard, me),
+            Close::Late => return World::wait_done(world, guard, me, by),
+            Close::Wait => World::wait_done(world, guard, me, by),
             Close::Disarmed => {}
             Close::Run(run) => World::callback(world, run, me),
         }
@@ -200,7 +200,7 @@ impl World {
             let take = |signals, into: &mut Vec<_>| world.take(signals, into);
             match world.machine.close(&guard, me, By::End, Cause::ProcessExit, take) {
                 Close::Run(run) => World::callback(world, run, me),
-                Close::Wait => World::wait_done(world, &guard, me),
+                Close::Wait => World::wait_done(world, &guard, me, By::End),
                 Close::Inside | Close::Late | Close::Gone | Close::Disarmed => {}
             }
         }
