@@ -99,9 +99,14 @@ impl Waiters {
         std::mem::forget(std::mem::take(&mut inner.wakers));
     }
 
+    /// Once the exit has begun: whether there is somebody to release.
+    pub(crate) fn may_be_any(&self) -> bool {
+        self.any.load(SeqCst)
+    }
+
     /// The exit has begun: everybody goes on.
     pub(crate) fn release(&self) {
-        if self.any.load(SeqCst) {
+        if self.may_be_any() {
             self.release_all();
         }
     }

@@ -48,14 +48,12 @@ struct Watcher {
 
 impl Watcher {
     fn watch(&self) {
+        // Everything else is blocked, and outside of user code so is all that is a foreign handler's again.
         let mut listening = SignalSet::default();
-        // While there is something to do, which nearly always is code of a user's.
-        let mut as_user = None;
         loop {
             let next = self.exit.machine.next(self.me, self.generation, mailbox::take);
             match next {
                 Next::Wait { signals, deadline } => {
-                    as_user = None;
                     // Not before the handlers are in place: a signal that is pending because everybody
                     // blocks it would meet the old disposition.
                     if signals == listening {
@@ -71,9 +69,14 @@ impl Watcher {
                     wake::post();
                     return;
                 }
+                Next::Tell(came) if !came.guards.iter().any(|guard| guard.work.is_watched()) => {
+                    continue;
+                }
                 next => {
-                    as_user.get_or_insert_with(|| self.mask.enter());
+                    thread::set_mask(&self.mask);
                     self.work(next);
+                    listening = SignalSet::default();
+                    thread::set_listening(listening);
                 }
             }
             if !self.exit.is_here() {
@@ -150,7 +153,7 @@ fn time(exit: &'static ProcessExit, generation: usize, mask: &UserMask) {
     let Some(overrun) = exit.machine.wait_overrun(me, generation) else { return };
     // What this thread goes on to run may hang as well.
     let _ = spawn_timer(exit, &thread::hold_signals());
-    let _as_user = mask.enter();
+    thread::set_mask(mask);
     // A thread that called `abort` waits as long as the callback may run: that is what it dies of.
     let abort = mailbox::ABORT.filter(|_| mailbox::a_thread_aborts());
     let status = abort.map_or(Status::Failed, Status::Signal);

@@ -14,7 +14,7 @@ use crate::deferred::{Functions, contain};
 use crate::event::{Event, Observer, tell};
 use crate::machine::{self, By, Close, Ended, Left, Machine, Run, Waited};
 use crate::settings::{OldHandler, Settings};
-use crate::signal::{Received, Signal};
+use crate::signal::{Received, Signal, SignalSet};
 use crate::sys::guarded::{self, Guarded};
 use crate::sys::per_process::PerProcess;
 use crate::sys::process::{self, AtomicProcess, Process};
@@ -57,6 +57,11 @@ impl Work {
     /// Takes the callback out, with what it captured.
     pub(crate) fn take_callback(&self) -> Option<Callback> {
         self.callback.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether anybody may want to be told that the exit has begun.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.observer.listens() || self.waiters.may_be_any()
     }
 
     /// Whether no thread is at work on it. In a forked child none could ever be done with that.
@@ -213,6 +218,7 @@ impl ProcessExit {
     fn leave_last(&self, guard: &Guard) -> Left {
         let mut setup = self.setup();
         let left = self.machine.leave_last(guard);
+        self.stop_listening(left.restore.iter().map(Guarded::signal));
         let late = guarded::restore_all(&left.restore);
         let threads = left.last.map(|_| std::mem::take(&mut *setup.threads));
         drop(setup);
@@ -228,6 +234,17 @@ impl ProcessExit {
             }
         }
         left
+    }
+
+    /// Call before these are restored, when the machine has them no more. The watcher takes the signals of the
+    /// guards also for a program that blocks them everywhere; what they do when they are restored is not
+    /// for it to take.
+    fn stop_listening(&self, restored: impl Iterator<Item = Signal>) {
+        let signals: SignalSet = restored.collect();
+        if signals != SignalSet::default() {
+            wake::post();
+            self.machine.wait_unheard(signals);
+        }
     }
 
     /// Waits for watcher and timer, which are to leave, except on themselves.

@@ -85,7 +85,9 @@ impl ProcessExit {
     pub(super) fn run_old_handlers(&self, guard: &Guard) {
         let mut to_run = Vec::new();
         let setup = self.setup();
-        for (one, is_to_run) in self.machine.give_back_last(guard) {
+        let given_back = self.machine.give_back_last(guard);
+        self.stop_listening(given_back.iter().map(|(one, _)| one.signal()));
+        for (one, is_to_run) in given_back {
             let restored = one.give_back();
             if is_to_run {
                 to_run.push((one, restored));

@@ -205,7 +205,7 @@ impl<W> State<W> {
         let Some(entry) = self.guards.get(key).filter(|entry| entry.scope == Scope::Open) else {
             return;
         };
-        let signals = entry.signals.intersection(self.open_signals());
+        let signals = entry.all_signals().intersection(self.open_signals());
         self.admit(signals, take);
     }
 

@@ -237,6 +237,8 @@ struct Watcher {
     runner: Runner,
     /// It is in a callback that has overrun its timeout.
     is_lost: bool,
+    /// What it takes while it has nothing to do.
+    listens: SignalSet,
 }
 
 /// A callback that the asking thread has claimed: it is to run it, and then call [`Machine::finish`].

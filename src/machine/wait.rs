@@ -115,6 +115,20 @@ impl<W> Machine<W> {
         }
     }
 
+    /// Waits until the watcher takes none of these signals any more. It may have been interrupted for good,
+    /// by a foreign handler.
+    pub(crate) fn wait_unheard(&self, signals: SignalSet) {
+        let mut state = self.lock();
+        let deadline = (!cfg!(handle_exit_loom)).then(|| Instant::now() + WATCHER_TIMEOUT);
+        let mut in_time = true;
+        let hears = |watcher: Watcher| watcher.listens.minus(signals) != watcher.listens;
+        while in_time && state.watcher.is_some_and(hears) {
+            state.waiting += 1;
+            (state, in_time) = wait_on(&self.changed, state, deadline);
+            state.waiting -= 1;
+        }
+    }
+
     /// Waits until the exit of `guard` has begun, at most until `deadline`.
     pub(crate) fn wait_begun(&self, guard: &Guard<W>, deadline: Option<Instant>) -> Option<Cause> {
         let mut state = self.lock();

@@ -44,8 +44,13 @@ impl<W> Machine<W> {
         take: impl FnOnce(SignalSet, &mut Vec<Arrival>),
     ) -> Next<W> {
         let mut state = self.lock();
-        if state.generation == generation {
-            state.watcher = Some(Watcher { generation, runner: me, is_lost: false });
+        let listens = SignalSet::default();
+        let before = state.watcher.filter(|watcher| watcher.generation == generation);
+        if before.is_some_and(|watcher| watcher.listens != listens) {
+            self.notify(&state);
+        }
+        if before.is_some() || state.generation == generation {
+            state.watcher = Some(Watcher { generation, runner: me, is_lost: false, listens });
         }
         let open = state.open_signals();
         state.admit(open, take);
@@ -81,7 +86,11 @@ impl<W> Machine<W> {
         }
         let deadlines = state.verdicts.iter().filter(|verdict| state.holds(verdict));
         let deadline = deadlines.filter_map(|verdict| verdict.deadline).min();
-        Next::Wait { signals: state.signals(), deadline }
+        let signals = state.signals();
+        if let Some(watcher) = &mut state.watcher {
+            watcher.listens = signals;
+        }
+        Next::Wait { signals, deadline }
     }
 
     /// The signal is given back to its old handler, and no guard's any more.

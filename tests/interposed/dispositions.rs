@@ -131,6 +131,21 @@ fn pending_while_a_guard_is_made() {
     park();
 }
 
+/// The watcher takes the guard's signals for a program that blocks them, and nothing that comes for the
+/// disposition of before.
+fn comes_when_a_guard_is_restored() {
+    block(Signal::TERM);
+    let before = threads();
+    let guard = HandleExit::new(callback).unwrap();
+    let watcher = started_since(&before);
+    until("the watcher listens", || listens(watcher, Signal::TERM) && sleeps(watcher));
+    let behind = || kill_this_process(Signal::TERM);
+    next(Next { behind, ..Next::installation(Signal::TERM) });
+    drop(guard);
+    assert!(!is_still_to_come());
+    assert_eq!(is_pending(std::process::id() as i32, "ShdPnd", Signal::TERM), Some(true));
+}
+
 /// As a handler does that calls what it must not, and interrupts the making of a guard.
 fn exits_while_it_makes_a_guard() {
     meanwhile(|| {
@@ -166,6 +181,10 @@ fn exits_while_another_thread_makes_a_guard() {
 }
 
 // -------------------------------------------------------------------------------------- tests
+
+fn a_signal_that_comes_when_a_guard_is_restored_waits_where_the_program_blocks_it() {
+    ends_well(comes_when_a_guard_is_restored, &["callback"]);
+}
 
 fn a_handler_that_comes_in_while_a_guard_is_made_has_it_refused() {
     ends_well(intruded_upon_while_it_is_made, &["foreign 0"]);
@@ -215,6 +234,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_handler_that_comes_in_while_a_guard_is_rearmed_leaves_it_the_parents,
     a_handler_that_comes_in_while_a_guard_is_dropped_stays,
     a_disposition_that_cannot_be_put_back_passes_through,
+    a_signal_that_comes_when_a_guard_is_restored_waits_where_the_program_blocks_it,
     a_signal_that_is_pending_waits_until_the_guard_is_made,
     a_process_may_exit_while_a_guard_is_made;
     alone:

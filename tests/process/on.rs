@@ -222,6 +222,41 @@ fn one_that_comes_while_the_scope_ends_is_the_old_handlers() {
     ends_well(comes_while_the_scope_ends, &["callback", "old", "behind"]);
 }
 
+/// The watcher is busy with the first until the scope ends.
+fn unheard_when_the_scope_ends() {
+    let appends = told::<bool>();
+    if appends {
+        install_old(Signal::HUP);
+    }
+    let (has_begun, begun) = channel();
+    let (ends, may_end) = channel();
+    let may_end = Mutex::new(may_end);
+    let busy = move |received: &Received| {
+        reloads(received);
+        has_begun.send(()).unwrap();
+        may_end.lock().unwrap().recv().unwrap();
+    };
+    let builder = HandleExit::builder().append(appends).on(Signal::HUP, busy);
+    let guard = builder.on(Signal::USR1, reloads).install(move || {
+        callback();
+        ends.send(()).unwrap();
+    });
+    let guard = guard.unwrap();
+    raise(Signal::HUP);
+    begun.recv().unwrap();
+    raise(Signal::HUP);
+    raise(Signal::USR1);
+    drop(guard);
+    say("behind");
+}
+
+/// It came while the guard was there: it is no wish to end.
+fn one_that_nobody_heard_when_the_scope_ends_does_not_end_the_process() {
+    ends_well(unheard_when_the_scope_ends.told(false), &[RELOAD, "callback", "behind"]);
+    let lines = [RELOAD, "callback", "old", "old", "behind"];
+    ends_well(unheard_when_the_scope_ends.told(true), &lines);
+}
+
 // ------------------------------------------------------------------------------------------- who was there
 
 fn over_an_old_handler() {
@@ -569,6 +604,7 @@ pub(crate) const TESTS: &[Named] = tests![
     an_exit_that_has_begun_stops_it,
     a_request_stops_it,
     one_that_comes_while_the_scope_ends_is_the_old_handlers,
+    one_that_nobody_heard_when_the_scope_ends_does_not_end_the_process,
     a_handler_that_is_there_is_refused_or_called_after_it_each_time,
     an_ignored_signal_stays_ignored_unless_it_is_to_be_guarded,
     signals_whose_default_ends_no_process_are_taken,

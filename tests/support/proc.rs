@@ -30,10 +30,16 @@ fn tasks_in(pid: &str) -> impl Iterator<Item = PathBuf> {
 
 // ------------------------------------------------------------------------------ any process
 
-/// Whether a signal is pending, for a process (`ShdPnd`) or for one thread (`SigPnd`), if that is there.
+/// Whether a signal is pending, for a process (`ShdPnd`) or for one thread (`SigPnd`), or in another of the sets that
+/// proc(5) has, if that is there.
 pub fn is_pending(id: i32, field: &str, signal: Signal) -> Option<bool> {
     let pending = u64::from_str_radix(&status_of(id, field), 16).ok()?;
     Some(pending & signal_bit(signal) != 0)
+}
+
+/// Whether a thread of this process takes a signal.
+pub fn listens(thread: i32, signal: Signal) -> bool {
+    is_pending(thread, "SigBlk", signal) == Some(false)
 }
 
 /// Whether any signal is pending for a process as a whole.

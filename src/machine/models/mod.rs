@@ -44,6 +44,8 @@ struct World {
     mailbox: Mutex<Vec<Arrival>>,
     woken: Mutex<bool>,
     wakes: Condvar,
+    /// What the watcher takes now.
+    listening: std::sync::Mutex<SignalSet>,
     guards: std::sync::Mutex<Vec<TestGuard>>,
     notes: std::sync::Mutex<Notes>,
 }
@@ -67,6 +69,7 @@ impl World {
             mailbox: Mutex::new(Vec::new()),
             woken: Mutex::new(false),
             wakes: Condvar::new(),
+            listening: std::sync::Mutex::default(),
             guards: std::sync::Mutex::default(),
             notes: std::sync::Mutex::default(),
         })
@@ -183,8 +186,16 @@ impl World {
         }
         let mut has_watcher = world.setup.lock().unwrap();
         let left = world.machine.leave_last(guard);
+        world.post();
+        let restored: SignalSet = left.restore.iter().map(Guarded::signal).collect();
+        world.machine.wait_unheard(restored);
+        let listening = *world.listening.lock().unwrap();
+        // Where the process has ended, nobody waits for the watcher.
+        if world.notes().deaths.is_empty() {
+            assert_eq!(listening.minus(restored), listening, "the watcher takes what is restored");
+        }
         let mut late = Vec::new();
-        world.take(left.restore.iter().map(Guarded::signal).collect(), &mut late);
+        world.take(restored, &mut late);
         world.notes().late += u32::try_from(late.len()).unwrap();
         if let Some(generation) = left.last {
             *has_watcher = false;
@@ -252,7 +263,11 @@ impl World {
                     World::end_process(world, me, status);
                     return;
                 }
-                Next::Wait { .. } => world.wait(),
+                Next::Wait { signals, .. } => {
+                    *world.listening.lock().unwrap() = signals;
+                    world.wait();
+                    *world.listening.lock().unwrap() = SignalSet::default();
+                }
                 Next::Leave => return world.post(),
             }
         }

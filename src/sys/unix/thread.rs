@@ -64,12 +64,9 @@ pub(crate) fn is_inside_exit() -> bool {
 #[derive(Clone, Copy)]
 pub(crate) struct UserMask(libc::sigset_t);
 
-impl UserMask {
-    /// Gives the calling thread this mask until the result is dropped, for user code: commands that
-    /// it spawns inherit the mask.
-    pub(crate) fn enter(&self) -> impl Drop + use<> {
-        MaskedUntilDrop { before: mask::replace(&self.0), on_this_thread: PhantomData }
-    }
+/// Gives the calling thread this mask, for user code: commands that it spawns inherit it.
+pub(crate) fn set_mask(mask: &UserMask) {
+    mask::replace(&mask.0);
 }
 
 /// Puts a mask back where it was taken from.
@@ -183,10 +180,8 @@ mod tests {
         let thread = spawn("listens", &held, |user| {
             set_listening(SignalSet::of(&[Signal::TERM]));
             assert!(is_blocked(Signal::USR1) && !is_blocked(Signal::TERM));
-            let entered = user.enter();
-            assert!(!is_blocked(Signal::USR1));
-            drop(entered);
-            assert!(is_blocked(Signal::USR1));
+            set_mask(&user);
+            assert!(!is_blocked(Signal::USR1) && !is_blocked(Signal::TERM));
             set_listening(SignalSet::of(&[Signal::USR1]));
             assert!(!is_blocked(Signal::USR1) && is_blocked(Signal::TERM));
         });
