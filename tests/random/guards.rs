@@ -7,6 +7,7 @@
 
 #![allow(unsafe_code, reason = "forks, and writes without a lock")]
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::channel;
@@ -150,15 +151,24 @@ fn write(line: String) {
     unsafe { libc::write(1, line.as_ptr().cast(), line.len()) };
 }
 
+/// Without memory of its own: it is asked in handlers.
 fn is_watcher() -> bool {
-    thread_name() == "handle-exit"
+    let mut name = [0u8; 16];
+    // SAFETY: this thread, and a buffer of that length.
+    unsafe { libc::pthread_getname_np(libc::pthread_self(), name.as_mut_ptr().cast(), name.len()) };
+    name.starts_with(b"handle-exit\0")
 }
 
-/// Exits where that is allowed: not where a thread is interrupted that may hold the allocator's lock, as the watcher may
-/// be once the signal is the handler's own.
+thread_local! {
+    /// Whether this thread is in a callback.
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Exits where that is allowed: not where code is interrupted that may hold the allocator's lock, as a callback may be
+/// once the signal is the handler's own.
 extern "C" fn old_handler_exits(_: libc::c_int) {
     static HAS_RUN: AtomicBool = AtomicBool::new(false);
-    if is_watcher() && !HAS_RUN.swap(true, SeqCst) {
+    if is_watcher() && !IN_CALLBACK.get() && !HAS_RUN.swap(true, SeqCst) {
         std::process::exit(8);
     }
 }
@@ -210,6 +220,8 @@ impl Part {
     fn guard(&self, name: usize) -> HandleExit {
         let (callback, takes) = (self.callback, self.takes);
         let guard = self.builder().install(move || {
+            IN_CALLBACK.set(true);
+            let _ends = scopeguard::guard((), |()| IN_CALLBACK.set(false));
             write(format!("{name} begins"));
             std::thread::sleep(takes);
             if callback == Callback::Forks && !forks_and_is_parent() {
@@ -228,7 +240,12 @@ impl Part {
             }
         });
         let guard = guard.unwrap();
-        guard.defer(move || write(format!("{name} deferred"))).unwrap();
+        let deferred = move || {
+            IN_CALLBACK.set(true);
+            write(format!("{name} deferred"));
+            IN_CALLBACK.set(false);
+        };
+        guard.defer(deferred).unwrap();
         guard
     }
 }
