@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cause::Cause;
 use crate::error::Error;
 use crate::event::{Event, Observer};
-use crate::exit::{Callback, OnSignal, Work, new_guard};
+use crate::exit::{Callback, OnSignal, StartTimer, Work, new_guard};
 use crate::guard::HandleExit;
 use crate::handle::Exit;
 use crate::install;
@@ -14,6 +14,7 @@ use crate::outcome::Outcome;
 use crate::settings::{AfterScope, Ending, Ignored, OldHandler, Repeat, Settings};
 use crate::signal::{Received, Signal};
 use crate::sys::{borrowed, process};
+use crate::watcher;
 
 /// A guard to be. Nothing happens before [`install`](Builder::install) or [`run`](Builder::run).
 ///
@@ -35,11 +36,17 @@ pub struct Builder {
     settings: Settings,
     on: Vec<(Signal, OnSignal)>,
     observer: Observer,
+    start_timer: Option<StartTimer>,
 }
 
 impl Builder {
     pub(crate) fn new() -> Builder {
-        Builder { settings: Settings::default(), on: Vec::new(), observer: Observer::default() }
+        Builder {
+            settings: Settings::default(),
+            on: Vec::new(),
+            observer: Observer::default(),
+            start_timer: None,
+        }
     }
 
     /// The signals to guard, instead of TERM and INT. A signal named twice counts once.
@@ -179,6 +186,7 @@ impl Builder {
     /// ```
     pub fn callback_timeout(mut self, timeout: Duration) -> Builder {
         self.settings.callback_timeout = Some(timeout);
+        self.start_timer = Some(watcher::spawn_timer);
         self
     }
 
@@ -317,11 +325,11 @@ impl Builder {
     }
 
     fn install_boxed(self, callback: Callback) -> Result<HandleExit, Error> {
-        let Builder { mut settings, on, observer } = self;
+        let Builder { mut settings, on, observer, start_timer } = self;
         install::validate(&settings)?;
         settings.signals = settings.signals.minus(settings.on);
         let process = process::this();
-        let guard = new_guard(settings, Work::new(callback, on, observer), process);
+        let guard = new_guard(settings, Work::new(callback, on, observer, start_timer), process);
         install::install(&guard, process)?;
         Ok(HandleExit::over(guard))
     }

@@ -133,8 +133,8 @@ impl Installation<'_> {
             threads.watcher = Some(watcher::spawn(self.exit, held).map_err(spawning)?);
         }
         let spawning = |source| Error::system("spawning the timer thread", source);
-        if threads.timer.is_none() && self.guard.settings.callback_timeout.is_some() {
-            threads.timer = Some(watcher::spawn_timer(self.exit, held).map_err(spawning)?);
+        if let Some(start) = self.guard.work.start_timer.filter(|_| threads.timer.is_none()) {
+            threads.timer = Some(start(self.exit, held).map_err(spawning)?);
         }
         Ok(())
     }

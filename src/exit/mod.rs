@@ -5,6 +5,7 @@ mod end;
 mod run;
 
 use std::any::Any;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -26,6 +27,8 @@ use crate::waiters::Waiters;
 
 pub(crate) type Callback = Box<dyn FnOnce(&Cause) + Send>;
 pub(crate) type OnSignal = Box<dyn Fn(&Received) + Send + Sync>;
+/// Starts the timer.
+pub(crate) type StartTimer = fn(&'static ProcessExit, &HeldSignals) -> io::Result<JoinHandle>;
 pub(crate) type Payload = Box<dyn Any + Send>;
 
 /// One scope's part in the exit.
@@ -38,18 +41,26 @@ pub(crate) struct Work {
     pub(crate) deferred: Functions,
     pub(crate) waiters: Waiters,
     pub(crate) observer: Observer,
+    /// Only with a `callback_timeout`: a program that has none has no code for it.
+    pub(crate) start_timer: Option<StartTimer>,
     /// The process whose guard it is: of a forked child only after `rearm`.
     pub(crate) process: AtomicProcess,
 }
 
 impl Work {
-    pub(crate) fn new(callback: Callback, on: Vec<(Signal, OnSignal)>, observer: Observer) -> Work {
+    pub(crate) fn new(
+        callback: Callback,
+        on: Vec<(Signal, OnSignal)>,
+        observer: Observer,
+        start_timer: Option<StartTimer>,
+    ) -> Work {
         Work {
             callback: Mutex::new(Some(callback)),
             on,
             deferred: Functions::default(),
             waiters: Waiters::default(),
             observer,
+            start_timer,
             process: AtomicProcess::new(),
         }
     }
