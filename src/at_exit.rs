@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::cause::Cause;
-use crate::event::Event;
-use crate::exit::{self, ProcessExit, tell_guards};
+use crate::exit::{self, ProcessExit};
 use crate::sys::guarded;
 use crate::sys::process;
 use crate::sys::thread::{self, Runner};
@@ -33,7 +32,7 @@ pub(crate) fn at_process_exit() {
         return;
     }
     if let Some(status) = exit.machine.decided(me, in_exit_code, failed) {
-        tell_guards(&exit.machine.newer_than(0), &Event::ending(status));
+        exit.tell_ending(status);
         if exit.machine.has_overrun() {
             // Without a flush: what hangs may hang in a stream, with its lock.
             process::end_now(status);

@@ -2,15 +2,10 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::PoisonError;
-#[cfg(not(handle_exit_loom))]
-use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::Duration;
-
-#[cfg(handle_exit_loom)]
-use loom::sync::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use crate::stack::Stack;
+use crate::sys::lock::{Condvar, Lock};
 use crate::sys::thread::{Runner, ThreadId};
 
 /// How often a thread that waits for a function looks whether that can still return.
@@ -20,7 +15,7 @@ type Function = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 pub(crate) struct Functions {
-    inner: Mutex<Inner>,
+    inner: Lock<Inner>,
     changed: Condvar,
 }
 
@@ -43,19 +38,15 @@ enum End {
 }
 
 impl Functions {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether the lock can be had at once. In a forked child no thread could ever give it back.
     #[cfg(unix)]
     pub(crate) fn is_free(&self) -> bool {
-        self.inner.try_lock().is_ok()
+        self.inner.is_free()
     }
 
     /// Adds a function and says under which key, or `None` once the end has begun.
     pub(crate) fn push(&self, me: ThreadId, function: Function) -> Option<usize> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let takes = match inner.end {
             End::Open => true,
             End::Begun => inner.running.is_some_and(|runner| runner.id() == me),
@@ -72,7 +63,7 @@ impl Functions {
 
     /// Takes a function out again, if it has not run and is not running.
     pub(crate) fn take(&self, key: usize) -> Option<Function> {
-        self.lock().functions.remove(key)
+        self.inner.lock().functions.remove(key)
     }
 
     /// Runs all of them, the last one first, and takes no more. One that another thread has begun is
@@ -86,14 +77,14 @@ impl Functions {
         look: impl Fn(Option<Runner>) -> bool,
         goes_on: impl Fn() -> bool,
     ) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if inner.end == End::Open {
             inner.end = End::Begun;
         }
         loop {
             let mut has_looked = false;
             while let Some(runner) = inner.running.filter(|runner| runner.id() != me.id()) {
-                inner = self.wait(inner);
+                (inner, _) = inner.wait(&self.changed, due());
                 if inner.running == Some(runner) {
                     has_looked = true;
                     if look(Some(runner)) {
@@ -114,30 +105,17 @@ impl Functions {
             if !goes_on() {
                 return;
             }
-            inner = self.lock();
+            inner = self.inner.lock();
             inner.running = None;
             self.changed.notify_all();
         }
     }
 
-    #[cfg(not(handle_exit_loom))]
-    fn wait<'a>(&'a self, inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
-        let waited = self.changed.wait_timeout(inner, POLL_INTERVAL);
-        waited.unwrap_or_else(PoisonError::into_inner).0
-    }
-
-    /// loom knows no time.
-    #[cfg(handle_exit_loom)]
-    fn wait<'a>(&'a self, inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
-        let _ = POLL_INTERVAL;
-        self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Drops all of them uncalled, and takes no more.
     pub(crate) fn clear(&self) {
-        self.lock().end = End::Over;
+        self.inner.lock().end = End::Over;
         loop {
-            let function = self.lock().functions.pop();
+            let function = self.inner.lock().functions.pop();
             let Some(function) = function else { return };
             // What it captured is user code when it is dropped, each on its own.
             contain(|| drop(function));
@@ -145,7 +123,13 @@ impl Functions {
     }
 }
 
+/// When to look. loom knows no time.
+fn due() -> Option<Instant> {
+    (!cfg!(handle_exit_loom)).then(|| Instant::now() + POLL_INTERVAL)
+}
+
 /// Calls `function`; its panic ends here, after the panic hook has reported it.
+#[inline(never)]
 pub(crate) fn contain(function: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(function)) {
         drop_contained(payload);

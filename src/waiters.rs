@@ -5,11 +5,11 @@ use std::io;
 #[cfg(unix)]
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use crate::deferred::contain;
 use crate::stack::Stack;
+use crate::sys::lock::Lock;
 #[cfg(unix)]
 use crate::sys::readable::{self, Far};
 
@@ -17,7 +17,7 @@ use crate::sys::readable::{self, Far};
 /// `release` is called after it has begun and takes the same lock.
 #[derive(Default)]
 pub(crate) struct Waiters {
-    inner: Mutex<Inner>,
+    inner: Lock<Inner>,
     /// Whether there may be any. Set before a waiter looks whether the exit has begun, and read
     /// after it has: so that the usual exit, with none, does not pay for them.
     any: AtomicBool,
@@ -32,14 +32,10 @@ struct Inner {
 }
 
 impl Waiters {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether the lock can be had at once. In a forked child no thread could ever give it back.
     #[cfg(unix)]
     pub(crate) fn is_free(&self) -> bool {
-        self.inner.try_lock().is_ok()
+        self.inner.is_free()
     }
 
     /// Ready if the exit has begun; else `waker` is kept under `key` (a new one if there is none yet).
@@ -49,7 +45,7 @@ impl Waiters {
         waker: &Waker,
         has_begun: impl FnOnce() -> bool,
     ) -> Poll<()> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         self.any.store(true, SeqCst);
         if has_begun() {
             return Poll::Ready(());
@@ -69,7 +65,7 @@ impl Waiters {
 
     /// The future with this key is gone.
     pub(crate) fn forget(&self, key: usize) {
-        let waker = self.lock().wakers.remove(key);
+        let waker = self.inner.lock().wakers.remove(key);
         drop(waker);
     }
 
@@ -77,7 +73,7 @@ impl Waiters {
     #[cfg(unix)]
     pub(crate) fn descriptor(&self, has_begun: impl FnOnce() -> bool) -> io::Result<OwnedFd> {
         let (near, far) = readable::pair()?;
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         self.any.store(true, SeqCst);
         // Those whose other end was closed: nobody waits there any more.
         inner.descriptors.retain_mut(Far::is_open);
@@ -94,7 +90,7 @@ impl Waiters {
     /// closed without a word; their wakers are the parent's, and may not even be dropped.
     #[cfg(unix)]
     pub(crate) fn abandon(&self) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.descriptors.clear();
         std::mem::forget(std::mem::take(&mut inner.wakers));
     }
@@ -114,14 +110,14 @@ impl Waiters {
     #[cold]
     fn release_all(&self) {
         loop {
-            let waker = self.lock().wakers.pop();
+            let waker = self.inner.lock().wakers.pop();
             let Some(waker) = waker else { break };
             // A waker is the executor's code; its panic must not stop the exit.
             contain(|| waker.wake());
         }
         #[cfg(unix)]
         {
-            let descriptors = std::mem::take(&mut self.lock().descriptors);
+            let descriptors = std::mem::take(&mut self.inner.lock().descriptors);
             descriptors.into_iter().for_each(Far::make_readable);
         }
     }

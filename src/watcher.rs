@@ -107,15 +107,14 @@ impl Watcher {
                     true => Event::RepeatForces(signal),
                     false => Event::RepeatAbsorbed(signal),
                 };
-                tell_guards(&self.exit.machine.guards_of(signal), &event);
+                self.exit.tell_of(signal, &event);
             }
             Next::Complete(guard) => {
                 self.exit.complete(&guard, self.me, By::Drop, &mut Closed::default());
             }
             Next::End { status, cause, grace_over } => {
                 if let Some((signal, grace)) = grace_over {
-                    let guards = self.exit.machine.guards_of(signal);
-                    tell_guards(&guards, &Event::GraceOver { grace });
+                    self.exit.tell_of(signal, &Event::GraceOver { grace });
                 }
                 self.exit.end_process(self.me, status, &cause);
             }
@@ -161,7 +160,7 @@ fn time(exit: &'static ProcessExit, generation: usize, mask: &UserMask) {
     tell_guards(&[overrun.guard], &Event::CallbackTimedOut { timeout });
     exit.end_guards(me, &Cause::ProcessExit, None);
     if exit.is_here() {
-        tell_guards(&exit.machine.newer_than(0), &Event::ending(status));
+        exit.tell_ending(status);
     }
     // Without a flush: what hangs may hang in a stream, with its lock.
     process::end_now(status);

@@ -62,7 +62,7 @@ impl ProcessExit {
         }
         match self.machine.decide(me, status) {
             Some(status) => {
-                tell_guards(&self.machine.newer_than(0), &Event::ending(status));
+                self.tell_ending(status);
                 process::end(status);
             }
             // Whoever is inside `exit(3)` goes on with that.

@@ -7,7 +7,7 @@ mod run;
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cause::Cause;
@@ -17,6 +17,7 @@ use crate::machine::{self, By, Close, Ended, Left, Machine, Run, Waited};
 use crate::settings::{OldHandler, Settings};
 use crate::signal::{Received, Signal, SignalSet};
 use crate::sys::guarded::{self, Guarded};
+use crate::sys::lock::{Lock, Locked};
 use crate::sys::per_process::PerProcess;
 use crate::sys::process::{self, AtomicProcess, Process};
 use crate::sys::siginfo::Arrival;
@@ -36,7 +37,7 @@ pub(crate) type Guard = machine::Guard<Work>;
 
 /// What a guard brings along.
 pub(crate) struct Work {
-    callback: Mutex<Option<Callback>>,
+    callback: Lock<Option<Callback>>,
     pub(crate) on: Vec<(Signal, OnSignal)>,
     pub(crate) deferred: Functions,
     pub(crate) waiters: Waiters,
@@ -55,7 +56,7 @@ impl Work {
         start_timer: Option<StartTimer>,
     ) -> Work {
         Work {
-            callback: Mutex::new(Some(callback)),
+            callback: Lock::new(Some(callback)),
             on,
             deferred: Functions::default(),
             waiters: Waiters::default(),
@@ -67,7 +68,7 @@ impl Work {
 
     /// Takes the callback out, with what it captured.
     pub(crate) fn take_callback(&self) -> Option<Callback> {
-        self.callback.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.callback.lock().take()
     }
 
     /// Whether anybody may want to be told that the exit has begun.
@@ -78,7 +79,7 @@ impl Work {
     /// Whether no thread is at work on it. In a forked child none could ever be done with that.
     #[cfg(unix)]
     pub(crate) fn is_free(&self) -> bool {
-        self.callback.try_lock().is_ok() && self.deferred.is_free() && self.waiters.is_free()
+        self.callback.is_free() && self.deferred.is_free() && self.waiters.is_free()
     }
 }
 
@@ -89,7 +90,7 @@ pub(crate) struct ProcessExit {
     process: Process,
     pub(crate) machine: Machine<Work>,
     /// Held while signals are installed or restored, and never while code of a user runs.
-    setup: Mutex<Setup>,
+    setup: Lock<Setup>,
 }
 
 /// The threads of the exit.
@@ -102,7 +103,7 @@ pub(crate) struct Setup {
 
 /// Unlocks first, and then lets signals come again.
 pub(crate) struct LockedSetup<'a> {
-    pub(crate) threads: MutexGuard<'a, Setup>,
+    pub(crate) threads: Locked<'a, Setup>,
     pub(crate) held: HeldSignals,
 }
 
@@ -130,22 +131,19 @@ pub(crate) fn of_guard(guard: &Guard) -> Option<&'static ProcessExit> {
 
 impl ProcessExit {
     fn new(process: Process) -> ProcessExit {
-        ProcessExit { process, machine: Machine::default(), setup: Mutex::default() }
+        ProcessExit { process, machine: Machine::default(), setup: Lock::default() }
     }
 
     /// With every signal held off this thread: a foreign handler that exited there would need this very lock.
+    #[inline(never)]
     pub(crate) fn setup(&self) -> LockedSetup<'_> {
         let held = thread::hold_signals();
-        LockedSetup { threads: self.setup.lock().unwrap_or_else(PoisonError::into_inner), held }
+        LockedSetup { threads: self.setup.lock(), held }
     }
 
     /// As `setup`, unless a thread has it now.
-    pub(crate) fn try_setup(&self) -> Option<MutexGuard<'_, Setup>> {
-        match self.setup.try_lock() {
-            Ok(setup) => Some(setup),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
+    pub(crate) fn try_setup(&self) -> Option<Locked<'_, Setup>> {
+        self.setup.try_lock()
     }
 
     /// Whether this is still the process whose exit this is: not after a user's function has forked, in
@@ -272,6 +270,18 @@ impl ProcessExit {
             }
         }
         mailbox::release_abort();
+    }
+
+    /// Tells everybody how the process ends.
+    #[inline(never)]
+    pub(crate) fn tell_ending(&self, status: Status) {
+        tell_guards(&self.machine.newer_than(0), &Event::ending(status));
+    }
+
+    /// Tells the observers of the guards that have this signal.
+    #[inline(never)]
+    pub(crate) fn tell_of(&self, signal: Signal, event: &Event) {
+        tell_guards(&self.machine.guards_of(signal), event);
     }
 }
 

@@ -124,13 +124,11 @@ impl<W> Machine<W> {
         let mut state = self.lock();
         state.exits.get_or_insert(me.id());
         // A callback that exits has stopped its clock.
-        let State { guards, timed, .. } = &mut *state;
-        timed.retain(|(key, _)| {
-            let runs_here = |entry: &Entry<W>| {
-                matches!(entry.callback, Callback::Running(runner) if runner.id() == me.id())
-            };
-            !guards.get(*key).is_some_and(runs_here)
-        });
+        for (_, entry) in state.guards.iter_mut() {
+            if matches!(entry.callback, Callback::Running(runner) if runner.id() == me.id()) {
+                entry.deadline = None;
+            }
+        }
         let open = state.open_signals();
         state.admit(open, take);
         let keys: Vec<_> = state.guards.iter().map(|(key, _)| key).collect();
@@ -158,10 +156,8 @@ impl<W> Machine<W> {
         let guard = Arc::clone(&entry.guard);
         let cause = guard.cause().cloned().unwrap_or(Cause::ScopeEnd);
         if let Some(timeout) = guard.settings.callback_timeout {
-            if let Some(deadline) = Instant::now().checked_add(timeout) {
-                state.timed.push((key, deadline));
-                self.timed.notify_all();
-            }
+            entry.deadline = Instant::now().checked_add(timeout);
+            self.timed.notify_all();
         }
         self.notify(state);
         Run { guard, cause, cuts }
@@ -172,8 +168,8 @@ impl<W> Machine<W> {
         let mut state = self.lock();
         let key = guard.key();
         let is_watcher = state.is_watcher(me.id());
-        state.timed.retain(|(other, _)| *other != key);
         let Some(entry) = state.guards.get_mut(key) else { return };
+        entry.deadline = None;
         // Too late: it has been given up.
         if entry.callback != Callback::Overrun {
             entry.callback = Callback::Finished { panicked };

@@ -115,9 +115,7 @@ impl<W> Machine<W> {
 
     /// The living guards that came after the one with this key, the newest first.
     pub(crate) fn newer_than(&self, key: usize) -> Vec<Arc<Guard<W>>> {
-        let state = self.lock();
-        let newer = state.guards.iter().rev().take_while(|(other, _)| *other > key);
-        newer.map(|(_, entry)| Arc::clone(&entry.guard)).collect()
+        self.lock().select(&|other, _| other > key)
     }
 
     /// The living guards that have this signal, the newest first.
@@ -179,6 +177,7 @@ impl<W> State<W> {
             signals: settings.signals.intersection(installed),
             on: settings.on.intersection(installed),
             callback: Callback::Armed,
+            deadline: None,
             scope: Scope::Open,
             signal: None,
             ended_by: None,
@@ -207,6 +206,7 @@ impl<W> State<W> {
     }
 
     /// Marks the scope as closing, if it is open.
+    #[inline(never)]
     pub(super) fn close_scope(&mut self, key: usize, by: By) {
         let Some(entry) = self.guards.get_mut(key) else { return };
         if entry.scope != Scope::Open {
@@ -230,12 +230,21 @@ impl<W> State<W> {
         restore
     }
 
+    #[inline(never)]
     pub(super) fn signals(&self) -> SignalSet {
         self.installed.iter().map(|installed| installed.guarded.signal()).collect()
     }
 
     pub(super) fn guards_of(&self, signal: Signal) -> Vec<Arc<Guard<W>>> {
-        let has = |(_, entry): &(usize, &Entry<W>)| entry.all_signals().contains(signal);
-        self.guards.iter().rev().filter(has).map(|(_, entry)| Arc::clone(&entry.guard)).collect()
+        self.select(&|_, entry| entry.all_signals().contains(signal))
+    }
+
+    /// The living guards that are asked for, the newest first.
+    pub(super) fn select(&self, is_it: &dyn Fn(usize, &Entry<W>) -> bool) -> Vec<Arc<Guard<W>>> {
+        let mut selected = Vec::new();
+        for (_, entry) in self.guards.iter().rev().filter(|(key, entry)| is_it(*key, entry)) {
+            selected.push(Arc::clone(&entry.guard));
+        }
+        selected
     }
 }

@@ -31,13 +31,8 @@ mod guards;
 mod wait;
 mod watch;
 
-#[cfg(handle_exit_loom)]
-use loom::sync::{Condvar, Mutex, MutexGuard};
-#[cfg(not(handle_exit_loom))]
-use std::sync::{Condvar, Mutex, MutexGuard};
-
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::cause::Cause;
@@ -45,6 +40,7 @@ use crate::settings::{Repeat, Settings};
 use crate::signal::{Received, Signal, SignalSet};
 use crate::stack::Stack;
 use crate::sys::guarded::Guarded;
+use crate::sys::lock::{Condvar, Lock, Locked};
 use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
 use crate::sys::thread::{Runner, ThreadId};
@@ -96,7 +92,7 @@ impl<W> Guard<W> {
 
 #[derive(Debug)]
 pub(crate) struct Machine<W> {
-    state: Mutex<State<W>>,
+    state: Lock<State<W>>,
     /// A callback or an old handler has returned, or the watcher leaves.
     changed: Condvar,
     /// For the timer: a callback with a timeout begins, or the timer is to leave.
@@ -108,7 +104,7 @@ struct State<W> {
     guards: Stack<Entry<W>>,
     installed: Vec<Installed>,
     /// Signals to tell the guards of.
-    told: Vec<Came<W>>,
+    told: Vec<Received>,
     /// Guards in `Begun`, by their keys, the newest last.
     begun: Vec<usize>,
     /// What is to be done for signals after the callbacks, in order of arrival.
@@ -121,8 +117,6 @@ struct State<W> {
     /// A guard whose callback panicked on the watcher.
     failed: Option<usize>,
     has_timer: bool,
-    /// Callbacks with a timeout that run now.
-    timed: Vec<(usize, Instant)>,
     /// How the process ends, once that is decided.
     end: Option<Status>,
     /// The threads that end it like that.
@@ -150,6 +144,8 @@ struct Entry<W> {
     signals: SignalSet,
     on: SignalSet,
     callback: Callback,
+    /// When the callback, which runs now, overruns its timeout.
+    deadline: Option<Instant>,
     scope: Scope,
     /// The first signal of its exit.
     signal: Option<Signal>,
@@ -253,7 +249,7 @@ pub(crate) struct Run<W> {
 impl<W> Default for Machine<W> {
     fn default() -> Machine<W> {
         Machine {
-            state: Mutex::new(State {
+            state: Lock::new(State {
                 guards: Stack::default(),
                 installed: Vec::new(),
                 told: Vec::new(),
@@ -264,7 +260,6 @@ impl<W> Default for Machine<W> {
                 verdicts: Vec::new(),
                 failed: None,
                 has_timer: false,
-                timed: Vec::new(),
                 end: None,
                 enders: Vec::new(),
                 exited: Vec::new(),
@@ -282,15 +277,14 @@ impl<W> Default for Machine<W> {
 }
 
 impl<W> Machine<W> {
-    #[inline(never)]
-    fn lock(&self) -> MutexGuard<'_, State<W>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_, State<W>> {
+        self.state.lock()
     }
 
     /// Whether the lock is free. Where `exit` is called in a handler that interrupted a thread with
     /// the lock in its hands, it never will be.
     pub(crate) fn is_free(&self) -> bool {
-        !matches!(self.state.try_lock(), Err(TryLockError::WouldBlock))
+        self.state.is_free()
     }
 
     /// Call after every change that somebody may wait for, with the lock held.

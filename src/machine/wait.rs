@@ -124,7 +124,7 @@ impl<W> Machine<W> {
         let hears = |watcher: Watcher| watcher.listens.minus(signals) != watcher.listens;
         while in_time && state.watcher.is_some_and(hears) {
             state.waiting += 1;
-            (state, in_time) = wait_on(&self.changed, state, deadline);
+            (state, in_time) = state.wait(&self.changed, deadline);
             state.waiting -= 1;
         }
     }
@@ -135,7 +135,7 @@ impl<W> Machine<W> {
         let mut in_time = true;
         guard.waiting.fetch_add(1, SeqCst);
         while guard.cause().is_none() && in_time {
-            (state, in_time) = wait_on(&guard.has_cause, state, deadline);
+            (state, in_time) = state.wait(&guard.has_cause, deadline);
         }
         guard.waiting.fetch_sub(1, SeqCst);
         guard.cause().cloned()
@@ -144,32 +144,41 @@ impl<W> Machine<W> {
     /// This thread waits for that one to return from a deferred function, or waits no more.
     pub(crate) fn set_waits_for(&self, me: Runner, runner: Option<Runner>) {
         let mut state = self.lock();
-        state.waits.retain(|wait| wait.waiter != me.id());
-        state.waits.extend(runner.map(|runner| Wait { waiter: me.id(), runner: runner.id() }));
+        state.set_waits_for(me, runner);
     }
 
     /// Waits for the next change, which `runner` may bring, at most until the next look is due.
     fn wait_changed<'a>(
         &self,
-        mut state: MutexGuard<'a, State<W>>,
+        mut state: Locked<'a, State<W>>,
         look: &mut Look,
         me: Runner,
         runner: Option<Runner>,
-    ) -> MutexGuard<'a, State<W>> {
+    ) -> Locked<'a, State<W>> {
         // From the end of a look on: it takes time, and holds the lock that others need to get on.
         if look.is_due() {
             *look = Look::new();
         }
         state.waiting += 1;
-        state.waits.extend(runner.map(|runner| Wait { waiter: me.id(), runner: runner.id() }));
-        let (mut state, _) = wait_on(&self.changed, state, look.0);
-        state.waits.retain(|wait| wait.waiter != me.id());
+        state.set_waits_for(me, runner);
+        let (mut state, _) = state.wait(&self.changed, look.0);
+        state.set_waits_for(me, None);
         state.waiting -= 1;
         state
     }
 }
 
 impl<W> State<W> {
+    #[inline(never)]
+    fn set_waits_for(&mut self, me: Runner, runner: Option<Runner>) {
+        if let Some(at) = self.waits.iter().position(|wait| wait.waiter == me.id()) {
+            self.waits.swap_remove(at);
+        }
+        if let Some(runner) = runner {
+            self.waits.push(Wait { waiter: me.id(), runner: runner.id() });
+        }
+    }
+
     /// Whether `one` waits for `other`, itself or through others that wait.
     fn waits_for(&self, one: ThreadId, other: ThreadId) -> bool {
         // Each thread waits for one other at a time.
@@ -224,21 +233,4 @@ impl Look {
     fn is_due(&self) -> bool {
         self.0.is_some_and(|due| Instant::now() >= due)
     }
-}
-
-/// Waits on `condition`, at most until `deadline`; false once that has passed.
-pub(super) fn wait_on<'a, T>(
-    condition: &Condvar,
-    state: MutexGuard<'a, T>,
-    deadline: Option<Instant>,
-) -> (MutexGuard<'a, T>, bool) {
-    let Some(deadline) = deadline else {
-        return (condition.wait(state).unwrap_or_else(PoisonError::into_inner), true);
-    };
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return (state, false);
-    }
-    let (state, _) = condition.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
-    (state, true)
 }

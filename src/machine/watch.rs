@@ -1,6 +1,5 @@
 //! What the watcher and the timer are to do.
 
-use super::wait::wait_on;
 use super::*;
 
 /// What the watcher is to do next.
@@ -56,7 +55,9 @@ impl<W> Machine<W> {
         state.admit(open, take);
         // First of all, so that those who wait for the exit to begin do not wait for a callback.
         if !state.told.is_empty() {
-            return Next::Tell(state.told.remove(0));
+            let received = state.told.remove(0);
+            let guards = state.guards_of(received.signal());
+            return Next::Tell(Came { received, guards });
         }
         if let Some(key) = state.begun.last().copied() {
             // The cause is known; this one is for a guard that has none, which is not begun.
@@ -138,11 +139,12 @@ impl<W> Machine<W> {
             if state.generation != generation {
                 return None;
             }
-            let first = state.timed.iter().copied().min_by_key(|(_, deadline)| *deadline);
-            if let Some((key, deadline)) = first {
+            let timed = state.guards.iter().filter_map(|(key, entry)| Some((entry.deadline?, key)));
+            let first = timed.min();
+            if let Some((deadline, key)) = first {
                 if Instant::now() >= deadline {
-                    state.timed.retain(|(other, _)| *other != key);
                     let Some(entry) = state.guards.get_mut(key) else { continue };
+                    entry.deadline = None;
                     let before = std::mem::replace(&mut entry.callback, Callback::Overrun);
                     let guard = Arc::clone(&entry.guard);
                     let timeout = guard.settings.callback_timeout.unwrap_or_default();
@@ -154,7 +156,7 @@ impl<W> Machine<W> {
                     return Some(Overrun { guard, timeout });
                 }
             }
-            (state, _) = wait_on(&self.timed, state, first.map(|(_, deadline)| deadline));
+            (state, _) = state.wait(&self.timed, first.map(|(deadline, _)| deadline));
         }
     }
 }
@@ -205,7 +207,7 @@ impl<W> State<W> {
         for key in begins {
             self.begin(key, Cause::Signal(received.clone()));
         }
-        self.told.push(Came { received, guards: self.guards_of(signal) });
+        self.told.push(received);
         if self.guards.iter().any(|(_, entry)| entry.on.contains(signal)) {
             let arrival = arrival.clone();
             self.steps.push(Step { arrival, guarded, to: To::Hear { alone: decider.is_none() } });
@@ -215,6 +217,7 @@ impl<W> State<W> {
         }
     }
 
+    #[inline(never)]
     fn give_back(&mut self, is_it: &dyn Fn(&Installed) -> bool) {
         let given = self.installed.iter().filter(|one| is_it(one)).map(|one| one.guarded);
         self.given_back.extend(given);
@@ -270,11 +273,10 @@ impl<W> State<W> {
 
     /// The guards that hear of a signal which is no exit: an exit that has begun hears no more.
     fn hearers(&self, signal: Signal) -> Vec<Arc<Guard<W>>> {
-        let hears = |(_, entry): &(usize, &Entry<W>)| {
+        self.select(&|_, entry| {
             let is_open = entry.scope == Scope::Open && entry.callback == Callback::Armed;
             is_open && entry.on.contains(signal)
-        };
-        self.guards.iter().rev().filter(hears).map(|(_, entry)| Arc::clone(&entry.guard)).collect()
+        })
     }
 
     /// A guard that was dropped inside its own callback or old handler, with all of that over.

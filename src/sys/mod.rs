@@ -3,6 +3,7 @@
 //!
 //! * `borrowed`: a callback that borrows from the caller of `run`
 //! * `holder`: whose code a handler is
+//! * `lock`: a mutex, and waiting with it
 //! * `per_process`: a static that a forked child does not share
 //! * `status`: how a process ends
 //! * `unix`, `windows`: the platform, with the same names on both
@@ -11,6 +12,7 @@
 
 pub(crate) mod borrowed;
 pub(crate) mod holder;
+pub(crate) mod lock;
 pub(crate) mod per_process;
 pub(crate) mod status;
 #[cfg(unix)]

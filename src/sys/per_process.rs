@@ -37,6 +37,7 @@ impl<T: Sync> PerProcess<T> {
     }
 
     /// As `get`, for a caller that knows the process already: asking is a system call.
+    #[inline(never)]
     pub(crate) fn get_in(&'static self, process: Process) -> &'static T {
         let mut current = self.current.load(Ordering::Acquire);
         loop {

@@ -231,6 +231,7 @@ pub(crate) fn restore_all(guarded: &[Guarded]) -> Vec<Arrival> {
 }
 
 /// What came to the guard's handler and is no guard's, in order. For signals that are disarmed.
+#[inline(never)]
 fn take_late(signals: SignalSet) -> Vec<Arrival> {
     mailbox::wait_for_handlers();
     let mut late = Vec::new();
@@ -247,10 +248,14 @@ pub(crate) fn restore_in_exit(guarded: &[Guarded]) -> Vec<Arrival> {
             .is_ok_and(|top| level_of(&top) == Some(one.level));
         is_on_top && one.below.action() == Action::Default
     };
-    let (stay, go): (Vec<_>, Vec<Guarded>) = guarded.iter().copied().partition(stays);
-    for one in stay {
-        one.slot().arm(one.level, one.below);
-        mailbox::set_cut(one.signal, Some(Status::Signal(one.signal)));
+    let mut go = Vec::new();
+    for one in guarded {
+        if stays(one) {
+            one.slot().arm(one.level, one.below);
+            mailbox::set_cut(one.signal, Some(Status::Signal(one.signal)));
+        } else {
+            go.push(*one);
+        }
     }
     restore_all(&go)
 }

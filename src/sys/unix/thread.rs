@@ -76,6 +76,7 @@ struct MaskedUntilDrop {
 }
 
 impl Drop for MaskedUntilDrop {
+    #[inline(never)]
     fn drop(&mut self) {
         mask::replace(&self.before);
     }
