@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::cause::Cause;
+use crate::event::Event;
 use crate::exit::{self, ProcessExit};
+use crate::machine::Which;
 use crate::sys::guarded;
 use crate::sys::process;
 use crate::sys::thread::{self, Runner};
@@ -32,7 +34,7 @@ pub(crate) fn at_process_exit() {
         return;
     }
     if let Some(status) = exit.machine.decided(me, in_exit_code, failed) {
-        exit.tell_ending(status);
+        exit.tell(Which::All, &Event::ending(status));
         if exit.machine.has_overrun() {
             // Without a flush: what hangs may hang in a stream, with its lock.
             process::end_now(status);
@@ -60,14 +62,14 @@ fn in_time<T>(try_once: impl Fn() -> Option<T>) -> Option<T> {
 }
 
 fn restore(exit: &ProcessExit) {
-    let guards = exit.machine.newer_than(0);
     let Some(setup) = in_time(|| exit.try_setup()) else { return };
+    exit.each(Which::All, &mut |guard| {
+        guard.work.waiters.release();
+        true
+    });
     let guarded = exit.machine.clear();
     let late = guarded::restore_in_exit(&guarded);
     drop(setup);
-    for guard in guards {
-        guard.work.waiters.release();
-    }
     // A signal that would end the process has what it wants. One with a handler goes there.
     for arrival in late {
         let has_handler =

@@ -111,18 +111,18 @@ impl Observer {
     pub(crate) fn listens(&self) -> bool {
         self.0.is_some() || cfg!(feature = "tracing")
     }
-}
-
-/// Tells these observers, and `tracing` once. An observer's panic stays in here: it must not stop an exit.
-pub(crate) fn tell<'a>(observers: impl Iterator<Item = &'a Observer>, event: &Event) {
-    #[cfg(feature = "tracing")]
-    let mut observers = observers.peekable();
-    #[cfg(feature = "tracing")]
-    if observers.peek().is_some() {
-        contain(|| trace(event));
-    }
-    for observe in observers.filter_map(|observer| observer.0.as_ref()) {
-        contain(|| observe(event));
+    /// Its panic stays in here: it must not stop an exit. `tracing` hears of each event once, of the
+    /// `is_first` of those who are told.
+    pub(crate) fn tell(&self, event: &Event, is_first: bool) {
+        #[cfg(feature = "tracing")]
+        if is_first {
+            contain(|| trace(event));
+        }
+        #[cfg(not(feature = "tracing"))]
+        let _ = is_first;
+        if let Some(observe) = &self.0 {
+            contain(|| observe(event));
+        }
     }
 }
 

@@ -16,6 +16,8 @@ use crate::handle::Exit;
 #[cfg(unix)]
 use crate::install;
 use crate::machine::By;
+#[cfg(unix)]
+use crate::machine::Which;
 use crate::outcome::Outcome;
 #[cfg(unix)]
 use crate::signal::Signal;
@@ -294,12 +296,11 @@ pub fn exit_with_signal(signal: Signal, body: impl FnOnce()) -> ! {
     // The panic hook has reported it; the signal is what the parent sees.
     let _ = catch_unwind(AssertUnwindSafe(body)).map_err(std::mem::forget);
     let exit = crate::exit::of(process::this());
-    let guards = exit.machine.newer_than(0);
-    let Some(oldest) = guards.last() else {
+    let Some(oldest) = exit.machine.oldest() else {
         forward::raise(signal);
         process::end(Status::Signal(signal))
     };
-    if !exit.machine.guards_of(signal).is_empty() {
+    if exit.machine.older_than(usize::MAX, Which::With(signal)).is_some() {
         forward::raise(signal);
     }
     let me = Runner::current();

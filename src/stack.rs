@@ -62,6 +62,12 @@ impl<T> Stack<T> {
         self.places.iter().filter_map(|(key, item)| Some((*key, item.as_ref()?)))
     }
 
+    /// Those that are older than the one with this key, from the newest to the oldest.
+    pub(crate) fn older_than(&self, key: usize) -> impl Iterator<Item = &T> {
+        let end = self.places.partition_point(|(other, _)| *other < key);
+        self.places[..end].iter().rev().filter_map(|(_, item)| item.as_ref())
+    }
+
     /// From the oldest to the newest.
     pub(crate) fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = (usize, &mut T)> {
         self.places.iter_mut().filter_map(|(key, item)| Some((*key, item.as_mut()?)))

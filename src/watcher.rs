@@ -2,14 +2,13 @@
 //! process whose callback overruns its `callback_timeout`.
 
 use std::io;
-use std::sync::Arc;
 
 use crate::cause::Cause;
 use crate::deferred::contain;
 use crate::event::Event;
-use crate::exit::{Closed, Guard, ProcessExit, Work, tell_guards};
-use crate::machine::{By, Came, Next};
-use crate::signal::SignalSet;
+use crate::exit::{self, Closed, ProcessExit, Work};
+use crate::machine::{By, Next, Which};
+use crate::signal::{Received, Signal, SignalSet};
 use crate::sys::guarded::Guarded;
 use crate::sys::process;
 use crate::sys::siginfo::Arrival;
@@ -69,9 +68,7 @@ impl Watcher {
                     wake::post();
                     return;
                 }
-                Next::Tell(came) if !came.guards.iter().any(|guard| guard.work.is_watched()) => {
-                    continue;
-                }
+                Next::Tell(received) if !self.is_watched(received.signal()) => continue,
                 next => {
                     thread::set_mask(&self.mask);
                     self.work(next);
@@ -89,13 +86,13 @@ impl Watcher {
 
     fn work(&self, next: Next<Work>) {
         match next {
-            Next::Tell(came) => self.tell(came),
+            Next::Tell(received) => self.tell(received),
             Next::Callback(run) => {
                 let payload = self.exit.run_callback(run, self.me);
                 // The destructor of a panic's payload is a user's code as well.
                 contain(|| drop(payload));
             }
-            Next::On { guards, arrival, old_handler } => on(&guards, &arrival, old_handler),
+            Next::On { arrival, old_handler } => self.on(&arrival, old_handler),
             Next::OldHandler { arrival, guarded } => {
                 self.exit.run_old_handler(&guarded, &arrival);
                 if self.exit.is_here() {
@@ -107,14 +104,14 @@ impl Watcher {
                     true => Event::RepeatForces(signal),
                     false => Event::RepeatAbsorbed(signal),
                 };
-                self.exit.tell_of(signal, &event);
+                self.exit.tell(Which::With(signal), &event);
             }
             Next::Complete(guard) => {
                 self.exit.complete(&guard, self.me, By::Drop, &mut Closed::default());
             }
             Next::End { status, cause, grace_over } => {
                 if let Some((signal, grace)) = grace_over {
-                    self.exit.tell_of(signal, &Event::GraceOver { grace });
+                    self.exit.tell(Which::With(signal), &Event::GraceOver { grace });
                 }
                 self.exit.end_process(self.me, status, &cause);
             }
@@ -122,28 +119,41 @@ impl Watcher {
         }
     }
 
-    fn tell(&self, came: Came<Work>) {
-        for guard in came.guards.iter().filter(|guard| guard.cause().is_some()) {
-            guard.work.waiters.release();
-        }
-        tell_guards(&came.guards, &Event::SignalReceived(came.received));
+    /// Whether anybody may want to be told of this signal.
+    fn is_watched(&self, signal: Signal) -> bool {
+        !self.exit.each(Which::With(signal), &mut |guard| !guard.work.is_watched())
     }
-}
 
-/// A signal that is no exit.
-fn on(guards: &[Arc<Guard>], arrival: &Arrival, old_handler: Option<Guarded>) {
-    let received = arrival.received();
-    for guard in guards {
-        for (signal, function) in &guard.work.on {
-            // An exit that has begun stops it: one of these functions may have asked for it.
-            if *signal == arrival.signal && guard.cause().is_none() {
-                contain(|| function(&received));
+    fn tell(&self, received: Received) {
+        let which = Which::With(received.signal());
+        self.exit.each(which, &mut |guard| {
+            if guard.cause().is_some() {
+                guard.work.waiters.release();
             }
+            self.exit.is_here()
+        });
+        if self.exit.is_here() {
+            self.exit.tell(which, &Event::SignalReceived(received));
         }
     }
-    if let Some(guarded) = old_handler {
-        guarded.call_old_handler(&arrival.info);
-        tell_guards(guards, &Event::OldHandlerRun(arrival.signal));
+
+    /// A signal that is no exit.
+    fn on(&self, arrival: &Arrival, old_handler: Option<Guarded>) {
+        let received = arrival.received();
+        let signal = arrival.signal;
+        self.exit.each(Which::Hearing(signal), &mut |guard| {
+            for (_, function) in guard.work.on.iter().filter(|(one, _)| *one == signal) {
+                // An exit that has begun stops it: one of these functions may have asked for it.
+                if guard.cause().is_none() {
+                    contain(|| function(&received));
+                }
+            }
+            self.exit.is_here()
+        });
+        if let Some(guarded) = old_handler.filter(|_| self.exit.is_here()) {
+            guarded.call_old_handler(&arrival.info);
+            self.exit.tell(Which::With(signal), &Event::OldHandlerRun(signal));
+        }
     }
 }
 
@@ -157,10 +167,10 @@ fn time(exit: &'static ProcessExit, generation: usize, mask: &UserMask) {
     let abort = mailbox::ABORT.filter(|_| mailbox::a_thread_aborts());
     let status = abort.map_or(Status::Failed, Status::Signal);
     let timeout = overrun.timeout;
-    tell_guards(&[overrun.guard], &Event::CallbackTimedOut { timeout });
+    exit::tell(&overrun.guard, &Event::CallbackTimedOut { timeout });
     exit.end_guards(me, &Cause::ProcessExit, None);
     if exit.is_here() {
-        exit.tell_ending(status);
+        exit.tell(Which::All, &Event::ending(status));
     }
     // Without a flush: what hangs may hang in a stream, with its lock.
     process::end_now(status);

@@ -18,17 +18,21 @@ impl ProcessExit {
         let mut failed = false;
         let mut done = 0;
         for _ in 0..PASSES {
-            let newer = self.machine.newer_than(done);
-            let Some(newest) = newer.first().map(|guard| guard.key()) else { break };
-            for guard in newer {
-                failed |= self.end_guard(&guard, me, cause, patience);
-                if !self.is_here() {
-                    return false;
+            let mut newest = done;
+            self.each(Which::All, &mut |guard| {
+                let is_new = guard.key() > done;
+                if is_new {
+                    newest = newest.max(guard.key());
+                    failed |= self.end_guard(guard, me, cause, patience);
                 }
+                is_new && self.is_here()
+            });
+            if newest == done || !self.is_here() {
+                break;
             }
             done = newest;
         }
-        failed
+        failed && self.is_here()
     }
 
     fn end_guard(
@@ -62,7 +66,7 @@ impl ProcessExit {
         }
         match self.machine.decide(me, status) {
             Some(status) => {
-                self.tell_ending(status);
+                self.tell(Which::All, &Event::ending(status));
                 process::end(status);
             }
             // Whoever is inside `exit(3)` goes on with that.

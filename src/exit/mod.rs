@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::cause::Cause;
 use crate::deferred::{Functions, contain};
-use crate::event::{Event, Observer, tell};
-use crate::machine::{self, By, Close, Ended, Left, Machine, Run, Waited};
+use crate::event::{Event, Observer};
+use crate::machine::{self, By, Close, Ended, Left, Machine, Run, Waited, Which};
 use crate::settings::{OldHandler, Settings};
 use crate::signal::{Received, Signal, SignalSet};
 use crate::sys::guarded::{self, Guarded};
@@ -239,7 +239,7 @@ impl ProcessExit {
             if arrival.is_first || arrival.repeats {
                 forward::hand_over(&arrival);
             } else {
-                tell_guard(guard, &Event::RepeatAbsorbed(arrival.signal));
+                tell(guard, &Event::RepeatAbsorbed(arrival.signal));
             }
         }
         left
@@ -272,29 +272,34 @@ impl ProcessExit {
         mailbox::release_abort();
     }
 
-    /// Tells everybody how the process ends.
-    #[inline(never)]
-    pub(crate) fn tell_ending(&self, status: Status) {
-        tell_guards(&self.machine.newer_than(0), &Event::ending(status));
+    /// Goes through these guards, from the newest to the oldest, as long as `goes_on` says so. Whether it
+    /// came to the end.
+    pub(crate) fn each(&self, which: Which, goes_on: &mut dyn FnMut(&Arc<Guard>) -> bool) -> bool {
+        let mut key = usize::MAX;
+        while let Some(guard) = self.machine.older_than(key, which) {
+            key = guard.key();
+            if !goes_on(&guard) {
+                return false;
+            }
+        }
+        true
     }
 
-    /// Tells the observers of the guards that have this signal.
-    #[inline(never)]
-    pub(crate) fn tell_of(&self, signal: Signal, event: &Event) {
-        tell_guards(&self.machine.guards_of(signal), event);
+    /// Tells the observers of these guards; `tracing` once.
+    pub(crate) fn tell(&self, which: Which, event: &Event) {
+        let mut is_first = true;
+        self.each(which, &mut |guard| {
+            guard.work.observer.tell(event, std::mem::take(&mut is_first));
+            // An observer may fork.
+            !guard.work.observer.listens() || self.is_here()
+        });
     }
-}
-
-/// Tells the observers of these guards.
-#[inline(never)]
-pub(crate) fn tell_guards(guards: &[Arc<Guard>], event: &Event) {
-    tell(guards.iter().map(|guard| &guard.work.observer), event);
 }
 
 /// Tells the observer of this guard.
 #[inline(never)]
-fn tell_guard(guard: &Guard, event: &Event) {
-    tell([&guard.work.observer].into_iter(), event);
+pub(crate) fn tell(guard: &Guard, event: &Event) {
+    guard.work.observer.tell(event, true);
 }
 
 /// Whether that thread will never leave `exit(3)`, and this one is not to wait for the end of the process: it is

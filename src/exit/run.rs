@@ -9,7 +9,7 @@ impl ProcessExit {
         let Run { guard, cause, cuts } = run;
         let work = &guard.work;
         work.waiters.release();
-        tell_guard(&guard, &Event::CallbackStarted(cause.clone()));
+        tell(&guard, &Event::CallbackStarted(cause.clone()));
         let callback = work.take_callback();
         let began = work.observer.listens().then(Instant::now);
         let exit_thread = thread::mark_exit_thread();
@@ -34,7 +34,7 @@ impl ProcessExit {
             true => Event::CallbackPanicked { elapsed },
             false => Event::CallbackFinished { elapsed },
         };
-        tell_guard(&guard, &event);
+        tell(&guard, &event);
         self.machine.finish(&guard, me, panicked);
         result.err()
     }
@@ -96,7 +96,7 @@ impl ProcessExit {
         drop(setup);
         for (one, restored) in to_run {
             one.run_old_handler(restored, None);
-            tell_guard(guard, &Event::OldHandlerRun(one.signal()));
+            tell(guard, &Event::OldHandlerRun(one.signal()));
         }
     }
 
@@ -112,7 +112,6 @@ impl ProcessExit {
                 self.end_process(me, Status::Failed, &cause);
             }
         }
-        let guards = self.machine.guards_of(one.signal());
         let restored = {
             let _setup = self.setup();
             let restored = one.give_back();
@@ -120,6 +119,6 @@ impl ProcessExit {
             restored
         };
         one.run_old_handler(restored, Some(&arrival.info));
-        tell_guards(&guards, &Event::OldHandlerRun(one.signal()));
+        self.tell(Which::With(one.signal()), &Event::OldHandlerRun(one.signal()));
     }
 }

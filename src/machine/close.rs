@@ -131,8 +131,7 @@ impl<W> Machine<W> {
         }
         let open = state.open_signals();
         state.admit(open, take);
-        let keys: Vec<_> = state.guards.iter().map(|(key, _)| key).collect();
-        for key in keys {
+        for key in state.keys() {
             state.close_scope(key, By::ProcessExit);
         }
         self.notify(&state);

@@ -12,6 +12,16 @@ pub(crate) enum Enter {
     Missing(SignalSet),
 }
 
+/// Which guards are asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Which {
+    All,
+    /// Those that have this signal.
+    With(Signal),
+    /// Those to which this signal is no exit; one whose exit has begun hears no more.
+    Hearing(Signal),
+}
+
 /// A guard has left.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
@@ -82,8 +92,7 @@ impl<W> Machine<W> {
     /// Takes out all guards, at the end of the process. Returns what is to be restored.
     pub(crate) fn clear(&self) -> Vec<Guarded> {
         let mut state = self.lock();
-        let keys: Vec<_> = state.guards.iter().map(|(key, _)| key).collect();
-        for key in keys {
+        for key in state.keys() {
             if let Some(Callback::Running(runner)) = state.guards.get(key).map(|one| one.callback) {
                 state.exited.push((key, runner));
             }
@@ -113,14 +122,11 @@ impl<W> Machine<W> {
         self.lock().guards.iter().next().map(|(_, entry)| Arc::clone(&entry.guard))
     }
 
-    /// The living guards that came after the one with this key, the newest first.
-    pub(crate) fn newer_than(&self, key: usize) -> Vec<Arc<Guard<W>>> {
-        self.lock().select(&|other, _| other > key)
-    }
-
-    /// The living guards that have this signal, the newest first.
-    pub(crate) fn guards_of(&self, signal: Signal) -> Vec<Arc<Guard<W>>> {
-        self.lock().guards_of(signal)
+    /// The newest of the living guards older than `key`: so somebody goes through them without the lock.
+    pub(crate) fn older_than(&self, key: usize, which: Which) -> Option<Arc<Guard<W>>> {
+        let state = self.lock();
+        let found = state.guards.older_than(key).find(|entry| entry.is_one_of(which));
+        found.map(|entry| Arc::clone(&entry.guard))
     }
 
     /// This thread is going to end the process: how? As was decided before, else with `status`. A
@@ -231,20 +237,25 @@ impl<W> State<W> {
     }
 
     #[inline(never)]
+    pub(super) fn keys(&self) -> Vec<usize> {
+        self.guards.iter().map(|(key, _)| key).collect()
+    }
+
+    #[inline(never)]
     pub(super) fn signals(&self) -> SignalSet {
         self.installed.iter().map(|installed| installed.guarded.signal()).collect()
     }
+}
 
-    pub(super) fn guards_of(&self, signal: Signal) -> Vec<Arc<Guard<W>>> {
-        self.select(&|_, entry| entry.all_signals().contains(signal))
-    }
-
-    /// The living guards that are asked for, the newest first.
-    pub(super) fn select(&self, is_it: &dyn Fn(usize, &Entry<W>) -> bool) -> Vec<Arc<Guard<W>>> {
-        let mut selected = Vec::new();
-        for (_, entry) in self.guards.iter().rev().filter(|(key, entry)| is_it(*key, entry)) {
-            selected.push(Arc::clone(&entry.guard));
+impl<W> Entry<W> {
+    fn is_one_of(&self, which: Which) -> bool {
+        match which {
+            Which::All => true,
+            Which::With(signal) => self.all_signals().contains(signal),
+            Which::Hearing(signal) => {
+                let is_open = self.scope == Scope::Open && self.callback == Callback::Armed;
+                is_open && self.on.contains(signal)
+            }
         }
-        selected
     }
 }

@@ -46,7 +46,7 @@ use crate::sys::status::Status;
 use crate::sys::thread::{Runner, ThreadId};
 
 pub(crate) use close::{By, Close, Ended};
-pub(crate) use guards::{Enter, Left};
+pub(crate) use guards::{Enter, Left, Which};
 pub(crate) use wait::Waited;
 pub(crate) use watch::Next;
 
@@ -185,13 +185,6 @@ struct Installed {
     guards: usize,
     /// Those of them whose scope is open.
     open: usize,
-}
-
-/// A signal that came, for the guards that have it.
-#[derive(Debug)]
-pub(crate) struct Came<W> {
-    pub(crate) received: Received,
-    pub(crate) guards: Vec<Arc<Guard<W>>>,
 }
 
 #[derive(Debug)]

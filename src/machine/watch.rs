@@ -5,12 +5,12 @@ use super::*;
 /// What the watcher is to do next.
 #[derive(Debug)]
 pub(crate) enum Next<W> {
-    /// Tell these guards of a signal.
-    Tell(Came<W>),
+    /// Tell the guards that have it of a signal.
+    Tell(Received),
     /// Run the callback.
     Callback(Run<W>),
     /// Run the functions of `Builder::on`, then the old handler, if there is one to be called.
-    On { guards: Vec<Arc<Guard<W>>>, arrival: Arrival, old_handler: Option<Guarded> },
+    On { arrival: Arrival, old_handler: Option<Guarded> },
     /// Run the old handler: the signal is its own from then on. Then call
     /// [`Machine::old_handler_has_run`].
     OldHandler { arrival: Arrival, guarded: Guarded },
@@ -55,9 +55,7 @@ impl<W> Machine<W> {
         state.admit(open, take);
         // First of all, so that those who wait for the exit to begin do not wait for a callback.
         if !state.told.is_empty() {
-            let received = state.told.remove(0);
-            let guards = state.guards_of(received.signal());
-            return Next::Tell(Came { received, guards });
+            return Next::Tell(state.told.remove(0));
         }
         if let Some(key) = state.begun.last().copied() {
             // The cause is known; this one is for a guard that has none, which is not begun.
@@ -85,8 +83,8 @@ impl<W> Machine<W> {
             self.notify(&state);
             return Next::Leave;
         }
-        let deadlines = state.verdicts.iter().filter(|verdict| state.holds(verdict));
-        let deadline = deadlines.filter_map(|verdict| verdict.deadline).min();
+        let holding = state.verdicts.iter().filter(|verdict| state.holds(verdict));
+        let deadline = holding.fold(None, |first, verdict| earlier(first, verdict.deadline));
         let signals = state.signals();
         if let Some(watcher) = &mut state.watcher {
             watcher.listens = signals;
@@ -161,6 +159,13 @@ impl<W> Machine<W> {
     }
 }
 
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 impl<W> State<W> {
     /// Takes in the signals that came, in order: their guards' exits begin.
     pub(super) fn admit(
@@ -231,9 +236,8 @@ impl<W> State<W> {
         let decider = match to {
             To::Exit { decider } => decider,
             To::Hear { alone } => {
-                let guards = self.hearers(signal);
                 let old_handler = (alone && guarded.has_old_handler()).then_some(guarded);
-                return Some(Next::On { guards, arrival, old_handler });
+                return Some(Next::On { arrival, old_handler });
             }
         };
         if guarded.has_old_handler() {
@@ -259,7 +263,7 @@ impl<W> State<W> {
             self.verdicts.push(Verdict {
                 received: arrival.received(),
                 decider: (!arrival.aborts).then_some(decider),
-                deadline: settings.deadline(Instant::now()).into_iter().chain(last_moment).min(),
+                deadline: earlier(settings.deadline(Instant::now()), last_moment),
                 forced,
             });
             let tells = forced && !arrival.aborts;
@@ -269,14 +273,6 @@ impl<W> State<W> {
         let forces = arrival.repeats && settings.repeat != Repeat::Absorb;
         verdict.forced |= forces;
         Some(Next::Repeat { signal, forces })
-    }
-
-    /// The guards that hear of a signal which is no exit: an exit that has begun hears no more.
-    fn hearers(&self, signal: Signal) -> Vec<Arc<Guard<W>>> {
-        self.select(&|_, entry| {
-            let is_open = entry.scope == Scope::Open && entry.callback == Callback::Armed;
-            is_open && entry.on.contains(signal)
-        })
     }
 
     /// A guard that was dropped inside its own callback or old handler, with all of that over.

@@ -207,7 +207,9 @@ impl World {
 
     /// `ProcessExit::end_guards`.
     fn end_guards(world: &LoomArc<World>, me: Runner) {
-        for guard in world.machine.newer_than(0) {
+        let mut key = usize::MAX;
+        while let Some(guard) = world.machine.older_than(key, Which::All) {
+            key = guard.key();
             let take = |signals, into: &mut Vec<_>| world.take(signals, into);
             match world.machine.close(&guard, me, By::End, Cause::ProcessExit, take) {
                 Close::Run(run) => World::callback(world, run, me),

@@ -220,6 +220,7 @@ impl Guarded {
 }
 
 /// Puts everything back and returns the signals that came too late for the guard, in order.
+#[inline(never)]
 pub(crate) fn restore_all(guarded: &[Guarded]) -> Vec<Arrival> {
     for one in guarded {
         restore(one.signal, one.level, one.below, Pin::Code);
