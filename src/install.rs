@@ -93,16 +93,7 @@ impl Installation<'_> {
 
         let begun =
             Begun { installed: Vec::with_capacity(found.len()), refused: Vec::new(), setup };
-        let mut begun = scopeguard::guard(begun, |mut begun| {
-            undone.late = guarded::restore_all(&begun.installed);
-            undone.late.append(&mut begun.refused);
-            if is_first {
-                let generation = self.exit.machine.generation();
-                self.exit.machine.dismiss(generation);
-                undone.threads = std::mem::take(&mut *begun.setup.threads);
-                undone.dismissed = Some(generation);
-            }
-        });
+        let mut begun = scopeguard::guard(begun, |begun| *undone = self.undo(begun, is_first));
         self.start_threads(&mut begun.setup)?;
         if let Err((signal, refused)) = guarded::install(&found, &mut begun.installed) {
             return Err(match refused {
@@ -123,6 +114,20 @@ impl Installation<'_> {
         // The watcher may be asleep, and has to listen to more signals than before.
         wake::post();
         Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn undo(&self, mut begun: Begun<'_>, is_first: bool) -> Undone {
+        let mut late = guarded::restore_all(&begun.installed);
+        late.append(&mut begun.refused);
+        if !is_first {
+            return Undone { late, ..Undone::default() };
+        }
+        let generation = self.exit.machine.generation();
+        self.exit.machine.dismiss(generation);
+        let threads = std::mem::take(&mut *begun.setup.threads);
+        Undone { threads, dismissed: Some(generation), late }
     }
 
     /// The threads come first: once a handler is in place there is somebody to wake.

@@ -226,14 +226,20 @@ impl<W> State<W> {
     }
 
     pub(super) fn take_unguarded(&mut self) -> Vec<Guarded> {
-        let mut restore = Vec::new();
+        self.take_installed(&|installed| installed.guards == 0)
+    }
+
+    #[inline(never)]
+    pub(super) fn take_installed(&mut self, is_it: &dyn Fn(&Installed) -> bool) -> Vec<Guarded> {
+        let mut taken = Vec::new();
         self.installed.retain(|installed| {
-            if installed.guards == 0 {
-                restore.push(installed.guarded);
+            let takes = is_it(installed);
+            if takes {
+                taken.push(installed.guarded);
             }
-            installed.guards > 0
+            !takes
         });
-        restore
+        taken
     }
 
     #[inline(never)]

@@ -224,9 +224,8 @@ impl<W> State<W> {
 
     #[inline(never)]
     fn give_back(&mut self, is_it: &dyn Fn(&Installed) -> bool) {
-        let given = self.installed.iter().filter(|one| is_it(one)).map(|one| one.guarded);
-        self.given_back.extend(given);
-        self.installed.retain(|one| !is_it(one));
+        let mut given = self.take_installed(is_it);
+        self.given_back.append(&mut given);
     }
 
     /// What a signal is to have done after the callbacks.

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::libc;
@@ -16,14 +15,15 @@ use super::slot::{LEVELS, Slot, slot_of};
 use super::{forward, mailbox, mask, wake};
 use crate::signal::{FAULTS, Signal, SignalSet};
 use crate::sys::holder::Holder;
+use crate::sys::lock::Lock;
 use crate::sys::per_process::PerProcess;
 use crate::sys::status::Status;
 
 /// Dispositions that the handler may still read, each kept once and forever: a signal that was on
 /// its way when a guard was dropped comes when nobody can know any more. Written by those who make a
 /// guard; the handler follows pointers to the entries.
-static INTERNED: PerProcess<Mutex<Vec<&'static Disposition>>> =
-    PerProcess::new(|_| Mutex::new(Vec::new()));
+static INTERNED: PerProcess<Lock<Vec<&'static Disposition>>> =
+    PerProcess::new(|_| Lock::default());
 
 /// What nearly every signal has. Never written.
 static DEFAULT: Disposition = Disposition::DEFAULT;
@@ -32,7 +32,7 @@ fn intern(disposition: Disposition) -> &'static Disposition {
     if disposition == DEFAULT {
         return &DEFAULT;
     }
-    let mut known = INTERNED.get().lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = INTERNED.get().lock();
     if let Some(same) = known.iter().find(|known| ***known == disposition) {
         return same;
     }

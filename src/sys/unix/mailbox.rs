@@ -204,6 +204,7 @@ impl Mailbox {
     }
 
     /// Forgets what is in the mailbox.
+    #[inline(never)]
     pub(super) fn empty(&self) {
         self.state.store(EMPTY, SeqCst);
     }

@@ -120,6 +120,7 @@ impl Slot {
     }
 
     /// From now on every level passes signals through. What is in the mailbox stays there.
+    #[inline(never)]
     pub(super) fn disarm(&self) {
         self.armed.store(0, SeqCst);
     }
