@@ -93,7 +93,7 @@ fn die_by(raw: c_int) {
 /// Runs the handler of `below` as a real delivery, where that is the disposition: with the siginfo that
 /// the signal came with, if it came.
 pub(super) fn deliver(signal: Signal, below: &Disposition, info: Option<&SigInfo>) {
-    let mut copy = info.map(|info| *info.0);
+    let mut copy = info.map(|info| info.0);
     let copy = copy.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
     // A signal that a thread sends to itself is delivered before the call returns (POSIX, kill()), if
     // the thread does not block it: the callback may have, or the thread is one that does.
@@ -112,9 +112,9 @@ pub(super) fn call_directly(signal: Signal, below: &Disposition, info: Option<&S
     #[repr(align(64))]
     struct Context([u8; 8192]);
     let mut context = Context([0; 8192]);
-    let mut info = info.cloned().unwrap_or_else(SigInfo::unknown);
+    let mut info = info.map_or_else(SigInfo::unknown, |info| *info);
     // SAFETY: `info` and `context` are valid for the call; all zeroes is a valid context.
-    unsafe { call(below, signal.as_raw(), &raw mut *info.0, context.0.as_mut_ptr().cast()) };
+    unsafe { call(below, signal.as_raw(), &raw mut info.0, context.0.as_mut_ptr().cast()) };
 }
 
 /// Calls the handler of `disposition`, with its mask in force; does nothing if it is none.
@@ -166,7 +166,7 @@ fn send_to_this_thread(raw: c_int, info: *mut libc::siginfo_t) -> bool {
 /// Hands a signal that was held to whatever disposition it has now.
 pub(crate) fn hand_over(arrival: &Arrival) {
     let raw = arrival.signal.as_raw();
-    let mut copy = *arrival.info.0;
+    let mut copy = arrival.info.0;
     if !mask::contains(&mask::current(), raw) && send_to_this_thread(raw, &raw mut copy) {
         return;
     }

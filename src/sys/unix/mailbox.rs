@@ -192,7 +192,7 @@ impl Mailbox {
         // SAFETY: `info` is valid for a write of as many words as it is long (see `WORDS`).
         unsafe { info.as_mut_ptr().cast::<[usize; WORDS]>().write(words) };
         // SAFETY: any bytes are a valid siginfo_t: it is numbers and raw pointers.
-        let info = SigInfo(Box::new(unsafe { info.assume_init() }));
+        let info = SigInfo(unsafe { info.assume_init() });
         let order = self.order.load(SeqCst);
         // From here a handler may fill it again. `repeats` is read after that, so a signal that was
         // merged because the mailbox was still full is seen.

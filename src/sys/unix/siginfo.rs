@@ -11,9 +11,9 @@ use super::{mask, thread};
 use crate::signal::{FAULTS, SignalSet};
 use crate::signal::{Received, Sender, Signal};
 
-/// A signal that came, as the kernel described it. Boxed: it is large, and is moved often.
-#[derive(Clone)]
-pub(crate) struct SigInfo(pub(super) Box<libc::siginfo_t>);
+/// A signal that came, as the kernel described it.
+#[derive(Clone, Copy)]
+pub(crate) struct SigInfo(pub(super) libc::siginfo_t);
 
 impl fmt::Debug for SigInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,7 +30,7 @@ impl SigInfo {
         // SAFETY: all zeroes is a valid siginfo_t.
         let mut info = unsafe { std::mem::zeroed() };
         set_unknown(&mut info);
-        SigInfo(Box::new(info))
+        SigInfo(info)
     }
 }
 
