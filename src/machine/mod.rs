@@ -103,8 +103,6 @@ pub(crate) struct Machine<W> {
 struct State<W> {
     guards: Stack<Entry<W>>,
     installed: Vec<Installed>,
-    /// Signals to tell the guards of.
-    told: Vec<Received>,
     /// Guards in `Begun`, by their keys, the newest last.
     begun: Vec<usize>,
     /// What is to be done for signals after the callbacks, in order of arrival.
@@ -192,6 +190,8 @@ struct Step {
     arrival: Arrival,
     guarded: Guarded,
     to: To,
+    /// The guards know that it came.
+    is_told: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -245,7 +245,6 @@ impl<W> Default for Machine<W> {
             state: Lock::new(State {
                 guards: Stack::default(),
                 installed: Vec::new(),
-                told: Vec::new(),
                 begun: Vec::new(),
                 steps: Vec::new(),
                 old_handler_of: None,

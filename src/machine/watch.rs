@@ -54,8 +54,9 @@ impl<W> Machine<W> {
         let open = state.open_signals();
         state.admit(open, take);
         // First of all, so that those who wait for the exit to begin do not wait for a callback.
-        if !state.told.is_empty() {
-            return Next::Tell(state.told.remove(0));
+        if let Some(step) = state.steps.iter_mut().find(|step| !step.is_told) {
+            step.is_told = true;
+            return Next::Tell(step.arrival.received());
         }
         if let Some(key) = state.begun.last().copied() {
             // The cause is known; this one is for a guard that has none, which is not begun.
@@ -212,13 +213,14 @@ impl<W> State<W> {
         for key in begins {
             self.begin(key, Cause::Signal(received.clone()));
         }
-        self.told.push(received);
-        if self.guards.iter().any(|(_, entry)| entry.on.contains(signal)) {
-            let arrival = arrival.clone();
-            self.steps.push(Step { arrival, guarded, to: To::Hear { alone: decider.is_none() } });
+        let is_heard = self.guards.iter().any(|(_, entry)| entry.on.contains(signal));
+        if is_heard {
+            let (arrival, to) = (arrival.clone(), To::Hear { alone: decider.is_none() });
+            self.steps.push(Step { arrival, guarded, to, is_told: false });
         }
         if let Some(decider) = decider {
-            self.steps.push(Step { arrival, guarded, to: To::Exit { decider } });
+            let to = To::Exit { decider };
+            self.steps.push(Step { arrival, guarded, to, is_told: is_heard });
         }
     }
 
@@ -230,7 +232,7 @@ impl<W> State<W> {
 
     /// What a signal is to have done after the callbacks.
     fn after_callbacks(&mut self, step: Step) -> Option<Next<W>> {
-        let Step { arrival, guarded, to } = step;
+        let Step { arrival, guarded, to, .. } = step;
         let signal = arrival.signal;
         let decider = match to {
             To::Exit { decider } => decider,
