@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cause::Cause;
 use crate::error::Error;
 use crate::event::{Event, Observer};
-use crate::exit::{Callback, OnSignal, StartTimer, Work, new_guard};
+use crate::exit::{Callback, OnRequest, OnSignal, ProcessExit, Work, new_guard};
 use crate::guard::HandleExit;
 use crate::handle::Exit;
 use crate::install;
@@ -36,7 +36,7 @@ pub struct Builder {
     settings: Settings,
     on: Vec<(Signal, OnSignal)>,
     observer: Observer,
-    start_timer: Option<StartTimer>,
+    on_request: OnRequest,
 }
 
 impl Builder {
@@ -45,7 +45,7 @@ impl Builder {
             settings: Settings::default(),
             on: Vec::new(),
             observer: Observer::default(),
-            start_timer: None,
+            on_request: OnRequest::default(),
         }
     }
 
@@ -140,6 +140,8 @@ impl Builder {
     /// an event alone, whatever this says.
     pub fn old_handler(mut self, when: OldHandler) -> Builder {
         self.settings.old_handler = when;
+        self.on_request.run_old_handlers =
+            (when == OldHandler::Always).then_some(ProcessExit::run_old_handlers);
         self
     }
 
@@ -186,7 +188,7 @@ impl Builder {
     /// ```
     pub fn callback_timeout(mut self, timeout: Duration) -> Builder {
         self.settings.callback_timeout = Some(timeout);
-        self.start_timer = Some(watcher::spawn_timer);
+        self.on_request.start_timer = Some(watcher::spawn_timer);
         self
     }
 
@@ -325,11 +327,11 @@ impl Builder {
     }
 
     fn install_boxed(self, callback: Callback) -> Result<HandleExit, Error> {
-        let Builder { mut settings, on, observer, start_timer } = self;
+        let Builder { mut settings, on, observer, on_request } = self;
         install::validate(&settings)?;
         settings.signals = settings.signals.minus(settings.on);
         let process = process::this();
-        let guard = new_guard(settings, Work::new(callback, on, observer, start_timer), process);
+        let guard = new_guard(settings, Work::new(callback, on, observer, on_request), process);
         install::install(&guard, process)?;
         Ok(HandleExit::over(guard))
     }

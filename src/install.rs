@@ -138,7 +138,9 @@ impl Installation<'_> {
             threads.watcher = Some(watcher::spawn(self.exit, held).map_err(spawning)?);
         }
         let spawning = |source| Error::system("spawning the timer thread", source);
-        if let Some(start) = self.guard.work.start_timer.filter(|_| threads.timer.is_none()) {
+        if let Some(start) =
+            self.guard.work.on_request.start_timer.filter(|_| threads.timer.is_none())
+        {
             threads.timer = Some(start(self.exit, held).map_err(spawning)?);
         }
         Ok(())

@@ -14,8 +14,8 @@ use crate::cause::Cause;
 use crate::deferred::{Functions, contain};
 use crate::event::{Event, Observer};
 use crate::machine::{self, By, Close, Ended, Left, Machine, Run, Waited, Which};
-use crate::settings::{OldHandler, Settings};
-use crate::signal::{Received, Signal, SignalSet};
+use crate::settings::Settings;
+use crate::signal::{Received, Signal};
 use crate::sys::guarded::{self, Guarded};
 use crate::sys::lock::{Lock, Locked};
 use crate::sys::per_process::PerProcess;
@@ -28,8 +28,6 @@ use crate::waiters::Waiters;
 
 pub(crate) type Callback = Box<dyn FnOnce(&Cause) + Send>;
 pub(crate) type OnSignal = Box<dyn Fn(&Received) + Send + Sync>;
-/// Starts the timer.
-pub(crate) type StartTimer = fn(&'static ProcessExit, &HeldSignals) -> io::Result<JoinHandle>;
 pub(crate) type Payload = Box<dyn Any + Send>;
 
 /// One scope's part in the exit.
@@ -42,10 +40,19 @@ pub(crate) struct Work {
     pub(crate) deferred: Functions,
     pub(crate) waiters: Waiters,
     pub(crate) observer: Observer,
-    /// Only with a `callback_timeout`: a program that has none has no code for it.
-    pub(crate) start_timer: Option<StartTimer>,
+    pub(crate) on_request: OnRequest,
     /// The process whose guard it is: of a forked child only after `rearm`.
     pub(crate) process: AtomicProcess,
+}
+
+/// What a program has the code of only if it asks for it.
+#[derive(Default, Clone, Copy)]
+pub(crate) struct OnRequest {
+    /// For a `callback_timeout`.
+    pub(crate) start_timer:
+        Option<fn(&'static ProcessExit, &HeldSignals) -> io::Result<JoinHandle>>,
+    /// For `OldHandler::Always`.
+    pub(crate) run_old_handlers: Option<fn(&ProcessExit, &Guard)>,
 }
 
 impl Work {
@@ -53,7 +60,7 @@ impl Work {
         callback: Callback,
         on: Vec<(Signal, OnSignal)>,
         observer: Observer,
-        start_timer: Option<StartTimer>,
+        on_request: OnRequest,
     ) -> Work {
         Work {
             callback: Lock::new(Some(callback)),
@@ -61,7 +68,7 @@ impl Work {
             deferred: Functions::default(),
             waiters: Waiters::default(),
             observer,
-            start_timer,
+            on_request,
             process: AtomicProcess::new(),
         }
     }
@@ -194,8 +201,8 @@ impl ProcessExit {
         if closed.disarmed {
             guard.work.deferred.clear();
         } else {
-            if guard.settings.old_handler == OldHandler::Always {
-                self.run_old_handlers(guard);
+            if let Some(run_old_handlers) = guard.work.on_request.run_old_handlers {
+                run_old_handlers(self, guard);
             }
             self.run_deferred(guard, me);
         }
@@ -227,7 +234,7 @@ impl ProcessExit {
     fn leave_last(&self, guard: &Guard) -> Left {
         let mut setup = self.setup();
         let left = self.machine.leave_last(guard);
-        self.stop_listening(left.restore.iter().map(Guarded::signal));
+        self.stop_listening();
         let late = guarded::restore_all(&left.restore);
         let threads = left.last.map(|_| std::mem::take(&mut *setup.threads));
         drop(setup);
@@ -245,15 +252,13 @@ impl ProcessExit {
         left
     }
 
-    /// Call before these are restored, when the machine has them no more. The watcher takes the signals of the
+    /// Call before signals are restored that the machine has no more. The watcher takes the signals of the
     /// guards also for a program that blocks them everywhere; what they do when they are restored is not
     /// for it to take.
-    fn stop_listening(&self, restored: impl Iterator<Item = Signal>) {
-        let signals: SignalSet = restored.collect();
-        if signals != SignalSet::default() {
-            wake::post();
-            self.machine.wait_unheard(signals);
-        }
+    #[inline(never)]
+    fn stop_listening(&self) {
+        wake::post();
+        self.machine.wait_unheard();
     }
 
     /// Waits for watcher and timer, which are to leave, except on themselves.

@@ -82,11 +82,11 @@ impl ProcessExit {
     }
 
     /// Old handlers that are to be run even without a signal.
-    pub(super) fn run_old_handlers(&self, guard: &Guard) {
+    pub(crate) fn run_old_handlers(&self, guard: &Guard) {
         let mut to_run = Vec::new();
         let setup = self.setup();
         let given_back = self.machine.give_back_last(guard);
-        self.stop_listening(given_back.iter().map(|(one, _)| one.signal()));
+        self.stop_listening();
         for (one, is_to_run) in given_back {
             let restored = one.give_back();
             if is_to_run {

@@ -115,14 +115,18 @@ impl<W> Machine<W> {
         }
     }
 
-    /// Waits until the watcher takes none of these signals any more. It may have been interrupted for good,
-    /// by a foreign handler.
-    pub(crate) fn wait_unheard(&self, signals: SignalSet) {
+    /// Waits until the watcher takes no other signals than the guards' any more. It may have been
+    /// interrupted for good, by a foreign handler.
+    pub(crate) fn wait_unheard(&self) {
         let mut state = self.lock();
         let deadline = (!cfg!(handle_exit_loom)).then(|| Instant::now() + WATCHER_TIMEOUT);
         let mut in_time = true;
-        let hears = |watcher: Watcher| watcher.listens.minus(signals) != watcher.listens;
-        while in_time && state.watcher.is_some_and(hears) {
+        loop {
+            let signals = state.signals();
+            let hears = |watcher: Watcher| !watcher.listens.minus(signals).is_empty();
+            if !in_time || !state.watcher.is_some_and(hears) {
+                return;
+            }
             state.waiting += 1;
             (state, in_time) = state.wait(&self.changed, deadline);
             state.waiting -= 1;

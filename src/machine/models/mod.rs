@@ -188,7 +188,7 @@ impl World {
         let left = world.machine.leave_last(guard);
         world.post();
         let restored: SignalSet = left.restore.iter().map(Guarded::signal).collect();
-        world.machine.wait_unheard(restored);
+        world.machine.wait_unheard();
         let listening = *world.listening.lock().unwrap();
         // Where the process has ended, nobody waits for the watcher.
         if world.notes().deaths.is_empty() {

@@ -22,8 +22,7 @@ use crate::sys::status::Status;
 /// Dispositions that the handler may still read, each kept once and forever: a signal that was on
 /// its way when a guard was dropped comes when nobody can know any more. Written by those who make a
 /// guard; the handler follows pointers to the entries.
-static INTERNED: PerProcess<Lock<Vec<&'static Disposition>>> =
-    PerProcess::new(|_| Lock::default());
+static INTERNED: PerProcess<Lock<Vec<&'static Disposition>>> = PerProcess::new(|_| Lock::default());
 
 /// What nearly every signal has. Never written.
 static DEFAULT: Disposition = Disposition::DEFAULT;
