@@ -19,8 +19,17 @@ pub(crate) struct Functions {
     changed: Condvar,
 }
 
+/// What the first function brings along: a program that defers none has no code for them.
+#[derive(Clone, Copy)]
+struct Ends {
+    run_all: fn(&Functions, Runner, &dyn Fn(Option<Runner>) -> bool, &dyn Fn() -> bool),
+    drop_all: fn(&Functions),
+}
+
 #[derive(Default)]
 struct Inner {
+    /// There once there was a function.
+    ends: Option<Ends>,
     functions: Stack<Function>,
     /// The thread that runs one of them now.
     running: Option<Runner>,
@@ -58,6 +67,8 @@ impl Functions {
             drop(function);
             return None;
         }
+        inner.ends =
+            Some(Ends { run_all: Functions::run_pushed, drop_all: Functions::drop_pushed });
         Some(inner.functions.push(function))
     }
 
@@ -74,13 +85,31 @@ impl Functions {
     pub(crate) fn run_all(
         &self,
         me: Runner,
-        look: impl Fn(Option<Runner>) -> bool,
-        goes_on: impl Fn() -> bool,
+        look: &dyn Fn(Option<Runner>) -> bool,
+        goes_on: &dyn Fn() -> bool,
+    ) {
+        if let Some(ends) = self.end(End::Begun) {
+            (ends.run_all)(self, me, look, goes_on);
+        }
+    }
+
+    /// Begins the end, and says how to go on: nothing is to be done where there was no function.
+    fn end(&self, end: End) -> Option<Ends> {
+        let mut inner = self.inner.lock();
+        let end = if inner.ends.is_some() { end } else { End::Over };
+        if inner.end != End::Over {
+            inner.end = end;
+        }
+        inner.ends
+    }
+
+    fn run_pushed(
+        &self,
+        me: Runner,
+        look: &dyn Fn(Option<Runner>) -> bool,
+        goes_on: &dyn Fn() -> bool,
     ) {
         let mut inner = self.inner.lock();
-        if inner.end == End::Open {
-            inner.end = End::Begun;
-        }
         loop {
             let mut has_looked = false;
             while let Some(runner) = inner.running.filter(|runner| runner.id() != me.id()) {
@@ -113,7 +142,12 @@ impl Functions {
 
     /// Drops all of them uncalled, and takes no more.
     pub(crate) fn clear(&self) {
-        self.inner.lock().end = End::Over;
+        if let Some(ends) = self.end(End::Over) {
+            (ends.drop_all)(self);
+        }
+    }
+
+    fn drop_pushed(&self) {
         loop {
             let function = self.inner.lock().functions.pop();
             let Some(function) = function else { return };

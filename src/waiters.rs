@@ -9,7 +9,7 @@ use std::task::{Poll, Waker};
 
 use crate::deferred::contain;
 use crate::stack::Stack;
-use crate::sys::lock::Lock;
+use crate::sys::lock::{Lock, Locked};
 #[cfg(unix)]
 use crate::sys::readable::{self, Far};
 
@@ -25,6 +25,8 @@ pub(crate) struct Waiters {
 
 #[derive(Default)]
 struct Inner {
+    /// What the first waiter brings along: a program that has none has no code for it.
+    release_all: Option<fn(&Waiters)>,
     wakers: Stack<Waker>,
     /// The far ends of the descriptors that were handed out.
     #[cfg(unix)]
@@ -38,6 +40,14 @@ impl Waiters {
         self.inner.is_free()
     }
 
+    /// Takes the lock for somebody who is going to wait.
+    fn wait(&self) -> Locked<'_, Inner> {
+        let mut inner = self.inner.lock();
+        inner.release_all = Some(Waiters::release_all);
+        self.any.store(true, SeqCst);
+        inner
+    }
+
     /// Ready if the exit has begun; else `waker` is kept under `key` (a new one if there is none yet).
     pub(crate) fn poll(
         &self,
@@ -45,8 +55,7 @@ impl Waiters {
         waker: &Waker,
         has_begun: impl FnOnce() -> bool,
     ) -> Poll<()> {
-        let mut inner = self.inner.lock();
-        self.any.store(true, SeqCst);
+        let mut inner = self.wait();
         if has_begun() {
             return Poll::Ready(());
         }
@@ -73,8 +82,7 @@ impl Waiters {
     #[cfg(unix)]
     pub(crate) fn descriptor(&self, has_begun: impl FnOnce() -> bool) -> io::Result<OwnedFd> {
         let (near, far) = readable::pair()?;
-        let mut inner = self.inner.lock();
-        self.any.store(true, SeqCst);
+        let mut inner = self.wait();
         // Those whose other end was closed: nobody waits there any more.
         inner.descriptors.retain_mut(Far::is_open);
         if has_begun() {
@@ -103,11 +111,13 @@ impl Waiters {
     /// The exit has begun: everybody goes on.
     pub(crate) fn release(&self) {
         if self.may_be_any() {
-            self.release_all();
+            let release_all = self.inner.lock().release_all;
+            if let Some(release_all) = release_all {
+                release_all(self);
+            }
         }
     }
 
-    #[cold]
     fn release_all(&self) {
         loop {
             let waker = self.inner.lock().wakers.pop();

@@ -69,7 +69,7 @@ fn every_interleaving(main: fn(&World), other: fn(&World), judge: fn(&World)) {
 }
 
 fn drains(world: &World) {
-    world.stack.run_all(main_thread(), |_| false, || true);
+    world.stack.run_all(main_thread(), &|_| false, &|| true);
     // Whoever ran them: none is left when this returns.
     let ran = world.ran();
     assert!(ran.contains(&1), "{ran:?}");
@@ -77,7 +77,7 @@ fn drains(world: &World) {
 }
 
 fn drains_at_exit(world: &World) {
-    world.stack.run_all(other(), |_| false, || true);
+    world.stack.run_all(other(), &|_| false, &|| true);
     assert!(world.ran().contains(&1));
     assert!(!world.notes.is_in_one.load(SeqCst));
 }
@@ -91,7 +91,7 @@ fn two_ends_run_each_once_the_last_one_first() {
 fn what_was_taken_in_is_run() {
     fn stages(world: &World) {
         let is_in = world.push(3).is_some();
-        world.stack.run_all(other(), |_| false, || true);
+        world.stack.run_all(other(), &|_| false, &|| true);
         assert_eq!(is_in, world.ran().contains(&3));
     }
     every_interleaving(drains, stages, |world| {
@@ -105,7 +105,7 @@ fn what_was_cancelled_is_not_run() {
     fn cancels(world: &World) {
         let cancelled = world.stack.take(2).is_some();
         assert!(world.stack.take(2).is_none());
-        world.stack.run_all(other(), |_| false, || true);
+        world.stack.run_all(other(), &|_| false, &|| true);
         assert_eq!(world.ran(), if cancelled { &[1][..] } else { &[2, 1] });
     }
     every_interleaving(drains, cancels, |_| {});
@@ -137,14 +137,14 @@ fn a_function_may_run_the_others() {
         assert!(world.push(1).is_some());
         let exits = move || {
             inner.notes.ran.lock().unwrap().push(2);
-            inner.stack.run_all(me(), |_| false, || true);
+            inner.stack.run_all(me(), &|_| false, &|| true);
         };
         assert!(world.stack.push(main_thread().id(), Box::new(exits)).is_some());
         let other = {
             let world = Arc::clone(&world);
-            thread::spawn(move || world.stack.run_all(me(), |_| false, || true))
+            thread::spawn(move || world.stack.run_all(me(), &|_| false, &|| true))
         };
-        world.stack.run_all(me(), |_| false, || true);
+        world.stack.run_all(me(), &|_| false, &|| true);
         other.join().unwrap();
         assert_eq!(world.ran(), [2, 1]);
     });

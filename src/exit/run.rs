@@ -78,7 +78,7 @@ impl ProcessExit {
             self.machine.set_waits_for(me, runner);
             runner.is_some_and(|runner| is_stuck(runner, false))
         };
-        guard.work.deferred.run_all(me, look, || self.is_here());
+        guard.work.deferred.run_all(me, &look, &|| self.is_here());
     }
 
     /// Old handlers that are to be run even without a signal.

@@ -7,6 +7,7 @@
 use std::sync::atomic::AtomicU32;
 
 use loom::sync::Arc as LoomArc;
+use loom::sync::Mutex;
 use loom::thread;
 
 use super::*;
