@@ -4,22 +4,20 @@ use std::process::Command;
 use std::time::Duration;
 
 use handle_exit::{Cause, Ending, Event, HandleExit, Ignored, Signal};
-use nix::libc;
 
 use crate::support::*;
 
 /// Every signal that may be guarded on this machine.
 fn guardable() -> Vec<Signal> {
-    // Whatever is sent to a process that has ended, it is dead already.
+    // A process that dies of the first of them, and of nothing after that.
     let mut dead = Command::new("true").spawn().unwrap();
-    let can_be_sent = |signal: &Signal| {
-        // SAFETY: no memory is involved; the child is not reaped yet.
-        let sent = unsafe { libc::kill(dead.id() as i32, signal.as_raw()) } == 0;
-        if !sent {
-            // qemu keeps the last real-time signals for itself.
-            println!("skipped: {signal}: {}", std::io::Error::last_os_error());
+    let can_be_sent = |signal: &Signal| match try_kill(dead.id() as i32, *signal) {
+        Ok(()) => true,
+        // qemu keeps the last real-time signals for itself.
+        Err(error) => {
+            println!("skipped: {signal}: {error}");
+            false
         }
-        sent
     };
     let guardable = (1..=64)
         // Those between the standard and the real-time signals are the C library's own.
