@@ -15,7 +15,7 @@ mod clock;
 mod dispositions;
 #[cfg(unix)]
 mod faults;
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg(all(target_os = "linux", target_env = "gnu", not(target_arch = "arm")))]
 mod jumps;
 #[cfg(unix)]
 mod sigaction;
@@ -27,7 +27,7 @@ fn main() {
         clock::TESTS,
         dispositions::TESTS,
         faults::TESTS,
-        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        #[cfg(all(target_os = "linux", target_env = "gnu", not(target_arch = "arm")))]
         jumps::TESTS,
     ]);
 }

@@ -316,7 +316,7 @@ fn a_waker_that_panics_stops_nobody() {
 #[cfg(unix)]
 fn is_readable(descriptor: &OwnedFd, within: Duration) -> bool {
     let poll_fd = nix::poll::PollFd::new(descriptor.as_fd(), nix::poll::PollFlags::POLLIN);
-    let timeout = u16::try_from(within.as_millis()).unwrap();
+    let timeout = nix::poll::PollTimeout::try_from(within).unwrap();
     match nix::poll::poll(&mut [poll_fd], timeout) {
         Err(nix::errno::Errno::EINTR) => is_readable(descriptor, within),
         polled => polled.unwrap() == 1,

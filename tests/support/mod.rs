@@ -23,7 +23,8 @@
 #[cfg(unix)]
 mod foreign;
 mod harness;
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+// The libc crate has no contexts for arm.
+#[cfg(all(target_os = "linux", target_env = "gnu", not(target_arch = "arm")))]
 mod jump;
 #[cfg(unix)]
 mod privileges;
@@ -46,7 +47,7 @@ pub use foreign::*;
 pub use harness::main_one_by_one;
 pub(crate) use harness::tests;
 pub use harness::{Named, main};
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg(all(target_os = "linux", target_env = "gnu", not(target_arch = "arm")))]
 pub use jump::*;
 #[cfg(unix)]
 pub use privileges::*;

@@ -5,9 +5,16 @@ use nix::libc;
 
 /// `kill(2)` of a process that belongs to this test.
 pub fn kill(pid: i32, signal: Signal) {
+    try_kill(pid, signal).unwrap_or_else(|error| panic!("kill {pid} {signal}: {error}"));
+}
+
+/// As `kill`, for a signal that may not be sent here.
+pub fn try_kill(pid: i32, signal: Signal) -> std::io::Result<()> {
     // SAFETY: no memory is involved.
-    let sent = unsafe { libc::kill(pid, signal.as_raw()) };
-    assert_eq!(sent, 0, "kill {pid} {signal}: {}", std::io::Error::last_os_error());
+    match unsafe { libc::kill(pid, signal.as_raw()) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
 }
 
 /// Sends a signal to this process as a whole.
