@@ -71,7 +71,12 @@ impl<W> Machine<W> {
         let mut state = self.lock();
         let key = guard.key();
         state.admit_for(key, take);
-        let Some(entry) = state.guards.get(key) else { return Close::Gone };
+        let Some(entry) = state.guards.get(key) else {
+            return match state.exits_in_callback(key, me) {
+                None => Close::Gone,
+                Some(_) => Close::Late,
+            };
+        };
         let callback = entry.callback;
         let is_watcher = state.is_watcher(me.id());
         let may = match entry.scope {
@@ -194,6 +199,12 @@ impl<W> State<W> {
     pub(super) fn open_signals(&self) -> SignalSet {
         let is_open = |installed: &&Installed| installed.open > 0;
         self.installed.iter().filter(is_open).map(|one| one.guarded.signal()).collect()
+    }
+
+    /// The thread that exits in the callback of this guard, which is gone with the process.
+    pub(super) fn exits_in_callback(&self, key: usize, me: Runner) -> Option<Runner> {
+        let exited = self.exited.iter().find(|(other, _)| *other == key);
+        exited.map(|(_, runner)| *runner).filter(|runner| runner.id() != me.id())
     }
 
     fn admit_for(&mut self, key: usize, take: impl FnOnce(SignalSet, &mut Vec<Arrival>)) {

@@ -198,9 +198,8 @@ impl<W> State<W> {
 
     fn missing(&self, key: usize, me: Runner) -> Missing {
         let Some(entry) = self.guards.get(key) else {
-            let exited = self.exited.iter().find(|(other, _)| *other == key);
-            let elsewhere = exited.filter(|(_, runner)| runner.id() != me.id());
-            return elsewhere.map_or(Missing::Nothing, |(_, runner)| Missing::Callback(*runner));
+            let elsewhere = self.exits_in_callback(key, me);
+            return elsewhere.map_or(Missing::Nothing, Missing::Callback);
         };
         match entry.callback {
             Callback::Running(runner) if runner.id() == me.id() => Missing::Nothing,

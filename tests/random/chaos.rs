@@ -349,7 +349,9 @@ fn signals_at_random_moments() {
 /// Every seed that has failed once, often enough for a race.
 fn seeds_that_have_failed() {
     // A callback exits while its guard is dropped: the scope was left, and a signal changed the status.
-    (0..100).for_each(|_| _ = try_once(51648));
+    (0..100).for_each(|_| _ = try_once(51_648));
+    // The same, with the scope ending when the exit was all but over.
+    (0..100).for_each(|_| _ = try_once(31_019_965));
 }
 
 /// The kernel gives the signal to the main thread, which std may have left without its stack.

@@ -371,4 +371,18 @@ fn each_callback_runs_once_and_whole_whatever_meets() {
     });
 }
 
-pub(crate) const TESTS: &[Named] = tests![each_callback_runs_once_and_whole_whatever_meets];
+fn seeds_that_have_failed() {
+    for seed in [
+        // In a circle of threads that wait for each other the end of the process gave way.
+        20_384,
+        // An old handler that exits met the watcher between two functions of a user's.
+        6_495,
+    ] {
+        for _ in 0..20 {
+            judge(seed).unwrap_or_else(|why| panic!("{why}"));
+        }
+    }
+}
+
+pub(crate) const TESTS: &[Named] =
+    tests![each_callback_runs_once_and_whole_whatever_meets, seeds_that_have_failed];

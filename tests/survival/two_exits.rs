@@ -47,6 +47,25 @@ fn exit_as(kind: &str, code: i32) -> ! {
 
 // ---------------------------------------------------------------------------------- scenarios
 
+/// The scope ends when the callback, which exits, has left the guard's own exit function behind.
+fn scope_ends_late_in_an_exit_of_the_callback() {
+    static IS_LATE: AtomicBool = AtomicBool::new(false);
+    static MAIN: AtomicI32 = AtomicI32::new(0);
+    extern "C" fn runs_after_the_guards() {
+        IS_LATE.store(true, SeqCst);
+        until("main waits", || sleeps(MAIN.load(SeqCst)));
+    }
+    at_exit(runs_after_the_guards);
+    MAIN.store(std::process::id() as i32, SeqCst);
+    let guard = HandleExit::new(|| std::process::exit(7)).unwrap();
+    guard.request();
+    while !IS_LATE.load(SeqCst) {
+        std::hint::spin_loop();
+    }
+    drop(guard);
+    say("behind");
+}
+
 /// The callback exits when main is in an exit of its own.
 fn both_exit() {
     let told: String = told();
@@ -210,6 +229,12 @@ fn a_callback_in_ppoll_is_not_cut() {
     a_callback_that_sleeps_is_not_cut("ppoll");
 }
 
+/// The callback never returns, and with it the end of the scope.
+fn nothing_goes_on_behind_a_scope_whose_callback_exits_however_late_it_ends() {
+    let end = Victim::start(scope_ends_late_in_an_exit_of_the_callback).end();
+    end.said(&[]).exited(7);
+}
+
 /// Nobody can tell a callback that waits for a thread, which waits for the callback, from one that works.
 fn a_callback_that_joins_an_exit_has_its_timeout() {
     let victim = Victim::ready(callback_joins_an_exit);
@@ -226,5 +251,6 @@ pub(crate) const TESTS: &[Named] = tests![
     the_callback_calls_exit_of_c_while_main_exits,
     a_callback_in_pause_is_not_cut,
     a_callback_in_ppoll_is_not_cut,
+    nothing_goes_on_behind_a_scope_whose_callback_exits_however_late_it_ends,
     a_callback_that_joins_an_exit_has_its_timeout,
 ];
