@@ -13,6 +13,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 type Function = Box<dyn FnOnce() + Send>;
 
+/// Whether the thread that is waited for will never return.
+type Look<'a> = &'a dyn Fn(Option<Runner>) -> bool;
+
 #[derive(Default)]
 pub(crate) struct Functions {
     inner: Lock<Inner>,
@@ -22,7 +25,7 @@ pub(crate) struct Functions {
 /// What the first function brings along: a program that defers none has no code for them.
 #[derive(Clone, Copy)]
 struct Ends {
-    run_all: fn(&Functions, Runner, &dyn Fn(Option<Runner>) -> bool, &dyn Fn() -> bool),
+    run_all: fn(&Functions, Runner, Look<'_>, &dyn Fn() -> bool),
     drop_all: fn(&Functions),
 }
 
@@ -82,12 +85,7 @@ impl Functions {
     /// `look` is told when the wait is over, too.
     ///
     /// Stops where `goes_on` says no after one of them: in a child that it has forked.
-    pub(crate) fn run_all(
-        &self,
-        me: Runner,
-        look: &dyn Fn(Option<Runner>) -> bool,
-        goes_on: &dyn Fn() -> bool,
-    ) {
+    pub(crate) fn run_all(&self, me: Runner, look: Look<'_>, goes_on: &dyn Fn() -> bool) {
         if let Some(ends) = self.end(End::Begun) {
             (ends.run_all)(self, me, look, goes_on);
         }
@@ -103,12 +101,7 @@ impl Functions {
         inner.ends
     }
 
-    fn run_pushed(
-        &self,
-        me: Runner,
-        look: &dyn Fn(Option<Runner>) -> bool,
-        goes_on: &dyn Fn() -> bool,
-    ) {
+    fn run_pushed(&self, me: Runner, look: Look<'_>, goes_on: &dyn Fn() -> bool) {
         let mut inner = self.inner.lock();
         loop {
             let mut has_looked = false;
