@@ -358,9 +358,34 @@ fn an_old_handler_may_drop_all_guards() {
     let callbacks = ["second", "first"].map(|name| on_watcher(name, Signal::TERM));
     said_among(&end, &lines(&[&callbacks, &["old begins".into(), "old ends".into()]]));
     for name in ["first", "second"] {
-        assert_eq!(end.count(&deferred(name)), 1, "{end:#?}");
+        said_among(&end, &["old ends".into(), deferred(name)]);
     }
     end.ended_with("behind");
+}
+
+/// The handler is that of the first, and drops the other.
+fn another_is_dropped_in_the_old_handler() {
+    extern "C" fn ends_the_other(_: nix::libc::c_int) {
+        say("old begins");
+        drop_what_was_put();
+        say("old ends");
+    }
+    install(Signal::TERM, ends_the_other);
+    let first = guard("first", beside().signals([Signal::TERM]));
+    let other = guard("other", beside().signals([Signal::HUP]));
+    // Its callback has run when the handler does.
+    other.request();
+    put(other);
+    raise(Signal::TERM);
+    drop(first);
+    say("behind");
+}
+
+fn an_old_handler_may_drop_a_guard_that_does_not_have_its_signal() {
+    let end = Victim::start(another_is_dropped_in_the_old_handler).end();
+    let old = ["old begins".into(), deferred("other"), "old ends".into()];
+    said_among(&end, &lines(&[&old, &[deferred("first"), "behind".into()]]));
+    end.exited(0);
 }
 
 // --------------------------------------------------------------------------------- in deferred functions
@@ -397,5 +422,6 @@ pub(crate) const TESTS: &[Named] = tests![
     a_callback_may_wait_for_a_thread_that_ends_an_older_guard,
     a_callback_in_process_exit_may_wait_for_a_thread_that_ends_an_older_guard,
     an_old_handler_may_drop_all_guards,
+    an_old_handler_may_drop_a_guard_that_does_not_have_its_signal,
     a_deferred_function_may_drop_and_make_guards,
 ];
