@@ -182,9 +182,11 @@ fn over_a_foreign_handler() {
     assert_eq!(disposition(Signal::TERM), before);
     let third = guard("third", settings());
     assert_ne!(disposition(Signal::TERM), before);
+    // It had the signal before the handler ran, and does not count any more.
+    drop(second);
+    assert_ne!(disposition(Signal::TERM), before);
     say("and again");
     hear();
-    drop(second);
     drop(third);
     drop(first);
     assert_eq!(disposition(Signal::TERM), before);
@@ -207,7 +209,7 @@ fn an_old_handler_runs_once_after_the_callbacks_of_all() {
     victim.tell("go on");
     let [first, second, third] = NAMES.map(|name| on_watcher(name, Signal::TERM));
     let old = || line("old");
-    let ended = ["second", "third", "first"].map(deferred);
+    let ended = ["third", "first"].map(deferred);
     let end = victim.end();
     said(
         &end,
@@ -216,6 +218,7 @@ fn an_old_handler_runs_once_after_the_callbacks_of_all() {
             &[second, first],
             &old(),
             &old(),
+            &[deferred("second")],
             &line("and again"),
             &[third],
             &old(),
@@ -334,6 +337,24 @@ fn a_panic_in_process_exit_stops_none_of_the_others() {
     let each = |name| each_ends("main", "the process exits", &[name]);
     let second = ["second panics".into(), deferred("second")];
     said(&end, &[&each("third"), &second, &each("first")]).exited(101);
+}
+
+fn requested_in_process_exit() {
+    let older = guard("older", beside());
+    let handle = older.handle();
+    older.keep();
+    let callback = move || {
+        handle.request();
+        say("younger");
+    };
+    HandleExit::append(callback).unwrap().keep();
+    std::process::exit(3);
+}
+
+/// The exit of every guard has begun with the process's.
+fn a_request_in_process_exit_takes_no_callback_away_from_the_exiting_thread() {
+    let end = Victim::start(requested_in_process_exit).end();
+    said(&end, &[&line("younger"), &each_ends("main", "the process exits", &["older"])]).exited(3);
 }
 
 fn held_in_process_exit() {
@@ -629,6 +650,7 @@ pub(crate) const TESTS: &[Named] = tests![
     old_handlers_that_always_run_do_so_with_the_last_guard_of_their_signal,
     process_exit_runs_all_newest_first_each_with_what_it_deferred,
     a_panic_in_process_exit_stops_none_of_the_others,
+    a_request_in_process_exit_takes_no_callback_away_from_the_exiting_thread,
     process_exit_waits_for_the_callbacks_that_a_signal_has_begun,
     exit_in_one_callback_runs_the_others,
     an_abort_that_one_guards_runs_the_others_before_the_process_dies,
