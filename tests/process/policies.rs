@@ -729,6 +729,38 @@ fn a_callback_that_hangs_ends_a_process_that_exits_with_101_too() {
     end.said(&["callback hangs", "deferred"]).exited(101);
 }
 
+/// The scope ends when the time is over, and the end of the process is still at work.
+fn drops_when_the_time_is_over() {
+    let (tell, is_over) = channel();
+    let guard = HandleExit::builder()
+        .callback_timeout(SHORT)
+        .observe(move |event| {
+            if matches!(event, Event::CallbackTimedOut { .. }) {
+                tell.send(()).unwrap();
+            }
+        })
+        .install(hangs)
+        .unwrap();
+    guard.defer(held_callback).unwrap();
+    raise(Signal::TERM);
+    is_over.recv().unwrap();
+    say("main ends");
+    drop(guard);
+    say("behind");
+    park();
+}
+
+fn nothing_goes_on_behind_a_scope_whose_callback_hangs() {
+    let mut victim = Victim::start(drops_when_the_time_is_over);
+    victim.expect("callback hangs");
+    victim.expect_both("callback begins", "main ends");
+    victim.at_rest();
+    victim.tell("go on");
+    let end = victim.end();
+    end.exited(101).ended_with("callback ends");
+    assert_eq!(end.lines.len(), 4, "{end:#?}");
+}
+
 /// A callback with a limit, and time left, when somebody else begins to wait for it.
 fn drops_while_a_callback_with_a_limit_runs() {
     let (leave, leaves) = channel();
@@ -936,6 +968,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_signal_after_a_request_starts_the_grace_and_the_cause_stays,
     a_callback_that_hangs_ends_the_process_with_101,
     a_callback_that_hangs_ends_a_process_that_exits_with_101_too,
+    nothing_goes_on_behind_a_scope_whose_callback_hangs,
     a_limit_is_not_over_because_somebody_else_waits,
     exit_in_the_callback_stops_its_clock,
     a_callback_that_returns_in_time_is_not_hurt_by_its_limit,

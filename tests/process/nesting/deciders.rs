@@ -433,6 +433,28 @@ fn a_quick_repeat_of_an_answered_signal_is_the_same_event() {
     }
 }
 
+/// The signal is answered, and the callback of the guard that is left runs for another cause when it comes again.
+fn answered_before_the_callback_of_another() {
+    let outer = guard("outer", unlimited());
+    say("ready");
+    outer.wait();
+    let inner = at_once().repeat(Repeat::Force).install(held_callback).unwrap();
+    drop(outer);
+    inner.request();
+    park();
+}
+
+fn a_signal_after_an_answered_one_cuts_no_callback() {
+    let mut victim = Victim::ready(answered_before_the_callback_of_another);
+    victim.send(Signal::TERM);
+    victim.expect("callback begins");
+    sleep(SECOND_WISH);
+    victim.send(Signal::TERM);
+    victim.at_rest();
+    victim.tell("go on");
+    victim.end().ended_with("callback ends").died_by(Signal::TERM);
+}
+
 pub(crate) const TESTS: &[Named] = tests![
     the_grace_is_that_of_the_oldest,
     what_follows_the_scope_is_said_by_the_oldest,
@@ -450,4 +472,5 @@ pub(crate) const TESTS: &[Named] = tests![
     the_signal_is_answered_when_the_oldest_has_ended_however_long_a_younger_lives,
     a_second_signal_is_decided_by_the_guard_that_is_oldest_by_then,
     a_quick_repeat_of_an_answered_signal_is_the_same_event,
+    a_signal_after_an_answered_one_cuts_no_callback,
 ];
