@@ -829,6 +829,19 @@ fn returns_in_time() {
     park();
 }
 
+fn deferred_takes_longer_than_the_callback_may() {
+    let builder = HandleExit::builder().callback_timeout(GRACE_OF_A_SLOW_DROP);
+    let guard = builder.install(|| say("callback")).unwrap();
+    guard.defer(longer_than_the_grace).unwrap();
+    drop(guard);
+    say("behind");
+}
+
+fn the_limit_of_a_callback_is_none_for_what_comes_after_it() {
+    let end = Victim::start(deferred_takes_longer_than_the_callback_may).end();
+    end.said(&["callback", "deferred", "behind"]).exited(0);
+}
+
 fn a_callback_that_returns_in_time_is_not_hurt_by_its_limit() {
     let end = Victim::start(returns_in_time).end();
     end.said(&["callback", "callback", "deferred"]).died_by(Signal::TERM);
@@ -972,6 +985,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_limit_is_not_over_because_somebody_else_waits,
     exit_in_the_callback_stops_its_clock,
     a_callback_that_returns_in_time_is_not_hurt_by_its_limit,
+    the_limit_of_a_callback_is_none_for_what_comes_after_it,
     a_callback_that_panics_ends_the_process_with_101_whatever_the_policy,
     #[cfg(unix)]
     an_alarm_of_the_kernel_ends_as_any_signal,

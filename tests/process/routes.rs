@@ -207,6 +207,17 @@ fn callback_exits_while_main_exits() {
     callback_exits_while(|| exit(3));
 }
 
+/// The scope ends when the callback, on the watcher, is inside `exit`.
+fn drop_while_the_callback_exits() {
+    let guard = HandleExit::new(|| exit(7)).unwrap();
+    guard.defer(held_callback).unwrap();
+    guard.request();
+    until_held();
+    say("main ends");
+    drop(guard);
+    say("behind");
+}
+
 // ------------------------------- scenarios: something else ends while the watcher runs the callback
 
 /// `end` meets a callback that a signal has begun, and that waits for the test. The guard leaves the
@@ -444,6 +455,16 @@ fn exit_in_the_callback_does_not_hang_a_process_that_exits() {
     }
 }
 
+/// The thread that ends the scope looks after the callback again and again: under test is that it goes on to wait.
+fn nothing_goes_on_behind_a_scope_whose_callback_exits() {
+    let mut victim = Victim::start(drop_while_the_callback_exits);
+    victim.expect("main ends");
+    victim.has_looked();
+    std::thread::sleep(Duration::from_millis(200));
+    victim.tell("go on");
+    victim.end().said(&["callback begins", "main ends", "callback ends"]).exited(7);
+}
+
 fn the_end_of_the_scope_waits_for_the_callback() {
     for (scenario, behind) in [
         (Scenario::of(drop_while_the_callback_runs), "behind"),
@@ -508,6 +529,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_kept_or_forgotten_guard_lives_until_the_process_ends,
     exit_in_the_callback_ends_the_process_with_that_code,
     exit_in_the_callback_does_not_hang_a_process_that_exits,
+    nothing_goes_on_behind_a_scope_whose_callback_exits,
     the_end_of_the_scope_waits_for_the_callback,
     nothing_goes_on_behind_a_scope_whose_callback_panicked_on_a_signal,
     nothing_goes_on_behind_a_callback_that_panics_unless_finish_reports_it,

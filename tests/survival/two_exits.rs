@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use crate::support::*;
@@ -130,6 +131,31 @@ fn callback_joins_an_exit() {
     ready_for_ever();
 }
 
+/// The callback of the older guard, on the watcher, exits as the second one. That of the younger, on a thread of
+/// its own, is waited for by the first exit, and drops the older.
+fn drops_what_exits() {
+    let older = HandleExit::append(|| {
+        held_callback();
+        std::process::exit(7);
+    });
+    let older = older.unwrap();
+    older.request();
+    until_held();
+    let (begins, begun) = channel();
+    let younger = HandleExit::append(move || {
+        begins.send(()).unwrap();
+        until_let_go();
+        hear();
+        drop(older);
+        say("dropped");
+    });
+    let younger = younger.unwrap();
+    std::thread::spawn(move || drop(younger));
+    begun.recv().unwrap();
+    say("main ends");
+    std::process::exit(3);
+}
+
 // ---------------------------------------------------------------------------------------- tests
 
 /// Whether this process may do what root may, here or in a user namespace of its own.
@@ -219,6 +245,19 @@ fn a_callback_that_joins_an_exit_has_its_timeout() {
     assert!([Some(7), Some(101)].contains(&end.status.code()), "{end:#?}");
 }
 
+/// It is not in an exit itself, but one waits for it.
+fn a_callback_that_an_exit_waits_for_does_not_wait_for_another_exit() {
+    let mut victim = Victim::start(drops_what_exits);
+    victim.expect("main ends");
+    victim.at_rest();
+    victim.tell("exit");
+    victim.expect("callback ends");
+    victim.at_rest();
+    victim.tell("drop");
+    let end = victim.end();
+    end.said(&["callback begins", "main ends", "callback ends", "dropped"]).exited(3);
+}
+
 pub(crate) const TESTS: &[Named] = tests![
     the_callback_and_main_exit_in_an_empty_root,
     the_callback_and_main_exit_without_privileges,
@@ -227,4 +266,5 @@ pub(crate) const TESTS: &[Named] = tests![
     a_callback_in_pause_is_not_cut,
     a_callback_in_ppoll_is_not_cut,
     a_callback_that_joins_an_exit_has_its_timeout,
+    a_callback_that_an_exit_waits_for_does_not_wait_for_another_exit,
 ];

@@ -1,11 +1,12 @@
 //! Whose callback runs, in which order, however the process ends.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
 use super::*;
-use handle_exit::{AfterScope, Ending, OldHandler};
+use handle_exit::{AfterScope, Ending, Event, OldHandler};
 
 const NAMES: [&str; 3] = ["first", "second", "third"];
 
@@ -619,6 +620,31 @@ fn each_callback_that_hangs_has_its_own_timeout() {
     }
 }
 
+/// The callback of the younger returns when its time is over, and the end of the process is held by the older.
+fn returns_when_its_time_is_over() {
+    let older = beside().signals([Signal::HUP]).install(|| say("older")).unwrap();
+    older.defer(held_callback).unwrap();
+    let (tell, is_over) = channel();
+    let builder = beside().callback_timeout(SHORT).observe(move |event| {
+        if matches!(event, Event::CallbackTimedOut { .. }) {
+            tell.send(()).unwrap();
+        }
+    });
+    let younger = builder.install(move || is_over.recv().unwrap()).unwrap();
+    raise(Signal::TERM);
+    drop(younger);
+    say("behind");
+    park();
+}
+
+fn a_callback_that_returns_too_late_lets_nothing_go_on() {
+    let mut victim = Victim::start(returns_when_its_time_is_over);
+    victim.expect("callback begins");
+    victim.at_rest();
+    victim.tell("go on");
+    victim.end().said(&["older", "callback begins", "callback ends"]).exited(101);
+}
+
 fn oldest_has_a_timeout() {
     let timeout = Duration::from_millis(200);
     let _first = guard("first", beside().grace(Duration::ZERO).callback_timeout(timeout));
@@ -661,5 +687,6 @@ pub(crate) const TESTS: &[Named] = tests![
     after_a_timeout_of_a_younger_callback_on_a_signal_the_others_still_run,
     after_a_timeout_of_a_younger_callback_without_a_signal_the_others_still_run,
     each_callback_that_hangs_has_its_own_timeout,
+    a_callback_that_returns_too_late_lets_nothing_go_on,
     a_timeout_counts_for_the_callback_of_its_own_guard,
 ];
