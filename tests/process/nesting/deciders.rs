@@ -177,6 +177,20 @@ fn where_there_is_an_old_handler_it_decides_and_for_other_signals_the_oldest() {
     said(&end, &[&line("ready"), &callbacks(Signal::TERM), &line("old"), &ends]).exited(0);
 }
 
+fn held_over_an_old_handler() {
+    install_old(Signal::TERM);
+    held_under(beside().repeat(Repeat::Force), beside().repeat(Repeat::Force));
+}
+
+/// Who would say what a repeat does is not asked.
+fn a_repeat_cuts_no_callback_where_there_is_an_old_handler() {
+    let mut victim = repeated_and_let_go(held_over_an_old_handler);
+    victim.expect("old");
+    victim.at_rest();
+    victim.send(Signal::KILL);
+    victim.end().died_by(Signal::KILL);
+}
+
 // --------------------------------------------------------------------------------------- who is oldest
 
 fn oldest_has_ended_before() {
@@ -461,6 +475,7 @@ pub(crate) const TESTS: &[Named] = tests![
     the_ending_is_that_of_the_oldest,
     what_a_repeat_does_is_said_by_the_oldest,
     where_there_is_an_old_handler_it_decides_and_for_other_signals_the_oldest,
+    a_repeat_cuts_no_callback_where_there_is_an_old_handler,
     a_younger_guard_decides_once_it_is_the_oldest_left,
     who_does_not_guard_the_signal_does_not_decide,
     an_end_behind_the_scope_runs_all_that_still_live,
