@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "the test itself makes system calls")]
 
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -156,6 +157,30 @@ fn drops_what_exits() {
     std::process::exit(3);
 }
 
+/// The callback of the younger guard, inside the exit of main, ends the process anew, and waits for that of the
+/// older, on the watcher, which waits for the younger's.
+fn ends_what_waits_for_it() {
+    static YOUNGER: Mutex<Option<HandleExit>> = Mutex::new(None);
+    let (begins, begun) = channel();
+    let older = HandleExit::append(move || {
+        begun.recv().unwrap();
+        say("drops");
+        drop(YOUNGER.lock().unwrap().take());
+        say("dropped");
+        hear();
+        say("older ends");
+    });
+    let older = older.unwrap();
+    let younger = HandleExit::append(move || {
+        begins.send(()).unwrap();
+        hear();
+        handle_exit::exit(4);
+    });
+    *YOUNGER.lock().unwrap() = Some(younger.unwrap());
+    older.request();
+    std::process::exit(3);
+}
+
 // ---------------------------------------------------------------------------------------- tests
 
 /// Whether this process may do what root may, here or in a user namespace of its own.
@@ -258,6 +283,19 @@ fn a_callback_that_an_exit_waits_for_does_not_wait_for_another_exit() {
     end.said(&["callback begins", "main ends", "callback ends", "dropped"]).exited(3);
 }
 
+/// Of the two that wait for each other, the one gives way that cuts nothing by it.
+fn the_end_of_the_process_cuts_no_callback_that_waits_for_it() {
+    let mut victim = Victim::start(ends_what_waits_for_it);
+    victim.expect("drops");
+    victim.at_rest();
+    victim.tell("exit");
+    victim.expect("dropped");
+    victim.has_looked();
+    std::thread::sleep(LOOKS);
+    victim.tell("go on");
+    victim.end().said(&["drops", "dropped", "older ends"]).exited(4);
+}
+
 pub(crate) const TESTS: &[Named] = tests![
     the_callback_and_main_exit_in_an_empty_root,
     the_callback_and_main_exit_without_privileges,
@@ -267,4 +305,5 @@ pub(crate) const TESTS: &[Named] = tests![
     a_callback_in_ppoll_is_not_cut,
     a_callback_that_joins_an_exit_has_its_timeout,
     a_callback_that_an_exit_waits_for_does_not_wait_for_another_exit,
+    the_end_of_the_process_cuts_no_callback_that_waits_for_it,
 ];
