@@ -110,8 +110,8 @@ fn many_handlers_one_after_the_other() {
         drop(guard);
     }
     // A guard over a default has nothing below it, whatever was buried before.
-    for n in 0..FOREIGN {
-        let guard = install(FOREIGN_HANDLERS[n]);
+    for (n, handler) in FOREIGN_HANDLERS.into_iter().enumerate() {
+        let guard = install(handler);
         put_on_top((n + 1) % FOREIGN);
         drop(guard);
         install_exactly(Signal::TERM, libc::SIG_DFL, 0, &[]);
