@@ -48,19 +48,16 @@ struct Watcher {
 impl Watcher {
     fn watch(&self) {
         // Everything else is blocked, and outside of user code so is all that is a foreign handler's again.
-        let mut listening = SignalSet::default();
         loop {
             let next = self.exit.machine.next(self.me, self.generation, mailbox::take);
             match next {
                 Next::Wait { signals, deadline } => {
                     // Not before the handlers are in place: a signal that is pending because everybody
-                    // blocks it would meet the old disposition.
-                    if signals == listening {
-                        wake::wait(deadline);
-                    } else {
-                        thread::set_listening(signals);
-                        listening = signals;
-                    }
+                    // blocks it would meet the old disposition. And no longer than the machine says:
+                    // when it is asked next, those who restore a disposition wait no more.
+                    thread::set_listening(signals);
+                    wake::wait(deadline);
+                    thread::set_listening(SignalSet::default());
                     continue;
                 }
                 Next::Leave => {
@@ -72,8 +69,7 @@ impl Watcher {
                 next => {
                     thread::set_mask(&self.mask);
                     self.work(next);
-                    listening = SignalSet::default();
-                    thread::set_listening(listening);
+                    thread::set_listening(SignalSet::default());
                 }
             }
             if !self.exit.is_here() {

@@ -43,7 +43,7 @@ impl ProcessExit {
         patience: Option<Duration>,
     ) -> bool {
         let payload = match self.machine.close(guard, me, By::End, cause.clone(), mailbox::take) {
-            Close::Run(run) => self.run_claimed(run, me, By::End, patience),
+            Close::Run(run) => self.run_callback(run, me),
             Close::Wait => self.wait_done(guard, me, By::End, patience),
             Close::Inside | Close::Late | Close::Gone => None,
             Close::Disarmed => return false,

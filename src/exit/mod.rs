@@ -178,7 +178,7 @@ impl ProcessExit {
             }
             Close::Wait => closed.payload = self.wait_done(guard, me, by, None),
             Close::Disarmed => closed.disarmed = true,
-            Close::Run(run) => closed.payload = self.run_claimed(run, me, by, None),
+            Close::Run(run) => closed.payload = self.run_callback(run, me),
         }
         self.complete(guard, me, by, &mut closed);
         closed

@@ -39,23 +39,6 @@ impl ProcessExit {
         result.err()
     }
 
-    /// Runs a callback that this thread has claimed; and where that was the watcher's to run, waits for the
-    /// old handlers.
-    pub(super) fn run_claimed(
-        &'static self,
-        run: Run<Work>,
-        me: Runner,
-        by: By,
-        patience: Option<Duration>,
-    ) -> Option<Payload> {
-        let guard = Arc::clone(&run.guard);
-        let payload = self.run_callback(run, me);
-        if matches!(guard.cause(), Some(Cause::Signal(_))) && self.is_here() {
-            self.wait_done(&guard, me, by, patience);
-        }
-        payload
-    }
-
     /// Waits until the callback and the old handlers of a guard's signals have run. Runs the callback itself
     /// where the watcher was to and cannot.
     pub(super) fn wait_done(

@@ -78,15 +78,10 @@ impl<W> Machine<W> {
             };
         };
         let callback = entry.callback;
-        let is_watcher = state.is_watcher(me.id());
         let may = match entry.scope {
             Scope::Open => true,
             // The thread that exits has not come to it yet, and may be waiting for this one.
-            Scope::Closing(By::ProcessExit) => {
-                by == By::End
-                    || callback == Callback::Armed
-                    || callback == Callback::Begun && is_watcher
-            }
+            Scope::Closing(By::ProcessExit) => by == By::End || callback == Callback::Armed,
             Scope::Closing(_) => by == By::End,
         };
         if !may {
@@ -95,7 +90,7 @@ impl<W> Machine<W> {
         let runs_old_handler = state.old_handler_of.is_some_and(|one| entry.signals.contains(one));
         let inside = match callback {
             Callback::Running(runner) => runner.id() == me.id(),
-            Callback::Finished { .. } => runs_old_handler && is_watcher,
+            Callback::Finished { .. } => runs_old_handler && state.is_watcher(me.id()),
             _ => false,
         };
         if by != By::End {
@@ -110,9 +105,6 @@ impl<W> Machine<W> {
                 Close::Disarmed
             }
             Callback::Armed => Close::Run(self.claim(&mut state, key, me, cause)),
-            Callback::Begun if is_watcher || state.watcher_is_lost() => {
-                Close::Run(self.claim(&mut state, key, me, cause))
-            }
             Callback::Disarmed => Close::Disarmed,
             // Its end is what the process ends for.
             Callback::Overrun if by == By::End => Close::Inside,
@@ -188,11 +180,6 @@ impl<W> Machine<W> {
 impl<W> State<W> {
     pub(super) fn is_watcher(&self, me: ThreadId) -> bool {
         self.watcher.is_some_and(|watcher| watcher.runner.id() == me)
-    }
-
-    /// Whether the watcher is in a callback that has overrun its timeout.
-    fn watcher_is_lost(&self) -> bool {
-        self.watcher.is_some_and(|watcher| watcher.is_lost)
     }
 
     /// Signals with an open guard: those that come to another one are held for the restored disposition.

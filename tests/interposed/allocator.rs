@@ -46,7 +46,9 @@ fn two_hundred_guards_leave_nothing() {
             1 => drop(guard.finish()),
             2 => assert!(guard.disarm()),
             _ => {
+                // One that its old handler decides about, and one that the guard does.
                 raise(Signal::TERM);
+                raise(Signal::INT);
                 handle.wait();
                 drop(guard);
             }
@@ -54,10 +56,19 @@ fn two_hundred_guards_leave_nothing() {
         assert!(handle.is_exiting());
         drop(readable);
     }
+    /// The thread that ends the scope waits for the watcher, as one or the other of the many may.
+    fn guard_that_is_waited_for() {
+        let main = std::process::id() as i32;
+        let callback = move || until("main waits", || sleeps(main));
+        let guard = HandleExit::append(callback).unwrap();
+        raise(Signal::TERM);
+        drop(guard);
+    }
     install(Signal::TERM, quiet);
     let (all, tasks, open) = (all_dispositions(), threads(), descriptors());
     // What the process has only once is allocated by now.
     (0..4).for_each(guard);
+    guard_that_is_waited_for();
     let allocated = ALLOCATED.load(SeqCst);
     (0..200).for_each(guard);
     assert_eq!(ALLOCATED.load(SeqCst), allocated, "bytes allocated");

@@ -111,6 +111,36 @@ fn it_does_not_hide_a_callback_that_failed() {
     }
 }
 
+extern "C" fn held_exit_function() {
+    say("exit function");
+    hear();
+}
+
+/// While main is in `exit`, and what comes after the guard's part of that is held.
+fn while_the_process_exits() {
+    at_exit(held_exit_function);
+    let guard = builder().install(|| say("callback")).unwrap();
+    guard.defer(held_callback).unwrap();
+    guard.keep();
+    std::thread::spawn(|| {
+        until_held();
+        exit_with_signal(signal_told(), || say("body"));
+    });
+    std::process::exit(3);
+}
+
+fn it_leaves_a_process_that_exits_its_code() {
+    let mut victim = Victim::start(while_the_process_exits.told(Signal::TERM));
+    victim.expect("body");
+    victim.at_rest();
+    victim.tell("go on");
+    victim.expect("exit function");
+    victim.at_rest();
+    victim.tell("go on");
+    let lines = ["callback", "callback begins", "body", "callback ends", "exit function"];
+    victim.end().said(&lines).exited(3);
+}
+
 /// A pre-forked worker: its way out is `_exit`, past every exit hook.
 fn forks_a_worker() {
     let _guard = builder().install(|| say("callback of the master")).unwrap();
@@ -139,5 +169,6 @@ pub(crate) const TESTS: &[Named] = tests![
     it_runs_the_living_guard_as_the_signal_would,
     it_leaves_the_word_to_a_handler_from_before,
     it_does_not_hide_a_callback_that_failed,
+    it_leaves_a_process_that_exits_its_code,
     it_ends_a_forked_worker_without_the_masters_callback,
 ];

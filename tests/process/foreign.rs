@@ -98,11 +98,24 @@ fn many_handlers_one_after_the_other() {
         guard.wait();
         drop(guard);
     }
+    for handler in FOREIGN_HANDLERS {
+        let guard = install(handler);
+        install_exactly(Signal::TERM, handler as usize, libc::SA_SIGINFO, &[]);
+        drop(guard);
+    }
     for _ in FOREIGN_HANDLERS {
         install_old(Signal::TERM);
         let guard = HandleExit::append(|| {}).unwrap();
         put_on_top(0);
         drop(guard);
+    }
+    // A guard over a default has nothing below it, whatever was buried before.
+    for (n, handler) in FOREIGN_HANDLERS.into_iter().enumerate() {
+        let guard = install(handler);
+        put_on_top((n + 1) % FOREIGN);
+        drop(guard);
+        install_exactly(Signal::TERM, libc::SIG_DFL, 0, &[]);
+        drop(HandleExit::new(|| {}).unwrap());
     }
 }
 

@@ -209,6 +209,13 @@ fn force_by_shell_code() {
     forced_callback(Ending::ShellCode);
 }
 
+fn force_in_the_grace() {
+    let builder = HandleExit::builder().repeat(Repeat::Force).grace(Duration::MAX);
+    let guard = builder.install(held_callback).unwrap();
+    guard.defer(|| say("deferred")).unwrap();
+    ready_for_ever();
+}
+
 fn force_on_drop() {
     let guard = HandleExit::builder().repeat(Repeat::Force).install(held_callback).unwrap();
     guard.defer(|| say("deferred")).unwrap();
@@ -292,6 +299,17 @@ fn a_repeat_after_700_ms_in_the_grace_forces() {
     let end = victim.end();
     assert_eq!(end.lines[4..], ["got SIGTERM", "SIGTERM forces", "deferred"], "{end:#?}");
     end.died_by(Signal::TERM);
+}
+
+/// The callback, which it would cut, has ended: what is deferred still runs.
+fn a_repeat_in_the_grace_cuts_nothing() {
+    let mut victim = held_in_callback(force_in_the_grace);
+    let_callback_end(&mut victim);
+    victim.at_rest();
+    sleep(SECOND_WISH);
+    victim.send(Signal::TERM);
+    let lines = ["ready", "callback begins", "callback ends", "deferred"];
+    victim.end().said(&lines).died_by(Signal::TERM);
 }
 
 fn a_third_signal_forces_after_a_second_was_absorbed() {
@@ -729,6 +747,69 @@ fn a_callback_that_hangs_ends_a_process_that_exits_with_101_too() {
     end.said(&["callback hangs", "deferred"]).exited(101);
 }
 
+/// The callback hangs in a stream of the C library, with its lock.
+#[cfg(target_os = "linux")]
+fn hangs_in_a_stream_and_so_does_the_observer() {
+    unsafe extern "C" {
+        static stdout: *mut libc::FILE;
+        fn flockfile(stream: *mut libc::FILE);
+    }
+    let guard = HandleExit::builder()
+        .callback_timeout(SHORT)
+        .observe(|event| {
+            if matches!(event, Event::CallbackTimedOut { .. }) {
+                park();
+            }
+        })
+        .install(|| {
+            // SAFETY: a stream of the C library's, which nobody closes.
+            unsafe { flockfile(stdout) };
+            hangs();
+        })
+        .unwrap();
+    guard.keep();
+    raise(Signal::TERM);
+    exit(3);
+}
+
+#[cfg(target_os = "linux")]
+fn a_callback_that_hangs_in_a_stream_does_not_hang_the_process() {
+    let end = Victim::start(hangs_in_a_stream_and_so_does_the_observer).end();
+    end.said(&["callback hangs"]).exited(101);
+}
+
+/// The scope ends when the time is over, and the end of the process is still at work.
+fn drops_when_the_time_is_over() {
+    let (tell, is_over) = channel();
+    let guard = HandleExit::builder()
+        .callback_timeout(SHORT)
+        .observe(move |event| {
+            if matches!(event, Event::CallbackTimedOut { .. }) {
+                tell.send(()).unwrap();
+            }
+        })
+        .install(hangs)
+        .unwrap();
+    guard.defer(held_callback).unwrap();
+    raise(Signal::TERM);
+    is_over.recv().unwrap();
+    say("main ends");
+    drop(guard);
+    say("behind");
+    park();
+}
+
+fn nothing_goes_on_behind_a_scope_whose_callback_hangs() {
+    let mut victim = Victim::start(drops_when_the_time_is_over);
+    victim.expect("callback hangs");
+    victim.expect_both("callback begins", "main ends");
+    victim.at_rest();
+    victim.tell("go on");
+    let end = victim.end();
+    end.exited(101).ended_with("callback ends");
+    assert_eq!(end.lines.len(), 4, "{end:#?}");
+}
+
 /// A callback with a limit, and time left, when somebody else begins to wait for it.
 fn drops_while_a_callback_with_a_limit_runs() {
     let (leave, leaves) = channel();
@@ -795,6 +876,19 @@ fn returns_in_time() {
     guard.defer(|| say("deferred")).unwrap();
     raise(Signal::TERM);
     park();
+}
+
+fn deferred_takes_longer_than_the_callback_may() {
+    let builder = HandleExit::builder().callback_timeout(GRACE_OF_A_SLOW_DROP);
+    let guard = builder.install(|| say("callback")).unwrap();
+    guard.defer(longer_than_the_grace).unwrap();
+    drop(guard);
+    say("behind");
+}
+
+fn the_limit_of_a_callback_is_none_for_what_comes_after_it() {
+    let end = Victim::start(deferred_takes_longer_than_the_callback_may).end();
+    end.said(&["callback", "deferred", "behind"]).exited(0);
 }
 
 fn a_callback_that_returns_in_time_is_not_hurt_by_its_limit() {
@@ -919,6 +1013,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_scope_that_ends_without_a_signal_goes_on_whatever_the_policy,
     a_repeat_after_100_ms_in_the_grace_is_absorbed,
     a_repeat_after_700_ms_in_the_grace_forces,
+    a_repeat_in_the_grace_cuts_nothing,
     a_third_signal_forces_after_a_second_was_absorbed,
     a_quick_repeat_while_the_callback_runs_is_absorbed_after_it,
     a_late_repeat_while_the_callback_runs_forces_after_it,
@@ -936,9 +1031,13 @@ pub(crate) const TESTS: &[Named] = tests![
     a_signal_after_a_request_starts_the_grace_and_the_cause_stays,
     a_callback_that_hangs_ends_the_process_with_101,
     a_callback_that_hangs_ends_a_process_that_exits_with_101_too,
+    #[cfg(target_os = "linux")]
+    a_callback_that_hangs_in_a_stream_does_not_hang_the_process,
+    nothing_goes_on_behind_a_scope_whose_callback_hangs,
     a_limit_is_not_over_because_somebody_else_waits,
     exit_in_the_callback_stops_its_clock,
     a_callback_that_returns_in_time_is_not_hurt_by_its_limit,
+    the_limit_of_a_callback_is_none_for_what_comes_after_it,
     a_callback_that_panics_ends_the_process_with_101_whatever_the_policy,
     #[cfg(unix)]
     an_alarm_of_the_kernel_ends_as_any_signal,

@@ -184,6 +184,17 @@ fn callback_exits_on_the_watcher() {
     ready_for_ever();
 }
 
+/// Where the signal says how the process is to end.
+fn callback_of_cleanup_exits() {
+    let guard = HandleExit::cleanup(|| {
+        say("callback begins");
+        exit(7);
+    });
+    let guard = guard.unwrap();
+    guard.defer(|| say("deferred")).unwrap();
+    ready_for_ever();
+}
+
 /// The callback, on the watcher, calls `exit` when `end` has begun to end the process.
 fn callback_exits_while(end: fn()) {
     let guard = HandleExit::new(|| {
@@ -205,6 +216,26 @@ fn callback_exits_while_main_returns() {
 
 fn callback_exits_while_main_exits() {
     callback_exits_while(|| exit(3));
+}
+
+#[cfg(unix)]
+extern "C" fn held_exit_function() {
+    say("exit function");
+    hear();
+}
+
+/// The scope ends when the callback, on the watcher, is inside `exit`.
+#[cfg(unix)]
+fn drop_while_the_callback_exits() {
+    // It runs after all that is the guard's.
+    at_exit(held_exit_function);
+    let guard = HandleExit::new(|| exit(7)).unwrap();
+    guard.defer(held_callback).unwrap();
+    guard.request();
+    until_held();
+    say("main ends");
+    drop(guard);
+    say("behind");
 }
 
 // ------------------------------- scenarios: something else ends while the watcher runs the callback
@@ -406,9 +437,11 @@ fn a_kept_or_forgotten_guard_lives_until_the_process_ends() {
 fn exit_in_the_callback_ends_the_process_with_that_code() {
     let lines = ["callback begins", "deferred"];
     Victim::start(callback_exits_on_drop).end().said(&lines).exited(7);
-    let victim = Victim::ready(callback_exits_on_the_watcher);
-    victim.send(Signal::TERM);
-    victim.end().said(&["ready", lines[0], lines[1]]).exited(7);
+    for scenario in scenarios![callback_exits_on_the_watcher, callback_of_cleanup_exits] {
+        let victim = Victim::ready(scenario);
+        victim.send(Signal::TERM);
+        victim.end().said(&["ready", lines[0], lines[1]]).exited(7);
+    }
 }
 
 /// Has TERM begin the callback, and the rest of the process meet it.
@@ -442,6 +475,20 @@ fn exit_in_the_callback_does_not_hang_a_process_that_exits() {
             end.exited(code);
         }
     }
+}
+
+/// The thread that ends the scope looks after the callback again and again: under test is that it goes on to wait.
+#[cfg(unix)]
+fn nothing_goes_on_behind_a_scope_whose_callback_exits() {
+    let mut victim = Victim::start(drop_while_the_callback_exits);
+    for line in ["main ends", "exit function"] {
+        victim.expect(line);
+        victim.has_looked();
+        std::thread::sleep(Duration::from_millis(200));
+        victim.tell("go on");
+    }
+    let lines = ["callback begins", "main ends", "callback ends", "exit function"];
+    victim.end().said(&lines).exited(7);
 }
 
 fn the_end_of_the_scope_waits_for_the_callback() {
@@ -508,6 +555,8 @@ pub(crate) const TESTS: &[Named] = tests![
     a_kept_or_forgotten_guard_lives_until_the_process_ends,
     exit_in_the_callback_ends_the_process_with_that_code,
     exit_in_the_callback_does_not_hang_a_process_that_exits,
+    #[cfg(unix)]
+    nothing_goes_on_behind_a_scope_whose_callback_exits,
     the_end_of_the_scope_waits_for_the_callback,
     nothing_goes_on_behind_a_scope_whose_callback_panicked_on_a_signal,
     nothing_goes_on_behind_a_callback_that_panics_unless_finish_reports_it,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::support::*;
 use futures_lite::future;
-use handle_exit::{Cause, Error, Exit, ExitBegun, HandleExit, Signal};
+use handle_exit::{Cause, Error, Event, Exit, ExitBegun, HandleExit, Signal};
 
 fn guard() -> HandleExit {
     HandleExit::builder().grace(Duration::MAX).install(|| {}).unwrap()
@@ -439,6 +439,21 @@ fn a_request_against_a_drop_runs_the_callback_once() {
     }
 }
 
+fn a_request_after_the_callback_begins_nothing_again() {
+    let (tell, told) = channel();
+    let builder = HandleExit::builder().observe(move |event| {
+        if matches!(event, Event::CallbackStarted(_) | Event::CallbackFinished { .. }) {
+            tell.send(event.to_string()).unwrap();
+        }
+    });
+    let guard = builder.install(|| {}).unwrap();
+    guard.request();
+    let (_begins, _ends) = (told.recv().unwrap(), told.recv().unwrap());
+    guard.request();
+    drop(guard);
+    assert_eq!(told.recv().ok(), None);
+}
+
 fn a_second_cause_does_not_replace_the_first() {
     let guard = guard();
     guard.request();
@@ -707,6 +722,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_request_runs_the_callback_on_the_watcher,
     a_request_and_a_drop_at_once_run_the_callback_on_the_watcher,
     a_request_against_a_drop_runs_the_callback_once,
+    a_request_after_the_callback_begins_nothing_again,
     a_second_cause_does_not_replace_the_first,
     current_is_the_living_guard_everywhere,
     a_handle_outlives_its_guard_and_tells_of_its_end,

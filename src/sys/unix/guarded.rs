@@ -292,7 +292,7 @@ fn restore(signal: Signal, level: usize, below: &Disposition, pin: Pin) -> bool 
     match Disposition::query(raw) {
         Ok(top) if is_ours(&top) => {}
         Ok(top) => {
-            // It may be `below`, put back already when the old handler was run.
+            // It may be `below`, which somebody else has put back.
             if top.is_handler() && top != *below {
                 bury(signal, level, pin);
             }

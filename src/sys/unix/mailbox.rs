@@ -300,21 +300,4 @@ pub(crate) fn set_cut(signal: Signal, status: Option<Status>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_handler_that_never_ends_is_waited_for_once() {
-        IN_HANDLER.fetch_add(1, SeqCst);
-        let begun = Instant::now();
-        wait_for_handlers();
-        assert!(begun.elapsed() >= IN_FLIGHT);
-        let begun = Instant::now();
-        wait_for_handlers();
-        assert!(begun.elapsed() < IN_FLIGHT);
-        // It ends after all.
-        IN_HANDLER.fetch_sub(1, SeqCst);
-        wait_for_handlers();
-        assert_eq!(GIVEN_UP.load(SeqCst), 0);
-    }
-}
+mod tests;

@@ -1,11 +1,12 @@
 //! Whose callback runs, in which order, however the process ends.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
 use super::*;
-use handle_exit::{AfterScope, Ending, OldHandler};
+use handle_exit::{AfterScope, Ending, Event, OldHandler};
 
 const NAMES: [&str; 3] = ["first", "second", "third"];
 
@@ -182,9 +183,11 @@ fn over_a_foreign_handler() {
     assert_eq!(disposition(Signal::TERM), before);
     let third = guard("third", settings());
     assert_ne!(disposition(Signal::TERM), before);
+    // It had the signal before the handler ran, and does not count any more.
+    drop(second);
+    assert_ne!(disposition(Signal::TERM), before);
     say("and again");
     hear();
-    drop(second);
     drop(third);
     drop(first);
     assert_eq!(disposition(Signal::TERM), before);
@@ -207,7 +210,7 @@ fn an_old_handler_runs_once_after_the_callbacks_of_all() {
     victim.tell("go on");
     let [first, second, third] = NAMES.map(|name| on_watcher(name, Signal::TERM));
     let old = || line("old");
-    let ended = ["second", "third", "first"].map(deferred);
+    let ended = ["third", "first"].map(deferred);
     let end = victim.end();
     said(
         &end,
@@ -216,6 +219,7 @@ fn an_old_handler_runs_once_after_the_callbacks_of_all() {
             &[second, first],
             &old(),
             &old(),
+            &[deferred("second")],
             &line("and again"),
             &[third],
             &old(),
@@ -334,6 +338,24 @@ fn a_panic_in_process_exit_stops_none_of_the_others() {
     let each = |name| each_ends("main", "the process exits", &[name]);
     let second = ["second panics".into(), deferred("second")];
     said(&end, &[&each("third"), &second, &each("first")]).exited(101);
+}
+
+fn requested_in_process_exit() {
+    let older = guard("older", beside());
+    let handle = older.handle();
+    older.keep();
+    let callback = move || {
+        handle.request();
+        say("younger");
+    };
+    HandleExit::append(callback).unwrap().keep();
+    std::process::exit(3);
+}
+
+/// The exit of every guard has begun with the process's.
+fn a_request_in_process_exit_takes_no_callback_away_from_the_exiting_thread() {
+    let end = Victim::start(requested_in_process_exit).end();
+    said(&end, &[&line("younger"), &each_ends("main", "the process exits", &["older"])]).exited(3);
 }
 
 fn held_in_process_exit() {
@@ -598,6 +620,31 @@ fn each_callback_that_hangs_has_its_own_timeout() {
     }
 }
 
+/// The callback of the younger returns when its time is over, and the end of the process is held by the older.
+fn returns_when_its_time_is_over() {
+    let older = beside().signals([Signal::HUP]).install(|| say("older")).unwrap();
+    older.defer(held_callback).unwrap();
+    let (tell, is_over) = channel();
+    let builder = beside().callback_timeout(SHORT).observe(move |event| {
+        if matches!(event, Event::CallbackTimedOut { .. }) {
+            tell.send(()).unwrap();
+        }
+    });
+    let younger = builder.install(move || is_over.recv().unwrap()).unwrap();
+    raise(Signal::TERM);
+    drop(younger);
+    say("behind");
+    park();
+}
+
+fn a_callback_that_returns_too_late_lets_nothing_go_on() {
+    let mut victim = Victim::start(returns_when_its_time_is_over);
+    victim.expect("callback begins");
+    victim.at_rest();
+    victim.tell("go on");
+    victim.end().said(&["older", "callback begins", "callback ends"]).exited(101);
+}
+
 fn oldest_has_a_timeout() {
     let timeout = Duration::from_millis(200);
     let _first = guard("first", beside().grace(Duration::ZERO).callback_timeout(timeout));
@@ -629,6 +676,7 @@ pub(crate) const TESTS: &[Named] = tests![
     old_handlers_that_always_run_do_so_with_the_last_guard_of_their_signal,
     process_exit_runs_all_newest_first_each_with_what_it_deferred,
     a_panic_in_process_exit_stops_none_of_the_others,
+    a_request_in_process_exit_takes_no_callback_away_from_the_exiting_thread,
     process_exit_waits_for_the_callbacks_that_a_signal_has_begun,
     exit_in_one_callback_runs_the_others,
     an_abort_that_one_guards_runs_the_others_before_the_process_dies,
@@ -639,5 +687,6 @@ pub(crate) const TESTS: &[Named] = tests![
     after_a_timeout_of_a_younger_callback_on_a_signal_the_others_still_run,
     after_a_timeout_of_a_younger_callback_without_a_signal_the_others_still_run,
     each_callback_that_hangs_has_its_own_timeout,
+    a_callback_that_returns_too_late_lets_nothing_go_on,
     a_timeout_counts_for_the_callback_of_its_own_guard,
 ];

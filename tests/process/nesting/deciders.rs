@@ -177,6 +177,48 @@ fn where_there_is_an_old_handler_it_decides_and_for_other_signals_the_oldest() {
     said(&end, &[&line("ready"), &callbacks(Signal::TERM), &line("old"), &ends]).exited(0);
 }
 
+fn held_over_an_old_handler() {
+    install_old(Signal::TERM);
+    held_under(beside().repeat(Repeat::Force), beside().repeat(Repeat::Force));
+}
+
+/// Who would say what a repeat does is not asked.
+fn a_repeat_cuts_no_callback_where_there_is_an_old_handler() {
+    let mut victim = repeated_and_let_go(held_over_an_old_handler);
+    victim.expect("old");
+    victim.at_rest();
+    victim.send(Signal::KILL);
+    victim.end().died_by(Signal::KILL);
+}
+
+/// The first would decide, if it still had the signal.
+fn first_had_the_signal_before_its_old_handler_ran() {
+    install_old(Signal::TERM);
+    let old = disposition(Signal::TERM);
+    let _first = unlimited().repeat(Repeat::Force).install(|| say("first")).unwrap();
+    raise(Signal::TERM);
+    until("the handler has run", || disposition(Signal::TERM) == old);
+    install_exactly(Signal::TERM, nix::libc::SIG_DFL, 0, &[]);
+    let _second = at_once().install(held_callback).unwrap();
+    ready_for_ever();
+}
+
+fn who_had_the_signal_before_its_old_handler_ran_does_not_decide() {
+    let lines = ["first", "old", "ready", "callback begins", "callback ends"];
+    for repeats in [false, true] {
+        let mut victim = Victim::ready(first_had_the_signal_before_its_old_handler_ran);
+        victim.send(Signal::TERM);
+        victim.expect("callback begins");
+        if repeats {
+            sleep(SECOND_WISH);
+            victim.send(Signal::TERM);
+            victim.at_rest();
+        }
+        victim.tell("go on");
+        victim.end().said(&lines).died_by(Signal::TERM);
+    }
+}
+
 // --------------------------------------------------------------------------------------- who is oldest
 
 fn oldest_has_ended_before() {
@@ -431,12 +473,82 @@ fn a_quick_repeat_of_an_answered_signal_is_the_same_event() {
     }
 }
 
+/// The signal is answered, and the callback of the guard that is left runs for another cause when it comes again.
+fn answered_before_the_callback_of_another() {
+    let outer = guard("outer", unlimited());
+    say("ready");
+    outer.wait();
+    let inner = at_once().repeat(Repeat::Force).install(held_callback).unwrap();
+    drop(outer);
+    inner.request();
+    park();
+}
+
+/// Nor does its quick repeat.
+fn a_signal_after_an_answered_one_cuts_no_callback() {
+    let begun = Instant::now();
+    loop {
+        let mut victim = Victim::ready(answered_before_the_callback_of_another);
+        victim.send(Signal::TERM);
+        victim.expect("callback begins");
+        sleep(SECOND_WISH);
+        let first = Instant::now();
+        for _ in 0..2 {
+            victim.send(Signal::TERM);
+            until("it is delivered", || !victim.has_pending(Signal::TERM));
+        }
+        // Between the two deliveries lies less time than this. The trial counts if that was quick.
+        if first.elapsed() < Duration::from_millis(450) {
+            victim.at_rest();
+            victim.tell("go on");
+            victim.end().ended_with("callback ends").died_by(Signal::TERM);
+            return;
+        }
+        assert!(begun.elapsed() < DEADLINE, "this machine is too slow for a quick repeat");
+    }
+}
+
+/// A repeat comes before the signal is answered, and the scope of another guard lives on.
+fn absorbed_before_it_is_answered() {
+    let outer = guard("outer", unlimited().repeat(Repeat::Absorb));
+    say("ready");
+    outer.wait();
+    hear();
+    let inner = guard("inner", unlimited());
+    drop(outer);
+    say("answered");
+    inner.wait();
+    hear();
+    drop(inner);
+    say("behind");
+}
+
+fn a_repeat_before_the_answer_is_none_of_the_next_signal() {
+    let mut victim = Victim::ready(absorbed_before_it_is_answered);
+    let callbacks = ["outer", "inner"].map(|name| on_watcher(name, Signal::TERM));
+    victim.send(Signal::TERM);
+    victim.expect(&callbacks[0]);
+    sleep(SECOND_WISH);
+    victim.send(Signal::TERM);
+    victim.at_rest();
+    victim.tell("go on");
+    victim.expect("answered");
+    sleep(SECOND_WISH);
+    victim.send(Signal::TERM);
+    victim.expect(&callbacks[1]);
+    victim.at_rest();
+    victim.tell("go on");
+    victim.end().ended_with("behind").exited(0);
+}
+
 pub(crate) const TESTS: &[Named] = tests![
     the_grace_is_that_of_the_oldest,
     what_follows_the_scope_is_said_by_the_oldest,
     the_ending_is_that_of_the_oldest,
     what_a_repeat_does_is_said_by_the_oldest,
     where_there_is_an_old_handler_it_decides_and_for_other_signals_the_oldest,
+    a_repeat_cuts_no_callback_where_there_is_an_old_handler,
+    who_had_the_signal_before_its_old_handler_ran_does_not_decide,
     a_younger_guard_decides_once_it_is_the_oldest_left,
     who_does_not_guard_the_signal_does_not_decide,
     an_end_behind_the_scope_runs_all_that_still_live,
@@ -448,4 +560,6 @@ pub(crate) const TESTS: &[Named] = tests![
     the_signal_is_answered_when_the_oldest_has_ended_however_long_a_younger_lives,
     a_second_signal_is_decided_by_the_guard_that_is_oldest_by_then,
     a_quick_repeat_of_an_answered_signal_is_the_same_event,
+    a_signal_after_an_answered_one_cuts_no_callback,
+    a_repeat_before_the_answer_is_none_of_the_next_signal,
 ];

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
 use handle_exit::Exit;
@@ -330,6 +330,34 @@ fn a_callback_in_process_exit_may_wait_for_a_thread_that_ends_an_older_guard() {
     worker_and_younger_have_run(&end);
 }
 
+/// How long a thread waits for the watcher to come to a callback, which is in the way of none of these.
+const WATCHER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A trial that took less, sooner or later: this machine may be busy.
+fn waits_for_no_watcher(trial: impl Fn()) {
+    let begun = Instant::now();
+    loop {
+        let trial_begun = Instant::now();
+        trial();
+        if trial_begun.elapsed() < WATCHER_TIMEOUT {
+            return;
+        }
+        assert!(begun.elapsed() < DEADLINE, "it waits, or this machine is too slow");
+    }
+}
+
+fn who_may_run_the_callback_of_an_older_guard_waits_for_nobody() {
+    waits_for_no_watcher(|| {
+        let victim = Victim::ready(outer_is_dropped_on_a_signal);
+        victim.send(Signal::TERM);
+        victim.end().exited(0);
+    });
+    waits_for_no_watcher(|| {
+        Victim::start(waits_for_a_worker_in_process_exit).end().exited(3);
+    });
+    waits_for_no_watcher(a_callback_on_the_watcher_may_drop_an_older_guard_while_the_process_exits);
+}
+
 /// The old handler, which decides, ends both.
 fn both_are_dropped_in_the_old_handler() {
     extern "C" fn ends_all(_: nix::libc::c_int) {
@@ -358,9 +386,34 @@ fn an_old_handler_may_drop_all_guards() {
     let callbacks = ["second", "first"].map(|name| on_watcher(name, Signal::TERM));
     said_among(&end, &lines(&[&callbacks, &["old begins".into(), "old ends".into()]]));
     for name in ["first", "second"] {
-        assert_eq!(end.count(&deferred(name)), 1, "{end:#?}");
+        said_among(&end, &["old ends".into(), deferred(name)]);
     }
     end.ended_with("behind");
+}
+
+/// The handler is that of the first, and drops the other.
+fn another_is_dropped_in_the_old_handler() {
+    extern "C" fn ends_the_other(_: nix::libc::c_int) {
+        say("old begins");
+        drop_what_was_put();
+        say("old ends");
+    }
+    install(Signal::TERM, ends_the_other);
+    let first = guard("first", beside().signals([Signal::TERM]));
+    let other = guard("other", beside().signals([Signal::HUP]));
+    // Its callback has run when the handler does.
+    other.request();
+    put(other);
+    raise(Signal::TERM);
+    drop(first);
+    say("behind");
+}
+
+fn an_old_handler_may_drop_a_guard_that_does_not_have_its_signal() {
+    let end = Victim::start(another_is_dropped_in_the_old_handler).end();
+    let old = ["old begins".into(), deferred("other"), "old ends".into()];
+    said_among(&end, &lines(&[&old, &[deferred("first"), "behind".into()]]));
+    end.exited(0);
 }
 
 // --------------------------------------------------------------------------------- in deferred functions
@@ -396,6 +449,8 @@ pub(crate) const TESTS: &[Named] = tests![
     a_callback_on_the_watcher_may_drop_an_older_guard_while_the_process_exits,
     a_callback_may_wait_for_a_thread_that_ends_an_older_guard,
     a_callback_in_process_exit_may_wait_for_a_thread_that_ends_an_older_guard,
+    who_may_run_the_callback_of_an_older_guard_waits_for_nobody,
     an_old_handler_may_drop_all_guards,
+    an_old_handler_may_drop_a_guard_that_does_not_have_its_signal,
     a_deferred_function_may_drop_and_make_guards,
 ];
