@@ -64,11 +64,22 @@ fn two_hundred_guards_leave_nothing() {
         raise(Signal::TERM);
         drop(guard);
     }
+    /// The watcher has done all there is to do for a signal before the scope ends.
+    fn guard_that_is_in_time() {
+        let before = threads();
+        let guard = HandleExit::append(|| {}).unwrap();
+        let watcher = started_since(&before);
+        raise(Signal::INT);
+        guard.wait();
+        until("the watcher sleeps", || sleeps(watcher));
+        drop(guard);
+    }
     install(Signal::TERM, quiet);
     let (all, tasks, open) = (all_dispositions(), threads(), descriptors());
     // What the process has only once is allocated by now.
     (0..4).for_each(guard);
     guard_that_is_waited_for();
+    guard_that_is_in_time();
     let allocated = ALLOCATED.load(SeqCst);
     (0..200).for_each(guard);
     assert_eq!(ALLOCATED.load(SeqCst), allocated, "bytes allocated");
