@@ -23,12 +23,11 @@ pub(crate) fn measure() -> Vec<Row> {
     vec![
         Row::times(what, &ours, thread, &floor, 1.15),
         Row::times(what, &ours, "signal-hook, `Signals` + thread + close + join", &hook, 0.80),
-        Row::times(
+        Row::growth(
             "a thousand times construct + drop, inside a living guard",
             &inside,
             "a boxed closure pushed to and removed from a `Mutex<Vec>`; no system call",
             &boxed,
-            10.0,
         ),
     ]
 }

@@ -14,7 +14,7 @@ struct Program {
     body: &'static str,
 }
 
-const PROGRAMS: [Program; 4] = [
+const PROGRAMS: [Program; 5] = [
     Program {
         name: "ours",
         dependency: concat!(
@@ -40,25 +40,35 @@ const PROGRAMS: [Program; 4] = [
             });"#,
     },
     Program { name: "none", dependency: "", body: "" },
+    Program {
+        name: "dependencies",
+        dependency: r#"
+            nix = { version = "0.31", default-features = false, features = ["signal"] }
+            scopeguard = { version = "1.2", default-features = false }
+            thiserror = "2""#,
+        body: "",
+    },
 ];
 
 pub(crate) fn measure() -> Vec<Row> {
     let mut sizes = [0; PROGRAMS.len()];
     let rounds = if is_quick() { 1 } else { 3 };
-    let [ours, ctrlc, hook, _] = round_robin(PROGRAMS.map(|one| one.name), rounds, |name| {
-        let index = PROGRAMS.iter().position(|one| one.name == name).expect("a program");
-        let (seconds, size) = build(&PROGRAMS[index]);
-        sizes[index] = size;
-        vec![seconds]
-    });
-    let [our_size, ctrlc_size, hook_size, none] = sizes;
+    let [ours, ctrlc, hook, _, dependencies] =
+        round_robin(PROGRAMS.map(|one| one.name), rounds, |name| {
+            let index = PROGRAMS.iter().position(|one| one.name == name).expect("a program");
+            let (seconds, size) = build(&PROGRAMS[index]);
+            sizes[index] = size;
+            vec![seconds]
+        });
+    let [our_size, ctrlc_size, hook_size, none, _] = sizes;
     let size = "stripped program, more than without";
     let more = |size: u64| size.saturating_sub(none);
     let time = "clean release build";
     let row = |ours: &Samples, peer, theirs| Row::growth(time, ours, peer, theirs);
     vec![
-        Row::sizes(size, more(our_size), "ctrlc", more(ctrlc_size)),
-        Row::sizes(size, more(our_size), "signal-hook", more(hook_size)),
+        Row::sizes(size, more(our_size), "ctrlc", more(ctrlc_size), Some(2.0)),
+        Row::sizes(size, more(our_size), "signal-hook", more(hook_size), None),
+        Row::build(time, &ours, "nix, scopeguard and thiserror alone", &dependencies),
         row(&ours, "ctrlc", &ctrlc),
         row(&ours, "signal-hook", &hook),
     ]

@@ -31,7 +31,7 @@ pub(crate) fn measure() -> Vec<Row> {
         Row::times(what, &ours, "a bare handler that wakes a futex waiter", &floor, 1.10),
         Row::times(what, &ours, "ctrlc", &ctrlc, 1.05),
         Row::times(what, &ours, "signal-hook, `Signals::forever`", &hook, 0.90),
-        Row::times(what, &ours, "tokio::signal", &tokio, 0.50),
+        Row::times(what, &ours, "tokio::signal", &tokio, 0.65),
     ]
 }
 

@@ -63,6 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             return Err(format!("{name}: no such measurement").into());
         }
     }
+    let load = report::load_average();
     let mut rows = Vec::new();
     for one in &MEASUREMENTS {
         if wanted.is_empty() || wanted.iter().any(|name| *name == one.name) {
@@ -72,5 +73,5 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("{}", report::table(&rows));
     let is_complete = wanted.is_empty() && !sampling::is_quick();
-    report::write(&rows, if is_complete { "docs" } else { "target/bench" })
+    report::write(&rows, if is_complete { "docs" } else { "target/bench" }, &load)
 }
