@@ -92,8 +92,9 @@ impl Builder {
     /// The signal is refused where a guarded one would be, and what [`append`](Builder::append) and
     /// [`ignored`](Builder::ignored) say holds for it as well: with `append`, the old handler is called
     /// after each call of `function`. It takes signals whose default does not end a process too, such
-    /// as CHLD and WINCH. Once the exit has begun, `function` is not called any more. A signal that is
-    /// named here is none of [`signals`](Builder::signals).
+    /// as CHLD and WINCH. Once the exit has begun, `function` is not called any more: what came
+    /// before that and was not heard is over with the guard. A signal that is named here is none of
+    /// [`signals`](Builder::signals).
     ///
     /// ```
     /// use handle_exit::{HandleExit, Signal};
