@@ -2,8 +2,11 @@
 
 use super::*;
 
-/// How often a thread that waits looks whether what it waits for can still come.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How long a thread waits before it looks whether what it waits for can still come,
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+
+/// and how long at most before it looks again.
+const LAST_LOOKS: Duration = Duration::from_millis(800);
 
 /// How long the end of a scope waits for the watcher to come to its callback: the watcher may be in the
 /// callback of a newer guard, which waits for this thread.
@@ -161,11 +164,11 @@ impl<W> Machine<W> {
     ) -> Locked<'a, State<W>> {
         // From the end of a look on: it takes time, and holds the lock that others need to get on.
         if look.is_due() {
-            *look = Look::new();
+            *look = look.again();
         }
         state.waiting += 1;
         state.set_waits_for(me, runner);
-        let (mut state, _) = state.wait(&self.changed, look.0);
+        let (mut state, _) = state.wait(&self.changed, look.due);
         state.set_waits_for(me, None);
         state.waiting -= 1;
         state
@@ -225,15 +228,24 @@ impl<W> State<W> {
     }
 }
 
-/// When to look whether what is waited for can still come. loom knows no time, and never looks.
-struct Look(Option<Instant>);
+/// When to look whether what is waited for can still come: the longer it takes, the less often. loom knows
+/// no time, and never looks.
+struct Look {
+    due: Option<Instant>,
+    next: Duration,
+}
 
 impl Look {
     fn new() -> Look {
-        Look((!cfg!(handle_exit_loom)).then(|| Instant::now() + POLL_INTERVAL))
+        Look { due: None, next: FIRST_LOOK }.again()
+    }
+
+    fn again(&self) -> Look {
+        let due = (!cfg!(handle_exit_loom)).then(|| Instant::now() + self.next);
+        Look { due, next: (self.next * 2).min(LAST_LOOKS) }
     }
 
     fn is_due(&self) -> bool {
-        self.0.is_some_and(|due| Instant::now() >= due)
+        self.due.is_some_and(|due| Instant::now() >= due)
     }
 }
