@@ -347,22 +347,34 @@ fn a_signal_that_comes_while_the_oldest_ends_does_not_cut_its_callback() {
 fn signalled_again_while_the_oldest_ends() {
     let oldest = unlimited().install(|| {}).unwrap();
     oldest.defer(held_callback).unwrap();
-    let _younger = guard("younger", at_once());
+    let _younger = guard("younger", if told() { at_once() } else { unlimited() });
     say("ready");
     oldest.wait();
     drop(oldest);
     park();
 }
 
+/// As the first one that it decides about: a second wish would leave it no time.
 fn a_second_signal_while_the_oldest_ends_is_decided_by_the_younger() {
-    let mut victim = Victim::ready(signalled_again_while_the_oldest_ends);
-    victim.send(Signal::TERM);
-    victim.expect("callback begins");
-    sleep(SECOND_WISH);
-    victim.send(Signal::TERM);
-    victim.expect(&deferred("younger"));
-    victim.tell("go on");
-    victim.end().ended_with("callback ends").died_by(Signal::TERM);
+    for ends_at_once in [true, false] {
+        let mut victim = Victim::ready(signalled_again_while_the_oldest_ends.told(ends_at_once));
+        victim.send(Signal::TERM);
+        victim.expect("callback begins");
+        sleep(SECOND_WISH);
+        victim.send(Signal::TERM);
+        if ends_at_once {
+            victim.expect(&deferred("younger"));
+            victim.tell("go on");
+            victim.end().ended_with("callback ends").died_by(Signal::TERM);
+        } else {
+            victim.at_rest();
+            victim.tell("go on");
+            victim.expect("callback ends");
+            victim.at_rest();
+            victim.send(Signal::KILL);
+            victim.end().died_by(Signal::KILL);
+        }
+    }
 }
 
 /// A guard that is made when the exit has begun hears the next signal like any other.
