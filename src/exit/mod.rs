@@ -213,7 +213,7 @@ impl ProcessExit {
         let by_signal = ended.decides.and_then(|signal| guard.settings.status_after_scope(signal));
         // What panicked on this thread goes on unwinding here, and `finish` reports it. After a panic on
         // the watcher nothing may go on.
-        let failed = ended.panicked && (by != By::Finish || by_signal.is_some());
+        let failed = ended.panicked && by != By::Finish;
         let status = if failed { Some(Status::Failed) } else { by_signal };
         if let Some(status) = status.filter(|_| closed.payload.is_none()) {
             let cause = guard.cause().cloned().unwrap_or(Cause::ScopeEnd);

@@ -130,6 +130,26 @@ fn a_thread_aborts_during_the_callback() {
     park();
 }
 
+extern "C" fn held_exit_function() {
+    say("exit function");
+    hear();
+}
+
+/// What comes after the guard's part of the exit is held.
+fn the_callback_exits_while_a_thread_aborts() {
+    at_exit(held_exit_function);
+    let guard = with_much_time()
+        .install(|| {
+            std::thread::spawn(|| std::process::abort());
+            until("the abort is in its handler", || any_thread_blocks(Signal::ABRT));
+            say("callback exits");
+            std::process::exit(7);
+        })
+        .unwrap();
+    guard.request();
+    park();
+}
+
 fn the_callback_hangs() {
     let guard = match told::<u64>() {
         0 => builder(),
@@ -261,7 +281,16 @@ fn an_abort_without_a_guard_of_sigabrt_runs_nothing() {
         .died_by(Signal::ABRT);
 }
 
+fn an_abort_does_not_change_the_code_that_the_callback_exits_with() {
+    let mut victim = Victim::start(the_callback_exits_while_a_thread_aborts);
+    victim.expect("exit function");
+    victim.has_looked();
+    victim.tell("go on");
+    victim.end().said(&["callback exits", "exit function"]).exited(7);
+}
+
 pub(crate) const TESTS: &[Named] = tests![
+    an_abort_does_not_change_the_code_that_the_callback_exits_with,
     an_abort_runs_the_callback_and_what_was_deferred_and_dies_of_sigabrt,
     a_sigabrt_from_outside_is_a_signal_like_any_other,
     only_a_thread_that_signals_itself_aborts,

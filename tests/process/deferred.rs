@@ -243,9 +243,11 @@ fn disarm_drops_them_uncalled_and_frees_what_they_captured() {
     let guard = HandleExit::new(|| unreachable!()).unwrap();
     let kept = Arc::clone(&captured);
     let staged = guard.defer(move || unreachable!("{kept:?}")).unwrap();
+    let handle = guard.handle();
     assert!(guard.disarm());
     assert_eq!(Arc::strong_count(&captured), 1);
     assert!(!staged.cancel());
+    assert!(matches!(handle.defer(|| unreachable!()), Err(Error::Ended)));
 }
 
 // -------------------------------------------------------------------------------- from anywhere

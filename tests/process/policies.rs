@@ -560,6 +560,25 @@ fn what_a_scope_does_in_its_end_is_not_timed() {
     victim.end().said(&["ready", "callback begins", "deferred"]).exited(3);
 }
 
+/// The program exits when the grace is over, and before anybody has ended the process for that.
+fn exits_after_the_grace() {
+    let (tell, is_over) = channel();
+    let builder = HandleExit::builder().grace(SHORT).observe(move |event| {
+        if matches!(event, Event::GraceOver { .. }) {
+            tell.send(()).unwrap();
+            park();
+        }
+    });
+    builder.install(|| say("callback")).unwrap().keep();
+    raise(Signal::TERM);
+    is_over.recv().unwrap();
+    exit(3);
+}
+
+fn an_exit_after_the_grace_comes_too_late() {
+    Victim::start(exits_after_the_grace).end().said(&["callback"]).died_by(Signal::TERM);
+}
+
 /// The grace is over and the end of the process is on its way: the end of the scope comes too late.
 fn left_after_the_grace() {
     let (begins, begun) = channel();
@@ -1027,6 +1046,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_different_signal_does_not_cut_even_with_force,
     the_grace_counts_from_the_end_of_the_callback,
     what_a_scope_does_in_its_end_is_not_timed,
+    an_exit_after_the_grace_comes_too_late,
     a_scope_that_ends_behind_its_grace_does_not_go_on,
     a_signal_after_a_request_starts_the_grace_and_the_cause_stays,
     a_callback_that_hangs_ends_the_process_with_101,

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::support::*;
-use handle_exit::{Cause, Error, Exit, HandleExit, Signal};
+use handle_exit::{AfterScope, Cause, Error, Exit, HandleExit, Signal};
 
 /// Says what began the exit, and on which thread it runs.
 fn callback(cause: &Cause) {
@@ -331,6 +331,17 @@ fn finish_while_the_callback_fails() {
     });
 }
 
+/// There is nothing after this scope that could report it.
+fn finish_of_the_last_scope_while_the_callback_fails() {
+    let builder = HandleExit::builder().grace(Duration::MAX).after_scope(AfterScope::End);
+    let guard = builder.install(held_callback_that_panics).unwrap();
+    say("ready");
+    until_held();
+    say("main ends");
+    let _ = guard.finish();
+    say("behind");
+}
+
 // ------------------------------------------------- scenarios: the callback drops its own guard
 
 static GUARD: Mutex<Option<HandleExit>> = Mutex::new(None);
@@ -516,6 +527,7 @@ fn nothing_goes_on_behind_a_callback_that_panics_unless_finish_reports_it() {
     meet_the_callback(disarm_while_the_callback_fails).said(&MET).exited(101);
     let end = meet_the_callback(finish_while_the_callback_fails);
     end.said(&[&MET[..], &["behind"]].concat()).exited(0);
+    meet_the_callback(finish_of_the_last_scope_while_the_callback_fails).said(&MET).exited(101);
 }
 
 fn nothing_goes_on_behind_a_scope_whose_callback_panicked_on_a_signal() {

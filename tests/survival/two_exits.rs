@@ -200,6 +200,22 @@ fn ends_what_waits_for_it() {
     std::process::exit(3);
 }
 
+/// One of the deferred functions, on another thread, exits as the second one.
+fn deferred_exits() {
+    let guard = HandleExit::new(|| say("callback")).unwrap();
+    guard.defer(|| say("deferred first")).unwrap();
+    guard
+        .defer(|| {
+            held_callback();
+            std::process::exit(7);
+        })
+        .unwrap();
+    std::thread::spawn(move || drop(guard));
+    until_held();
+    say("main ends");
+    std::process::exit(3);
+}
+
 // ---------------------------------------------------------------------------------------- tests
 
 /// Whether this process may do what root may, here or in a user namespace of its own.
@@ -321,6 +337,15 @@ fn the_end_of_the_process_cuts_no_callback_that_waits_for_it() {
     victim.end().said(&["drops", "dropped", "older ends"]).exited(4);
 }
 
+fn an_exit_in_a_deferred_function_leaves_the_others_to_the_first_exit() {
+    let mut victim = Victim::start(deferred_exits);
+    victim.expect("main ends");
+    victim.has_looked();
+    victim.tell("go on");
+    let lines = ["callback", "callback begins", "main ends", "callback ends", "deferred first"];
+    victim.end().said(&lines).exited(3);
+}
+
 pub(crate) const TESTS: &[Named] = tests![
     the_callback_and_main_exit_in_an_empty_root,
     the_callback_and_main_exit_without_privileges,
@@ -332,4 +357,5 @@ pub(crate) const TESTS: &[Named] = tests![
     a_callback_that_joins_an_exit_has_its_timeout,
     a_callback_that_an_exit_waits_for_does_not_wait_for_another_exit,
     the_end_of_the_process_cuts_no_callback_that_waits_for_it,
+    an_exit_in_a_deferred_function_leaves_the_others_to_the_first_exit,
 ];

@@ -358,6 +358,45 @@ fn a_request_in_process_exit_takes_no_callback_away_from_the_exiting_thread() {
     said(&end, &[&line("younger"), &each_ends("main", "the process exits", &["older"])]).exited(3);
 }
 
+/// First main waits for a deferred function of the other thread, then that one for a callback that main runs.
+fn each_waits_for_the_other_in_turn() {
+    let (begins, begun) = channel();
+    let older = HandleExit::append(move || {
+        say("older begins");
+        begins.send(()).unwrap();
+        hear();
+        say("older ends");
+    });
+    let older = older.unwrap();
+    let younger = HandleExit::append(|| {}).unwrap();
+    younger.defer(held_callback).unwrap();
+    thread::spawn(move || {
+        drop(younger);
+        begun.recv().unwrap();
+        drop(older);
+        say("behind");
+    });
+    until_held();
+    say("main ends");
+    std::process::exit(3);
+}
+
+/// Each looks after the other again and again: under test is that both go on to wait.
+fn a_wait_that_is_over_makes_no_circle() {
+    let mut victim = Victim::start(each_waits_for_the_other_in_turn);
+    for line in ["main ends", "older begins"] {
+        victim.expect(line);
+        victim.has_looked();
+        thread::sleep(Duration::from_millis(200));
+        victim.tell("go on");
+    }
+    let end = victim.end();
+    // Whether the other thread then gets any further is open.
+    let lines = ["callback begins", "main ends", "callback ends", "older begins", "older ends"];
+    assert_eq!(end.lines[..5], lines, "{end:#?}");
+    end.exited(3);
+}
+
 fn held_in_process_exit() {
     let first = guard("first", beside().grace(Duration::ZERO).ending(Ending::Code(9)));
     first.keep();
@@ -677,6 +716,7 @@ pub(crate) const TESTS: &[Named] = tests![
     process_exit_runs_all_newest_first_each_with_what_it_deferred,
     a_panic_in_process_exit_stops_none_of_the_others,
     a_request_in_process_exit_takes_no_callback_away_from_the_exiting_thread,
+    a_wait_that_is_over_makes_no_circle,
     process_exit_waits_for_the_callbacks_that_a_signal_has_begun,
     exit_in_one_callback_runs_the_others,
     an_abort_that_one_guards_runs_the_others_before_the_process_dies,

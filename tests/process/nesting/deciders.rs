@@ -343,6 +343,40 @@ fn a_signal_that_comes_while_the_oldest_ends_does_not_cut_its_callback() {
     end.died_by(Signal::TERM);
 }
 
+/// What the oldest defers runs on main when the signal comes again.
+fn signalled_again_while_the_oldest_ends() {
+    let oldest = unlimited().install(|| {}).unwrap();
+    oldest.defer(held_callback).unwrap();
+    let _younger = guard("younger", if told() { at_once() } else { unlimited() });
+    say("ready");
+    oldest.wait();
+    drop(oldest);
+    park();
+}
+
+/// As the first one that it decides about: a second wish would leave it no time.
+fn a_second_signal_while_the_oldest_ends_is_decided_by_the_younger() {
+    for ends_at_once in [true, false] {
+        let mut victim = Victim::ready(signalled_again_while_the_oldest_ends.told(ends_at_once));
+        victim.send(Signal::TERM);
+        victim.expect("callback begins");
+        sleep(SECOND_WISH);
+        victim.send(Signal::TERM);
+        if ends_at_once {
+            victim.expect(&deferred("younger"));
+            victim.tell("go on");
+            victim.end().ended_with("callback ends").died_by(Signal::TERM);
+        } else {
+            victim.at_rest();
+            victim.tell("go on");
+            victim.expect("callback ends");
+            victim.at_rest();
+            victim.send(Signal::KILL);
+            victim.end().died_by(Signal::KILL);
+        }
+    }
+}
+
 /// A guard that is made when the exit has begun hears the next signal like any other.
 fn made_when_the_exit_has_begun() {
     let oldest = guard("oldest", unlimited());
@@ -555,6 +589,7 @@ pub(crate) const TESTS: &[Named] = tests![
     an_end_behind_the_scope_of_a_younger_runs_all_that_still_live,
     a_signal_that_comes_while_a_younger_guard_ends_is_the_others,
     a_signal_that_comes_while_the_oldest_ends_does_not_cut_its_callback,
+    a_second_signal_while_the_oldest_ends_is_decided_by_the_younger,
     a_guard_that_is_made_when_the_exit_has_begun_hears_the_next_signal,
     a_request_is_of_one_guard_and_a_signal_after_it_of_all,
     the_signal_is_answered_when_the_oldest_has_ended_however_long_a_younger_lives,

@@ -416,6 +416,35 @@ fn an_old_handler_may_drop_a_guard_that_does_not_have_its_signal() {
     end.exited(0);
 }
 
+/// While the old handler of the first's signal runs, the other ends.
+fn another_ends_beside_an_old_handler() {
+    extern "C" fn held(_: nix::libc::c_int) {
+        held_callback();
+    }
+    install(Signal::TERM, held);
+    let first = guard("first", beside().signals([Signal::TERM]));
+    let other = guard("other", beside().signals([Signal::HUP]));
+    // Its callback has run when the handler does.
+    other.request();
+    raise(Signal::TERM);
+    until_held();
+    drop(other);
+    say("other gone");
+    drop(first);
+    say("behind");
+}
+
+fn a_guard_does_not_wait_for_an_old_handler_of_another() {
+    let mut victim = Victim::start(another_ends_beside_an_old_handler);
+    victim.expect("other gone");
+    victim.at_rest();
+    victim.tell("go on");
+    let end = victim.end();
+    let first = ["callback ends".into(), deferred("first"), "behind".into()];
+    said_among(&end, &lines(&[&["callback begins".into(), "other gone".into()], &first]));
+    end.exited(0);
+}
+
 // --------------------------------------------------------------------------------- in deferred functions
 
 fn deferred_is_dropped_and_made() {
@@ -452,5 +481,6 @@ pub(crate) const TESTS: &[Named] = tests![
     who_may_run_the_callback_of_an_older_guard_waits_for_nobody,
     an_old_handler_may_drop_all_guards,
     an_old_handler_may_drop_a_guard_that_does_not_have_its_signal,
+    a_guard_does_not_wait_for_an_old_handler_of_another,
     a_deferred_function_may_drop_and_make_guards,
 ];
