@@ -204,7 +204,9 @@ impl ProcessExit {
             if let Some(run_old_handlers) = guard.work.on_request.run_old_handlers {
                 run_old_handlers(self, guard);
             }
-            self.run_deferred(guard, me);
+            if self.is_here() {
+                self.run_deferred(guard, me);
+            }
         }
         if !self.is_here() {
             return;
@@ -290,8 +292,12 @@ impl ProcessExit {
         true
     }
 
-    /// Tells the observers of these guards; `tracing` once.
+    /// Tells the observers of these guards; `tracing` once. In a child that a user's function has forked
+    /// before, nobody: the machine's lock may never be free there.
     pub(crate) fn tell(&self, which: Which, event: &Event) {
+        if !self.is_here() {
+            return;
+        }
         let mut is_first = true;
         self.each(which, &mut |guard| {
             guard.work.observer.tell(event, std::mem::take(&mut is_first));

@@ -79,6 +79,9 @@ impl ProcessExit {
         drop(setup);
         for (one, restored) in to_run {
             one.run_old_handler(restored, None);
+            if !self.is_here() {
+                return;
+            }
             tell(guard, &Event::OldHandlerRun(one.signal()));
         }
     }
