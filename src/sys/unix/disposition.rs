@@ -169,11 +169,15 @@ pub(super) fn pin(address: usize) {
     if !info.dli_fname.is_null() {
         // SAFETY: dladdr's string (see `holder`), of an object that is loaded: this code runs in it. No
         // constructor runs, for nothing is loaded (RTLD_NOLOAD). The handle is kept forever.
-        unsafe {
-            libc::dlopen(info.dli_fname, libc::RTLD_NOLOAD | libc::RTLD_NODELETE | libc::RTLD_NOW)
-        };
+        unsafe { libc::dlopen(info.dli_fname, libc::RTLD_NOLOAD | NODELETE | libc::RTLD_NOW) };
     }
 }
+
+#[cfg(not(target_os = "netbsd"))]
+const NODELETE: c_int = libc::RTLD_NODELETE;
+/// From <dlfcn.h>; the libc crate has none there.
+#[cfg(target_os = "netbsd")]
+const NODELETE: c_int = 0x1000;
 
 #[cfg(test)]
 mod tests {
