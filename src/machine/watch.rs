@@ -43,11 +43,27 @@ impl<W> Machine<W> {
         take: impl FnOnce(SignalSet, &mut Vec<Arrival>),
     ) -> Next<W> {
         let mut state = self.lock();
+        let before = state.watcher.filter(|watcher| watcher.generation == generation);
+        let has_listened = before.is_some_and(|watcher| !watcher.listens.is_empty());
+        let next = self.next_in(&mut state, me, generation, take);
+        // Out of the lock, which those who wait take at once.
+        let wakes = (has_listened || matches!(next, Next::Leave)) && state.waiting > 0;
+        drop(state);
+        if wakes {
+            self.changed.notify_all();
+        }
+        next
+    }
+
+    fn next_in(
+        &self,
+        state: &mut State<W>,
+        me: Runner,
+        generation: usize,
+        take: impl FnOnce(SignalSet, &mut Vec<Arrival>),
+    ) -> Next<W> {
         let listens = SignalSet::default();
         let before = state.watcher.filter(|watcher| watcher.generation == generation);
-        if before.is_some_and(|watcher| watcher.listens != listens) {
-            self.notify(&state);
-        }
         if before.is_some() || state.generation == generation {
             state.watcher = Some(Watcher { generation, runner: me, is_lost: false, listens });
         }
@@ -60,7 +76,7 @@ impl<W> Machine<W> {
         }
         if let Some(key) = state.begun.last().copied() {
             // The cause is known; this one is for a guard that has none, which is not begun.
-            return Next::Callback(self.claim(&mut state, key, me, Cause::ScopeEnd));
+            return Next::Callback(self.claim(state, key, me, Cause::ScopeEnd));
         }
         while !state.steps.is_empty() {
             let step = state.steps.remove(0);
@@ -81,7 +97,6 @@ impl<W> Machine<W> {
             if state.watcher.is_some_and(|watcher| watcher.generation == generation) {
                 state.watcher = None;
             }
-            self.notify(&state);
             return Next::Leave;
         }
         let holding = state.verdicts.iter().filter(|verdict| state.holds(verdict));
