@@ -62,11 +62,12 @@ fn in_time<T>(try_once: impl Fn() -> Option<T>) -> Option<T> {
 }
 
 fn restore(exit: &ProcessExit) {
-    let Some(setup) = in_time(|| exit.try_setup()) else { return };
+    // Before the lock is taken: wakers are code of a user's.
     exit.each(Which::All, &mut |guard| {
         guard.work.waiters.release();
         true
     });
+    let Some(setup) = in_time(|| exit.try_setup()) else { return };
     let guarded = exit.machine.clear();
     let late = guarded::restore_in_exit(&guarded);
     drop(setup);
