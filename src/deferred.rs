@@ -31,7 +31,7 @@ struct Ends {
 
 #[derive(Default)]
 struct Inner {
-    /// There once there was a function.
+    /// Set by the first `push`.
     ends: Option<Ends>,
     functions: Stack<Function>,
     /// The thread that runs one of them now.

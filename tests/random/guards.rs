@@ -164,6 +164,12 @@ thread_local! {
     static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Until the result is dropped, this thread is in a callback.
+fn in_callback() -> impl Drop {
+    IN_CALLBACK.set(true);
+    scopeguard::guard((), |()| IN_CALLBACK.set(false))
+}
+
 /// Exits where that is allowed: not where code is interrupted that may hold the allocator's lock, as a callback may be
 /// once the signal is the handler's own.
 extern "C" fn old_handler_exits(_: libc::c_int) {
@@ -220,8 +226,7 @@ impl Part {
     fn guard(&self, name: usize) -> HandleExit {
         let (callback, takes) = (self.callback, self.takes);
         let guard = self.builder().install(move || {
-            IN_CALLBACK.set(true);
-            let _ends = scopeguard::guard((), |()| IN_CALLBACK.set(false));
+            let _in_callback = in_callback();
             write(format!("{name} begins"));
             std::thread::sleep(takes);
             if callback == Callback::Forks && !forks_and_is_parent() {
@@ -241,9 +246,8 @@ impl Part {
         });
         let guard = guard.unwrap();
         let deferred = move || {
-            IN_CALLBACK.set(true);
+            let _in_callback = in_callback();
             write(format!("{name} deferred"));
-            IN_CALLBACK.set(false);
         };
         guard.defer(deferred).unwrap();
         guard
