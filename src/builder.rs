@@ -84,6 +84,23 @@ impl Builder {
         self
     }
 
+    /// For code that cannot be told to stop, as [`HandleExit::cleanup`]: after the callback the process is
+    /// killed by the signal, whatever the scope does meanwhile. Sets a grace period of zero and
+    /// [`AfterScope::End`].
+    ///
+    /// ```
+    /// use handle_exit::{HandleExit, Signal};
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::builder().cleanup().also([Signal::TERM]).install(|| {})?;
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cleanup(self) -> Builder {
+        self.grace(Duration::ZERO).after_scope(AfterScope::End)
+    }
+
     /// A signal that is no exit, such as HUP for "read your configuration again": `function` runs on
     /// the watcher thread each time it comes. Several that come at once may be merged into one, as
     /// the kernel merges them. A panic in `function` is contained. **It must return soon**: until it does,
@@ -329,8 +346,8 @@ impl Builder {
 
     fn install_boxed(self, callback: Callback) -> Result<HandleExit, Error> {
         let Builder { mut settings, on, observer, on_request } = self;
-        install::validate(&settings)?;
         settings.signals = settings.signals.minus(settings.on);
+        install::validate(&settings)?;
         let process = process::this();
         let guard = new_guard(settings, Work::new(callback, on, observer, on_request), process);
         install::install(&guard, process)?;

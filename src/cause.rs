@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::signal::Received;
+use crate::signal::{Received, Signal};
 
 /// What began the exit. It stays what it was, whatever comes after.
 ///
@@ -32,6 +32,27 @@ pub enum Cause {
     Requested,
     /// A guarded signal, or for a guard that does not have it: the signal that ends the process.
     Signal(Received),
+}
+
+impl Cause {
+    /// The signal that began the exit, if a signal did.
+    ///
+    /// ```
+    /// use handle_exit::{Cause, HandleExit};
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let outcome = HandleExit::new(|| {})?.finish();
+    /// assert_eq!(outcome.cause().signal(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn signal(&self) -> Option<Signal> {
+        match self {
+            Cause::Signal(received) => Some(received.signal()),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Cause {

@@ -1,12 +1,9 @@
 //! The ways to make a guard: one-liners over [`Builder`].
 
-use std::time::Duration;
-
 use crate::builder::Builder;
 use crate::error::Error;
 use crate::guard::HandleExit;
 use crate::handle::Exit;
-use crate::settings::AfterScope;
 
 impl HandleExit {
     /// For code that can be told to stop, such as a serve loop: on TERM or INT `callback` tells it,
@@ -61,8 +58,7 @@ impl HandleExit {
     /// # Errors
     /// As [`new`](HandleExit::new).
     pub fn cleanup(callback: impl FnOnce() + Send + 'static) -> Result<HandleExit, Error> {
-        let builder = HandleExit::builder().grace(Duration::ZERO).after_scope(AfterScope::End);
-        builder.install(callback)
+        HandleExit::builder().cleanup().install(callback)
     }
 
     /// For a program whose signals a third party owns: on TERM or INT `callback` runs, then the

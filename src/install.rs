@@ -15,7 +15,7 @@ use crate::{at_exit, watcher};
 
 /// Refuses settings that no process could fulfil.
 pub(crate) fn validate(settings: &Settings) -> Result<(), Error> {
-    if settings.signals.is_empty() {
+    if settings.all_signals().is_empty() {
         return Err(Error::NoSignals);
     }
     let refusals = settings.signals.iter().map(|signal| (signal, signal.refusal()));

@@ -79,7 +79,22 @@ impl Outcome {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         // wait(2): only the low eight bits reach the parent.
-        ExitCode::from(self.status.map_or(0, |status| status.code().to_le_bytes()[0]))
+        ExitCode::from(self.code().to_le_bytes()[0])
+    }
+
+    /// The same code as a number, for `std::process::exit` or a log line.
+    ///
+    /// ```
+    /// use handle_exit::HandleExit;
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// assert_eq!(HandleExit::new(|| {})?.finish().code(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn code(&self) -> i32 {
+        self.status.map_or(0, Status::code)
     }
 
     /// Ends the process as this outcome says: by the signal, with code 101 after a panicked

@@ -1,6 +1,8 @@
 //! [`Signal`], sets of them, and what is known of one that came ([`Received`]).
 
 use std::fmt;
+#[cfg(unix)]
+use std::io;
 use std::str::FromStr;
 
 #[cfg(unix)]
@@ -132,6 +134,30 @@ impl Signal {
         self.0
     }
 
+    /// Raises the signal in this process, as `kill(getpid(), …)` does: for a terminal program in raw mode,
+    /// where `^C` is a key and not a signal.
+    ///
+    /// It goes to the process and not to the calling thread, so a thread that blocks the signal may raise it.
+    ///
+    /// ```
+    /// use handle_exit::{Cause, HandleExit, Signal};
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::new(|| {})?;
+    /// Signal::INT.raise().expect("a process may signal itself");
+    /// assert_eq!(guard.wait().signal(), Some(Signal::INT));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// What `kill(2)` says, for instance that no more signals can be queued (`EAGAIN`).
+    #[cfg(unix)]
+    #[cfg_attr(docsrs, doc(cfg(unix)))]
+    pub fn raise(self) -> io::Result<()> {
+        crate::sys::process::send_signal(self)
+    }
+
     /// Why a guard refuses this signal, or `None` if it may be guarded.
     pub(crate) fn refusal(self) -> Option<&'static str> {
         let harmless = "its default action does not end a process";
@@ -260,7 +286,10 @@ impl FromStr for Signal {
 fn real_time(short: &str) -> Option<Signal> {
     let offset = match short.strip_prefix("RTMIN")? {
         "" => 0,
-        plus => plus.strip_prefix('+')?.parse::<u8>().ok()?,
+        // `parse` takes a sign of its own.
+        plus => {
+            plus.strip_prefix('+').filter(|digits| !digits.starts_with('+'))?.parse::<u8>().ok()?
+        }
     };
     Signal::from_raw(libc::SIGRTMIN() + i32::from(offset))
 }
@@ -313,7 +342,7 @@ mod tests {
             let error = Signal::try_from(raw).unwrap_err().to_string();
             assert_eq!(error, format!("`{raw}` is no signal number of this platform"));
         }
-        for name in ["", "SIG", "TERMINATE", "15", "RTMIN+", "RTMIN+99", "RTMIN-1"] {
+        for name in ["", "SIG", "TERMINATE", "15", "RTMIN+", "RTMIN+99", "RTMIN-1", "RTMIN++1"] {
             let error = name.parse::<Signal>().unwrap_err().to_string();
             assert!(error.contains(&format!("`{name}`")), "{error}");
         }

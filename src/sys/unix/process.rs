@@ -154,6 +154,15 @@ pub(super) fn sleep_a_millisecond() {
     unsafe { libc::poll(ptr::null_mut(), 0, 1) };
 }
 
+/// Sends the signal to this process.
+pub(crate) fn send_signal(signal: Signal) -> io::Result<()> {
+    // SAFETY: kill(2) of the own process.
+    if unsafe { libc::kill(libc::getpid(), signal.as_raw()) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
