@@ -1,12 +1,13 @@
 //! [`Builder`]: plain data, validated and installed at the end.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cause::Cause;
 use crate::error::Error;
 use crate::event::{Event, Observer};
-use crate::exit::{Callback, OnRequest, OnSignal, ProcessExit, Work, new_guard};
+use crate::exit::{Callback, Guard, OnSignal};
 use crate::guard::HandleExit;
 use crate::handle::Exit;
 use crate::install;
@@ -14,7 +15,6 @@ use crate::outcome::Outcome;
 use crate::settings::{AfterScope, Ending, Ignored, OldHandler, Repeat, Settings};
 use crate::signal::{Received, Signal};
 use crate::sys::{borrowed, process};
-use crate::watcher;
 
 /// A guard to be. Nothing happens before [`install`](Builder::install) or [`run`](Builder::run).
 ///
@@ -36,17 +36,11 @@ pub struct Builder {
     settings: Settings,
     on: Vec<(Signal, OnSignal)>,
     observer: Observer,
-    on_request: OnRequest,
 }
 
 impl Builder {
     pub(crate) fn new() -> Builder {
-        Builder {
-            settings: Settings::default(),
-            on: Vec::new(),
-            observer: Observer::default(),
-            on_request: OnRequest::default(),
-        }
+        Builder { settings: Settings::default(), on: Vec::new(), observer: Observer::default() }
     }
 
     /// The signals to guard, instead of TERM and INT. A signal named twice counts once.
@@ -158,8 +152,6 @@ impl Builder {
     /// an event alone, whatever this says.
     pub fn old_handler(mut self, when: OldHandler) -> Builder {
         self.settings.old_handler = when;
-        self.on_request.run_old_handlers =
-            (when == OldHandler::Always).then_some(ProcessExit::run_old_handlers);
         self
     }
 
@@ -206,7 +198,6 @@ impl Builder {
     /// ```
     pub fn callback_timeout(mut self, timeout: Duration) -> Builder {
         self.settings.callback_timeout = Some(timeout);
-        self.on_request.start_timer = Some(watcher::spawn_timer);
         self
     }
 
@@ -218,7 +209,7 @@ impl Builder {
 
     /// What happens when the scope has ended in time after a signal. Default: the program goes on.
     pub fn after_scope(mut self, after: AfterScope) -> Builder {
-        self.settings.after_scope = after;
+        self.settings.after_scope = Some(after);
         self
     }
 
@@ -345,11 +336,11 @@ impl Builder {
     }
 
     fn install_boxed(self, callback: Callback) -> Result<HandleExit, Error> {
-        let Builder { mut settings, on, observer, on_request } = self;
+        let Builder { mut settings, on, observer } = self;
         settings.signals = settings.signals.minus(settings.on);
         install::validate(&settings)?;
         let process = process::this();
-        let guard = new_guard(settings, Work::new(callback, on, observer, on_request), process);
+        let guard = Arc::new(Guard::new(settings, callback, on, observer, process));
         install::install(&guard, process)?;
         Ok(HandleExit::over(guard))
     }

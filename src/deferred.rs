@@ -1,41 +1,28 @@
 //! The deferred functions of a guard: last in, first out, once, at the end of its exit.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::stack::Stack;
-use crate::sys::lock::{Condvar, Lock};
+use crate::sys::lock::{Condition, Lock};
 use crate::sys::thread::{Runner, ThreadId};
 
 /// How often a thread that waits for a function looks whether that can still return.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-type Function = Box<dyn FnOnce() + Send>;
-
-/// Whether the thread that is waited for will never return.
-type Look<'a> = &'a dyn Fn(Option<Runner>) -> bool;
+pub(crate) type Function = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 pub(crate) struct Functions {
     inner: Lock<Inner>,
-    changed: Condvar,
-}
-
-/// What the first function brings along: a program that defers none has no code for them.
-#[derive(Clone, Copy)]
-struct Ends {
-    run_all: fn(&Functions, Runner, Look<'_>, &dyn Fn() -> bool),
-    drop_all: fn(&Functions),
+    /// One of them has returned.
+    changed: Condition,
 }
 
 #[derive(Default)]
 struct Inner {
-    /// Set by the first `push`.
-    ends: Option<Ends>,
     functions: Stack<Function>,
-    /// The thread that runs one of them now.
-    running: Option<Runner>,
+    /// The threads that run one of them now: one that ends the exit, and those in `Deferred::run`.
+    running: Vec<Runner>,
     end: End,
 }
 
@@ -43,7 +30,7 @@ struct Inner {
 enum End {
     #[default]
     Open,
-    /// They are being run: only the one that runs may defer more, so that this comes to an end whatever
+    /// They are being run: only a thread that runs one may defer more, so that this comes to an end whatever
     /// other threads do.
     Begun,
     Over,
@@ -56,23 +43,15 @@ impl Functions {
         self.inner.is_free()
     }
 
-    /// Adds a function and says under which key, or `None` once the end has begun.
-    pub(crate) fn push(&self, me: ThreadId, function: Function) -> Option<usize> {
+    /// Adds a function and returns its key, or the function once the end has begun.
+    pub(crate) fn push(&self, me: ThreadId, function: Function) -> Result<usize, Function> {
         let mut inner = self.inner.lock();
         let takes = match inner.end {
             End::Open => true,
-            End::Begun => inner.running.is_some_and(|runner| runner.id() == me),
+            End::Begun => inner.running.iter().any(|runner| runner.id() == me),
             End::Over => false,
         };
-        if !takes {
-            drop(inner);
-            // What the refused closure captured is dropped outside the lock: that is user code.
-            drop(function);
-            return None;
-        }
-        inner.ends =
-            Some(Ends { run_all: Functions::run_pushed, drop_all: Functions::drop_pushed });
-        Some(inner.functions.push(function))
+        if takes { Ok(inner.functions.push(function)) } else { Err(function) }
     }
 
     /// Takes a function out again, if it has not run and is not running.
@@ -80,95 +59,59 @@ impl Functions {
         self.inner.lock().functions.remove(key)
     }
 
-    /// Runs all of them, the last one first, and takes no more. One that another thread has begun is
-    /// waited for, except in that very function, or where `look` says of its thread that it never returns.
-    /// `look` is told when the wait is over, too.
-    ///
-    /// Stops where `goes_on` says no after one of them: in a child that it has forked.
-    pub(crate) fn run_all(&self, me: Runner, look: Look<'_>, goes_on: &dyn Fn() -> bool) {
-        if let Some(ends) = self.end(End::Begun) {
-            (ends.run_all)(self, me, look, goes_on);
-        }
-    }
-
-    /// Begins the end, and says how to go on: nothing is to be done where there was no function.
-    fn end(&self, end: End) -> Option<Ends> {
+    /// As `take`, for a thread that is going to run it, and then to call [`done`](Functions::done).
+    pub(crate) fn take_to_run(&self, key: usize, me: Runner) -> Option<Function> {
         let mut inner = self.inner.lock();
-        let end = if inner.ends.is_some() { end } else { End::Over };
-        if inner.end != End::Over {
-            inner.end = end;
-        }
-        inner.ends
+        let function = inner.functions.remove(key)?;
+        inner.running.push(me);
+        Some(function)
     }
 
-    fn run_pushed(&self, me: Runner, look: Look<'_>, goes_on: &dyn Fn() -> bool) {
+    /// The thread that runs the exit's end takes the next one, the last that was deferred first. If another
+    /// thread runs one, that is waited for, unless `is_stuck` says that it never returns.
+    pub(crate) fn next_to_run(
+        &self,
+        me: Runner,
+        is_stuck: &dyn Fn(Runner) -> bool,
+    ) -> Option<Function> {
         let mut inner = self.inner.lock();
-        loop {
-            let mut has_looked = false;
-            while let Some(runner) = inner.running.filter(|runner| runner.id() != me.id()) {
-                (inner, _) = inner.wait(&self.changed, due());
-                if inner.running == Some(runner) {
-                    has_looked = true;
-                    if look(Some(runner)) {
-                        inner.running = None;
-                    }
-                }
-            }
-            if has_looked {
-                look(None);
-            }
-            let Some(function) = inner.functions.pop() else {
-                inner.end = End::Over;
-                return;
-            };
-            inner.running = Some(me);
-            drop(inner);
-            contain(function);
-            if !goes_on() {
-                return;
-            }
-            inner = self.inner.lock();
-            inner.running = None;
-            self.changed.notify_all();
+        if inner.end == End::Open {
+            inner.end = End::Begun;
         }
+        while let Some(other) = inner.running.iter().copied().find(|one| one.id() != me.id()) {
+            (inner, _) = self.changed.wait(inner, poll_time());
+            if inner.running.contains(&other) && is_stuck(other) {
+                inner.running.retain(|runner| *runner != other);
+            }
+        }
+        let function = inner.functions.pop();
+        match function {
+            Some(_) => inner.running.push(me),
+            None => inner.end = End::Over,
+        }
+        function
     }
 
-    /// Drops all of them uncalled, and takes no more.
-    pub(crate) fn clear(&self) {
-        if let Some(ends) = self.end(End::Over) {
-            (ends.drop_all)(self);
+    /// The function that this thread took has run.
+    pub(crate) fn done(&self, me: ThreadId) {
+        let mut inner = self.inner.lock();
+        if let Some(at) = inner.running.iter().rposition(|runner| runner.id() == me) {
+            inner.running.remove(at);
         }
+        self.changed.notify_all();
     }
 
-    fn drop_pushed(&self) {
-        loop {
-            let function = self.inner.lock().functions.pop();
-            let Some(function) = function else { return };
-            // What it captured is user code when it is dropped, each on its own.
-            contain(|| drop(function));
-        }
+    /// Takes the next one to be dropped uncalled, and lets no more in.
+    pub(crate) fn next_to_drop(&self) -> Option<Function> {
+        let mut inner = self.inner.lock();
+        inner.end = End::Over;
+        inner.functions.pop()
     }
 }
 
-/// When to look. loom knows no time.
-fn due() -> Option<Instant> {
+/// loom knows no time.
+fn poll_time() -> Option<Instant> {
     (!cfg!(handle_exit_loom)).then(|| Instant::now() + POLL_INTERVAL)
-}
-
-/// Calls `function`; its panic ends here, after the panic hook has reported it.
-#[inline(never)]
-pub(crate) fn contain(function: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(function)) {
-        drop_contained(payload);
-    }
-}
-
-/// A payload whose own destructor panics must not get out either, nor what that panics with.
-#[cold]
-#[inline(never)]
-fn drop_contained(payload: Box<dyn Any + Send>) {
-    let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-    std::mem::forget(dropped);
 }
 
 #[cfg(all(handle_exit_loom, test))]

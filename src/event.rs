@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::cause::Cause;
-use crate::deferred::contain;
 use crate::signal::{Received, Signal};
 use crate::sys::status::Status;
 
@@ -91,7 +90,7 @@ impl fmt::Display for Event {
                 write!(f, "callback has not finished within {timeout:?}")
             }
             Event::OldHandlerRun(signal) => write!(f, "previous handler of {signal} was run"),
-            Event::RepeatAbsorbed(signal) => write!(f, "{signal} again: nothing changes"),
+            Event::RepeatAbsorbed(signal) => write!(f, "{signal} again: ignored"),
             Event::RepeatForces(signal) => write!(f, "{signal} again: no more waiting"),
             Event::GraceOver { grace } => write!(f, "the scope has not ended within {grace:?}"),
             Event::EndingBySignal(signal) => write!(f, "process ends by {signal}"),
@@ -111,17 +110,17 @@ impl Observer {
     pub(crate) fn listens(&self) -> bool {
         self.0.is_some() || cfg!(feature = "tracing")
     }
-    /// Its panic stays in here: it must not stop an exit. `tracing` hears of each event once, of the
-    /// `is_first` of those who are told.
+
+    /// `tracing` hears of each event once, with the first observer that is told.
     pub(crate) fn tell(&self, event: &Event, is_first: bool) {
         #[cfg(feature = "tracing")]
         if is_first {
-            contain(|| trace(event));
+            trace(event);
         }
         #[cfg(not(feature = "tracing"))]
         let _ = is_first;
         if let Some(observe) = &self.0 {
-            contain(|| observe(event));
+            observe(event);
         }
     }
 }

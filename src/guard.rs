@@ -8,16 +8,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::cause::Cause;
-use crate::deferred::contain;
 #[cfg(unix)]
 use crate::error::Error;
-use crate::exit::{Closed, Guard, of_guard};
+use crate::exit::{By, Closed, Forked, Guard, Payload, of_guard};
 use crate::handle::Exit;
 #[cfg(unix)]
 use crate::install;
-use crate::machine::By;
-#[cfg(unix)]
-use crate::machine::Which;
 use crate::outcome::Outcome;
 #[cfg(unix)]
 use crate::signal::Signal;
@@ -91,16 +87,15 @@ impl HandleExit {
     /// # }
     /// ```
     pub fn finish(self) -> Outcome {
-        let closed = self.close(By::Finish);
         let guard = &self.handle.guard;
-        let Some(exit) = of_guard(guard) else {
+        let mut closed = self.close(By::Finish);
+        let ended = closed.ended.take();
+        let Some(ended) = ended.or_else(|| Some(of_guard(guard)?.ended(guard))) else {
             // A forked child: the exit, and the locks, are the parent's.
             return Outcome { cause: Cause::ScopeEnd, signal: None, panicked: false, status: None };
         };
-        // Where another thread closes the scope, or will, or this one is inside the callback.
-        let ended = closed.ended.unwrap_or_else(|| exit.machine.ended(guard));
         let panicked = closed.payload.is_some() || ended.panicked;
-        contain(|| drop(closed.payload));
+        self.contain(closed.payload);
         // A signal with a handler of its own is that handler's affair.
         let by_signal = ended.ended_by.map(|signal| guard.settings.status(signal));
         Outcome {
@@ -129,7 +124,7 @@ impl HandleExit {
     pub fn disarm(self) -> bool {
         let closed = self.close(By::Disarm);
         if closed.disarmed {
-            drop(self.handle.guard.work.take_callback());
+            drop(self.handle.guard.take_callback());
         }
         if closed.disarmed || of_guard(&self.handle.guard).is_none() {
             return true;
@@ -184,47 +179,50 @@ impl HandleExit {
         if of_guard(guard).is_some() {
             return Ok(());
         }
-        if !guard.work.is_free() {
+        if !guard.is_free() {
             return Err(Error::busy("another thread was using this guard at the time of the fork"));
         }
         if guard.cause().is_some() {
             return Err(Error::Ended);
         }
-        let this = process::this();
-        guard.work.waiters.abandon();
-        install::install(guard, this)?;
-        guard.work.process.set(this);
-        Ok(())
+        install::rearm(guard)
     }
 
     fn close(&self, by: By) -> Closed {
         let guard = &self.handle.guard;
-        let Some(exit) = of_guard(guard) else {
-            // A forked child. Locks may be held by threads that are not here, and the callback is
-            // the parent's.
-            guarded::restore_in_child(guard.settings.all_signals());
-            return Closed::default();
-        };
         let panics = std::thread::panicking() && !self.made_in_panic;
-        let closed = exit.close(guard, by, if panics { Cause::Panic } else { Cause::ScopeEnd });
-        if !exit.is_here() {
-            // A child that the callback, or a deferred function, has forked.
+        let cause = if panics { Cause::Panic } else { Cause::ScopeEnd };
+        let closed = of_guard(guard).map_or(Err(Forked), |exit| exit.close(guard, by, cause));
+        closed.unwrap_or_else(|Forked| {
+            // A forked child, from before or from now on. Locks may be held by threads that are not here, and the
+            // callback is the parent's.
             guarded::restore_in_child(guard.settings.all_signals());
-        }
-        closed
+            Closed::default()
+        })
     }
 
     /// What a silent end does when all is done.
     fn after(&self, closed: Closed) {
         let Some(payload) = closed.payload else { return };
         if std::thread::panicking() {
-            contain(|| drop(payload));
+            self.contain(Some(payload));
         } else if !thread::is_inside_exit() {
             resume_unwind(payload);
-        } else if let Some(exit) = of_guard(&self.handle.guard) {
+        } else {
             // Out of an exit function, or a destructor of a thread-local, nothing can unwind.
-            contain(|| drop(payload));
-            exit.end_process(Runner::current(), Status::Failed, &Cause::ProcessExit);
+            self.contain(Some(payload));
+            if let Some(exit) = of_guard(&self.handle.guard) {
+                let _ = exit.end_process(Runner::current(), Status::Failed, &Cause::ProcessExit);
+            }
+        }
+    }
+
+    fn contain(&self, payload: Option<Payload>) {
+        if let Some(exit) = of_guard(&self.handle.guard) {
+            let mut payload = payload;
+            let _ = exit.call_contained(Runner::current(), &self.handle.guard, &mut || {
+                drop(payload.take());
+            });
         }
     }
 }
@@ -267,7 +265,7 @@ impl fmt::Debug for HandleExit {
 pub fn exit(code: i32) -> ! {
     if thread::is_inside_exit() {
         let status = Status::Code(code);
-        crate::exit::of(process::this()).end_process(
+        let _ = crate::exit::of(process::this()).end_process(
             Runner::current(),
             status,
             &Cause::ProcessExit,
@@ -296,16 +294,16 @@ pub fn exit_with_signal(signal: Signal, body: impl FnOnce()) -> ! {
     // The panic hook has reported it; the signal is what the parent sees.
     let _ = catch_unwind(AssertUnwindSafe(body)).map_err(std::mem::forget);
     let exit = crate::exit::of(process::this());
-    let Some(oldest) = exit.machine.oldest() else {
+    let (current, is_guarded) = exit.guards_for(signal);
+    let Some(current) = current else {
         forward::raise(signal);
         process::end(Status::Signal(signal))
     };
-    if exit.machine.older_than(usize::MAX, Which::With(signal)).is_some() {
+    if is_guarded {
         forward::raise(signal);
     }
     let me = Runner::current();
-    let _exit_thread = thread::mark_exit_thread();
-    let status = oldest.settings.status(signal);
-    exit.end_process(me, status, &Cause::ScopeEnd);
+    let status = current.settings.status(signal);
+    let _ = exit.end_process(me, status, &Cause::ScopeEnd);
     process::end(status)
 }

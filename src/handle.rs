@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::cause::Cause;
 use crate::error::Error;
 use crate::exit::{self, Guard, of_guard};
-use crate::sys::thread::ThreadId;
+use crate::sys::thread::{Runner, ThreadId};
 use crate::sys::{process, wake};
 
 /// A view of a guard that any thread may hold: ask it, wait for it, add to it.
@@ -45,7 +45,7 @@ impl Exit {
     /// ```
     #[must_use]
     pub fn current() -> Option<Exit> {
-        exit::of(process::this()).machine.oldest().map(|guard| Exit { guard })
+        exit::of(process::this()).lock().current().map(|guard| Exit { guard })
     }
 
     /// Whether the exit has begun: by a signal, a [`request`](Exit::request), or the end of
@@ -110,7 +110,7 @@ impl Exit {
     #[allow(clippy::must_use_candidate, reason = "it is called for the wait as well")]
     pub fn wait(&self) -> Cause {
         while let Some(exit) = of_guard(&self.guard) {
-            if let Some(cause) = exit.machine.wait_begun(&self.guard, None) {
+            if let Some(cause) = exit.wait_begun(&self.guard, None) {
                 return cause;
             }
         }
@@ -138,7 +138,7 @@ impl Exit {
             std::thread::sleep(timeout);
             return None;
         };
-        exit.machine.wait_begun(&self.guard, Some(deadline))
+        exit.wait_begun(&self.guard, Some(deadline))
     }
 
     /// A future that is ready once the exit begins, on any executor.
@@ -176,7 +176,10 @@ impl Exit {
     #[cfg(unix)]
     #[cfg_attr(docsrs, doc(cfg(unix)))]
     pub fn readable_fd(&self) -> io::Result<OwnedFd> {
-        self.guard.work.waiters.descriptor(|| self.is_exiting())
+        if of_guard(&self.guard).is_none() {
+            return Err(io::Error::other(Error::Ended));
+        }
+        self.guard.waiters.descriptor(&|| self.guard.cause().is_some())
     }
 
     /// Begins the exit from code: the callback runs on the watcher thread, with
@@ -195,11 +198,12 @@ impl Exit {
     /// # }
     /// ```
     pub fn request(&self) {
-        let begins = of_guard(&self.guard).is_some_and(|exit| exit.machine.request(&self.guard));
-        if begins {
+        let Some(exit) = of_guard(&self.guard) else { return };
+        if exit.request(&self.guard) {
             // The watcher first: a waker is an executor's code, which may wait for the callback.
             wake::post();
-            self.guard.work.waiters.release();
+            // In a child that a waker has forked there is nothing left to do.
+            let _ = exit.release_waiters(Runner::current(), &self.guard);
         }
     }
 
@@ -224,8 +228,9 @@ impl Exit {
     /// ```
     pub fn defer(&self, function: impl FnOnce() + Send + 'static) -> Result<Deferred, Error> {
         of_guard(&self.guard).ok_or(Error::Ended)?;
-        let key = self.guard.work.deferred.push(ThreadId::current(), Box::new(function));
-        let key = key.ok_or(Error::Ended)?;
+        let pushed = self.guard.deferred.push(ThreadId::current(), Box::new(function));
+        // What a refused function captured is dropped here, with no lock held.
+        let key = pushed.map_err(|_| Error::Ended)?;
         Ok(Deferred { guard: Arc::clone(&self.guard), key })
     }
 }
@@ -253,7 +258,7 @@ impl Future for ExitBegun {
         if of_guard(guard).is_none() {
             return Poll::Pending;
         }
-        guard.work.waiters.poll(&mut this.key, context.waker(), || guard.cause().is_some())
+        guard.waiters.poll(&mut this.key, context.waker(), &|| guard.cause().is_some())
     }
 }
 
@@ -261,7 +266,7 @@ impl Drop for ExitBegun {
     fn drop(&mut self) {
         // In a forked child the lock may be held for ever, and the waker is the parent's.
         if let Some(key) = self.key.filter(|_| of_guard(&self.guard).is_some()) {
-            self.guard.work.waiters.forget(key);
+            self.guard.waiters.forget(key);
         }
     }
 }
@@ -294,7 +299,7 @@ impl Deferred {
     /// ```
     #[allow(clippy::must_use_candidate, reason = "it is called for what it does as well")]
     pub fn cancel(self) -> bool {
-        let cancelled = self.take();
+        let cancelled = of_guard(&self.guard).and_then(|_| self.guard.deferred.take(self.key));
         cancelled.is_some()
     }
 
@@ -314,11 +319,19 @@ impl Deferred {
     /// ```
     #[allow(clippy::must_use_candidate, reason = "it is called for what it does as well")]
     pub fn run(self) -> bool {
-        self.take().map(|function| function()).is_some()
-    }
-
-    fn take(&self) -> Option<Box<dyn FnOnce() + Send>> {
-        of_guard(&self.guard).and_then(|_| self.guard.work.deferred.take(self.key))
+        let me = Runner::current();
+        let taken =
+            of_guard(&self.guard).and_then(|_| self.guard.deferred.take_to_run(self.key, me));
+        let Some(function) = taken else { return false };
+        // Also if it unwinds; not in a child that it has forked, where the lock may never be free.
+        let guard = &self.guard;
+        let _done = scopeguard::guard((), |()| {
+            if of_guard(guard).is_some() {
+                guard.deferred.done(me.id());
+            }
+        });
+        function();
+        true
     }
 }
 

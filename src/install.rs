@@ -1,16 +1,15 @@
-//! Puts a guard to work in this process: all of it, or nothing changed.
+//! Puts a guard in place in this process: all of it, or nothing changed.
 
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::exit::{self, Guard, LockedSetup, ProcessExit, Setup};
-use crate::machine::Enter;
+use crate::exit::{self, Guard, ProcessExit, State};
 use crate::settings::{Ignored, Settings};
-use crate::signal::SignalSet;
-use crate::sys::guarded::{self, Found, Guarded, Refused};
+use crate::signal::{Signal, SignalSet};
+use crate::sys::guarded::{self, Found, Guarded, Late, Refused};
 use crate::sys::process::{self, Process};
-use crate::sys::siginfo::Arrival;
-use crate::sys::{exit_hook, forward, mailbox, wake};
+use crate::sys::thread::JoinHandle;
+use crate::sys::{exit_hook, wake};
 use crate::{at_exit, watcher};
 
 /// Refuses settings that no process could fulfil.
@@ -30,144 +29,158 @@ pub(crate) fn validate(settings: &Settings) -> Result<(), Error> {
 
 /// Makes the guard part of the exit of `process`, which is this one.
 pub(crate) fn install(guard: &Arc<Guard>, process: Process) -> Result<(), Error> {
+    process::count_forks()
+        .map_err(|source| Error::system("counting forks (pthread_atfork)", source))?;
     let exit = exit::of(process);
-    match exit.machine.enter(guard) {
-        Enter::Entered => return Ok(()),
-        Enter::Nested => return Err(Error::Nested),
-        Enter::Missing(_) => {}
-    }
     let mut undone = Undone::default();
-    let result = Installation { exit, process, guard }.run(&mut undone);
-    // With no lock held: signals that came to a guard that was refused go where they belong.
-    if let Some(generation) = undone.dismissed {
-        exit.join(undone.threads, generation);
-    }
-    undone.late.iter().for_each(forward::hand_over);
-    result
+    let result = enter(exit, process, guard, &mut undone);
+    // With no lock held: threads are joined, and signals that came to a guard that was refused go where they belong.
+    exit.join(undone.threads);
+    exit.hand_over(undone.late.arrivals, undone.late.buries);
+    result.map_err(|refusal| match refusal {
+        Refusal::Held { signal, address } => {
+            Error::HandlerExists { signal, holder: guarded::holder(address) }
+        }
+        Refusal::Error(error) => error,
+    })
 }
 
-/// What a refusal leaves to be done when the locks are free.
+/// In a forked child: makes a guard of the parent's this process's own.
+#[cfg(unix)]
+pub(crate) fn rearm(guard: &Arc<Guard>) -> Result<(), Error> {
+    guard.waiters.abandon();
+    install(guard, process::this())
+}
+
+/// What a refusal leaves to be done when the lock is free.
 #[derive(Default)]
 struct Undone {
-    threads: Setup,
-    dismissed: Option<usize>,
-    late: Vec<Arrival>,
+    threads: Vec<JoinHandle>,
+    late: Late,
 }
 
-/// What there is to undo.
-struct Begun<'a> {
-    installed: Vec<Guarded>,
-    /// Signals that came to a handler which was then refused.
-    refused: Vec<Arrival>,
-    setup: LockedSetup<'a>,
+enum Refusal {
+    /// Who that is takes locks to find out.
+    Held {
+        signal: Signal,
+        address: usize,
+    },
+    Error(Error),
 }
 
-struct Installation<'a> {
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal::Error(error)
+    }
+}
+
+/// What a guard finds when it is made.
+struct Plan {
+    /// Handlers to put in place.
+    missing: Vec<Found>,
+    /// Signals that stay ignored.
+    ignored: SignalSet,
+}
+
+/// The lock is held to the end, so that two threads cannot both find nobody there.
+fn enter(
     exit: &'static ProcessExit,
     process: Process,
-    guard: &'a Arc<Guard>,
-}
+    guard: &Arc<Guard>,
+    undone: &mut Undone,
+) -> Result<(), Refusal> {
+    let settings = &guard.settings;
+    let mut state = exit.lock();
+    if state.has(guard) {
+        // Another thread of the child has rearmed it.
+        return Ok(());
+    }
+    if state.ends_elsewhere() {
+        return Err(Error::Ended.into());
+    }
+    if settings.is_host() && state.has_host() {
+        return Err(Error::Nested.into());
+    }
+    let plan = look(settings, &state)?;
+    let is_first = state.watchers.handles.is_empty();
+    let threads = if settings.needs_standby() { 2 } else { 1 };
+    if plan.missing.is_empty() && state.watchers.handles.len() >= threads {
+        state.end_is_over();
+        guard.process.set(process);
+        state.enter(guard, plan.ignored);
+        return Ok(());
+    }
+    if is_first {
+        guarded::prepare(process)
+            .map_err(|source| Error::system("making the watcher's wake-up", source))?;
+    }
+    exit_hook::register(at_exit::at_process_exit)
+        .map_err(|source| Error::system("registering the exit function (atexit)", source))?;
 
-impl Installation<'_> {
-    fn run(&self, undone: &mut Undone) -> Result<(), Error> {
-        process::count_forks()
-            .map_err(|source| Error::system("counting forks (pthread_atfork)", source))?;
-        // Held to the end, so that two threads cannot both find nobody there.
-        let setup = self.exit.setup();
-        let missing = match self.exit.machine.enter(self.guard) {
-            Enter::Entered => return Ok(()),
-            Enter::Nested => return Err(Error::Nested),
-            Enter::Missing(missing) => missing,
-        };
-        let found = look(&self.guard.settings, missing)?;
-        let is_first = setup.threads.watcher.is_none();
-        let abort_wait = self.guard.settings.abort_wait();
+    let begun = (state, Vec::with_capacity(plan.missing.len()));
+    let mut begun = scopeguard::guard(begun, |(mut state, installed): (_, Vec<Guarded>)| {
+        undone.late = undo(&state, &installed);
         if is_first {
-            guarded::prepare(self.process, abort_wait)
-                .map_err(|source| Error::system("making the watcher's wake-up", source))?;
-        } else if mailbox::ABORT.is_some_and(|abort| missing.contains(abort)) {
-            mailbox::set_abort_wait(abort_wait);
+            undone.threads = state.watchers.dismiss();
         }
-        exit_hook::register(at_exit::at_process_exit)
-            .map_err(|source| Error::system("registering the exit function (atexit)", source))?;
-
-        let begun =
-            Begun { installed: Vec::with_capacity(found.len()), refused: Vec::new(), setup };
-        let mut begun = scopeguard::guard(begun, |begun| *undone = self.undo(begun, is_first));
-        self.start_threads(&mut begun.setup)?;
-        if let Err((signal, refused)) = guarded::install(&found, &mut begun.installed) {
-            return Err(match refused {
-                Refused::System(source) => {
-                    Error::system_for(signal, "installing the handler", source)
-                }
-                Refused::Changed(late) => {
-                    begun.refused = late;
-                    Error::busy_for(
-                        signal,
-                        "another thread changed its disposition at that moment: try again",
-                    )
-                }
-            });
-        }
-        let Begun { installed, setup, .. } = scopeguard::ScopeGuard::into_inner(begun);
-        self.exit.machine.enter_with(self.guard, &installed, setup.threads.timer.is_some());
-        // The watcher may be asleep, and has to listen to more signals than before.
-        wake::post();
-        Ok(())
+    });
+    let (state, installed) = &mut *begun;
+    // The threads come first: once a handler is in place there is somebody to wake.
+    while state.watchers.handles.len() < threads {
+        let thread = watcher::spawn(exit, state.watchers.generation)
+            .map_err(|source| Error::system("spawning the watcher thread", source))?;
+        state.watchers.handles.push(thread);
     }
-
-    #[cold]
-    #[inline(never)]
-    fn undo(&self, mut begun: Begun<'_>, is_first: bool) -> Undone {
-        let mut late = guarded::restore_all(&begun.installed);
-        late.append(&mut begun.refused);
-        if !is_first {
-            return Undone { late, ..Undone::default() };
-        }
-        let generation = self.exit.machine.generation();
-        self.exit.machine.dismiss(generation);
-        let threads = std::mem::take(&mut *begun.setup.threads);
-        Undone { threads, dismissed: Some(generation), late }
-    }
-
-    /// The threads come first: once a handler is in place there is somebody to wake.
-    fn start_threads(&self, setup: &mut LockedSetup<'_>) -> Result<(), Error> {
-        let LockedSetup { threads, held } = setup;
-        let spawning = |source| Error::system("spawning the watcher thread", source);
-        if threads.watcher.is_none() {
-            threads.watcher = Some(watcher::spawn(self.exit, held).map_err(spawning)?);
-        }
-        let spawning = |source| Error::system("spawning the timer thread", source);
-        if let Some(start) =
-            self.guard.work.on_request.start_timer.filter(|_| threads.timer.is_none())
-        {
-            threads.timer = Some(start(self.exit, held).map_err(spawning)?);
-        }
-        Ok(())
-    }
+    guarded::install(&plan.missing, installed).map_err(|(signal, refused)| match refused {
+        Refused::System(source) => Error::system_for(signal, "installing the handler", source),
+        Refused::Changed => Error::busy_for(
+            signal,
+            "another thread changed its disposition at that moment: try again",
+        ),
+    })?;
+    let (mut state, installed) = scopeguard::ScopeGuard::into_inner(begun);
+    state.end_is_over();
+    guard.process.set(process);
+    state.add_installed(&installed);
+    state.enter(guard, plan.ignored);
+    drop(state);
+    // The leader may be asleep, and has to listen to more signals than before.
+    wake::post();
+    Ok(())
 }
 
-/// Looks at the dispositions and changes none. Leaves out what is to stay ignored.
-fn look(settings: &Settings, signals: SignalSet) -> Result<Vec<Found>, Error> {
-    let mut found = Vec::with_capacity(2);
-    for signal in signals.iter() {
-        let one = Found::query(signal)
+#[cold]
+#[inline(never)]
+fn undo(state: &State, installed: &[Guarded]) -> Late {
+    let kept: Vec<_> = state.installed.iter().map(|one| one.guarded).collect();
+    guarded::restore_all(installed, &kept)
+}
+
+/// Looks at the dispositions and changes none.
+fn look(settings: &Settings, state: &State) -> Result<Plan, Refusal> {
+    let mut plan = Plan { missing: Vec::new(), ignored: SignalSet::default() };
+    for signal in settings.all_signals().iter() {
+        let found = Found::query(signal)
             .map_err(|source| Error::system_for(signal, "querying the disposition", source))?;
-        if one.is_ignored() && settings.ignored == Ignored::Keep {
+        let ours = state.installed(signal).map(|one| one.guarded).filter(|one| found.is(one));
+        let is_ignored = ours.map_or(found.is_ignored(), |ours| ours.was_ignored());
+        if is_ignored && settings.ignored == Ignored::Keep {
+            plan.ignored.insert(signal);
             continue;
         }
-        match one.holder() {
-            Some(holder) if !settings.append => {
-                return Err(Error::HandlerExists { signal, holder });
-            }
-            Some(_) if one.is_buried_too_deep() => {
+        let handler = ours.map_or(found.handler(), |ours| ours.old_handler());
+        match handler {
+            Some(address) if settings.is_host() => return Err(Refusal::Held { signal, address }),
+            Some(_) if ours.is_none() && found.is_buried_too_deep() => {
                 return Err(Error::busy_for(
                     signal,
                     "other handlers were installed over the guard's too often",
-                ));
+                )
+                .into());
             }
-            _ => found.push(one.appending(settings.append)),
+            _ if ours.is_none() => plan.missing.push(found),
+            _ => {}
         }
     }
-    Ok(found)
+    Ok(plan)
 }

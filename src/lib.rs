@@ -160,9 +160,9 @@ mod install; // a guard is put in place: all of it, or nothing changed
 // Who else comes to the exit.
 mod at_exit; // process::exit and return from main
 mod handle; // Exit, ExitBegun, Deferred: the guard as the rest of the program sees it
-mod watcher; // the threads: the watcher, and the timer of callback_timeout
+mod watcher; // the guard's own threads
 
-// The process's one exit: the steps that several of these threads take.
+// The process's one exit: who runs which callback, what has come, who decides, how it ends.
 mod exit;
 
 // What a user meets on the way.
@@ -171,9 +171,6 @@ mod error; // why no guard was made
 mod event; // what happens, for observers and `tracing`
 mod outcome; // how a scope ended, for `main` to return
 mod waiters; // futures and descriptors that wait for the exit
-
-// Who runs which callback, what has come, who decides, how it ends: pure.
-mod machine;
 
 mod cause; // what began an exit
 mod settings; // what a guard was told

@@ -3,9 +3,11 @@
 use std::process::{ExitCode, Termination};
 
 use crate::cause::Cause;
+use crate::exit;
 use crate::signal::Signal;
 use crate::sys::process;
 use crate::sys::status::Status;
+use crate::sys::thread::Runner;
 
 /// How the scope ended: what [`HandleExit::finish`](crate::HandleExit::finish) says.
 ///
@@ -112,8 +114,11 @@ impl Outcome {
     /// ```
     pub fn end_process(self) -> ! {
         // A death by signal runs nothing of std's own clean-up at exit, which is what flushes.
-        let _ = std::io::Write::flush(&mut std::io::stdout());
-        process::end(self.status.unwrap_or(Status::Code(0)))
+        process::flush();
+        let status = self.status.unwrap_or(Status::Code(0));
+        let exit = exit::of(process::this());
+        let _ = exit.end_process(Runner::current(), status, &self.cause);
+        process::end(status)
     }
 }
 

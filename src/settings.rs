@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::signal::{Signal, SignalSet};
 use crate::sys::status::Status;
 
-/// How much later than the timer an aborting thread gives up.
+/// How much later than the watcher an aborting thread gives up.
 const ABORT_MARGIN: Duration = Duration::from_secs(1);
 
 /// How long an aborting thread waits for the callback where no `callback_timeout` is set.
@@ -137,7 +137,8 @@ pub(crate) struct Settings {
     pub(crate) grace: Duration,
     pub(crate) callback_timeout: Option<Duration>,
     pub(crate) repeat: Repeat,
-    pub(crate) after_scope: AfterScope,
+    /// `None`: `Continue` for a host, `End` for a guest.
+    pub(crate) after_scope: Option<AfterScope>,
     pub(crate) ending: Ending,
 }
 
@@ -152,7 +153,7 @@ impl Default for Settings {
             grace: Duration::from_secs(5),
             callback_timeout: None,
             repeat: Repeat::default(),
-            after_scope: AfterScope::default(),
+            after_scope: None,
             ending: Ending::default(),
         }
     }
@@ -179,14 +180,25 @@ impl Settings {
 
     /// How the process ends when the scope has ended in time; `None` if the program goes on.
     pub(crate) fn status_after_scope(&self, signal: Signal) -> Option<Status> {
-        match self.after_scope {
+        let default = if self.append { AfterScope::End } else { AfterScope::Continue };
+        match self.after_scope.unwrap_or(default) {
             AfterScope::Continue => None,
             AfterScope::End => Some(self.status(signal)),
         }
     }
 
-    /// Longest time an aborting thread waits in the handler. With a `callback_timeout` the timer
-    /// ends the process before that, after the deferred functions.
+    /// Whether a second thread has to see to it that user code comes to an end.
+    pub(crate) fn needs_standby(&self) -> bool {
+        self.callback_timeout.is_some() || self.repeat == Repeat::Force
+    }
+
+    /// Whether a process has at most one such guard.
+    pub(crate) fn is_host(&self) -> bool {
+        !self.append
+    }
+
+    /// How long an aborting thread waits for the callback, and then for the deferred functions. With a
+    /// `callback_timeout` the watcher ends the process before that.
     pub(crate) fn abort_wait(&self) -> Duration {
         self.callback_timeout.map_or(ABORT_WAIT, |timeout| timeout.saturating_add(ABORT_MARGIN))
     }

@@ -63,9 +63,9 @@ impl<T> Stack<T> {
     }
 
     /// Those that are older than the one with this key, from the newest to the oldest.
-    pub(crate) fn older_than(&self, key: usize) -> impl Iterator<Item = &T> {
+    pub(crate) fn older_than(&self, key: usize) -> impl Iterator<Item = (usize, &T)> {
         let end = self.places.partition_point(|(other, _)| *other < key);
-        self.places[..end].iter().rev().filter_map(|(_, item)| item.as_ref())
+        self.places[..end].iter().rev().filter_map(|(key, item)| Some((*key, item.as_ref()?)))
     }
 
     /// From the oldest to the newest.
@@ -73,17 +73,19 @@ impl<T> Stack<T> {
         self.places.iter_mut().filter_map(|(key, item)| Some((*key, item.as_mut()?)))
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.places.len() - self.gaps
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
-    /// The key of the one on top, or of the last that was there; 0 if there was none.
-    pub(crate) fn newest(&self) -> usize {
-        self.next - 1
+    /// The key that the next one gets.
+    pub(crate) fn next_key(&self) -> usize {
+        self.next
+    }
+
+    /// Takes all of them out, from the oldest to the newest. No later one gets a key of theirs.
+    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = T> + use<T> {
+        self.gaps = 0;
+        std::mem::take(&mut self.places).into_iter().filter_map(|(_, item)| item)
     }
 
     fn place(&self, key: usize) -> Option<usize> {
@@ -112,7 +114,10 @@ mod tests {
                 assert_eq!(stack.is_empty(), left.is_empty());
             }
             assert_eq!(stack.pop(), left.pop());
-            assert_eq!(stack.newest(), 5);
+            assert_eq!(stack.push(5), 6);
+            assert_eq!(stack.take_all().collect::<Vec<_>>(), [5]);
+            assert!(stack.is_empty());
+            assert_eq!(stack.push(6), 7);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Who waits for the exit of a guard to begin without blocking: futures, and descriptors for poll.
+//! Those who wait for the exit of a guard to begin without blocking: futures, and descriptors for poll.
 
 #[cfg(unix)]
 use std::io;
@@ -7,14 +7,13 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::{Poll, Waker};
 
-use crate::deferred::contain;
 use crate::stack::Stack;
 use crate::sys::lock::{Lock, Locked};
 #[cfg(unix)]
 use crate::sys::readable::{self, Far};
 
 /// None is missed: a waiter is added under the lock, after a look at whether the exit has begun, and
-/// `release` is called after it has begun and takes the same lock.
+/// those who release look after it has begun, under the same lock.
 #[derive(Default)]
 pub(crate) struct Waiters {
     inner: Lock<Inner>,
@@ -25,8 +24,6 @@ pub(crate) struct Waiters {
 
 #[derive(Default)]
 struct Inner {
-    /// What the first waiter brings along: a program that has none has no code for it.
-    release_all: Option<fn(&Waiters)>,
     wakers: Stack<Waker>,
     /// The far ends of the descriptors that were handed out.
     #[cfg(unix)]
@@ -41,9 +38,8 @@ impl Waiters {
     }
 
     /// Takes the lock for somebody who is going to wait.
-    fn wait(&self) -> Locked<'_, Inner> {
-        let mut inner = self.inner.lock();
-        inner.release_all = Some(Waiters::release_all);
+    fn lock_to_wait(&self) -> Locked<'_, Inner> {
+        let inner = self.inner.lock();
         self.any.store(true, SeqCst);
         inner
     }
@@ -53,22 +49,23 @@ impl Waiters {
         &self,
         key: &mut Option<usize>,
         waker: &Waker,
-        has_begun: impl FnOnce() -> bool,
+        has_begun: &dyn Fn() -> bool,
     ) -> Poll<()> {
-        let mut inner = self.wait();
+        // A waker's clone, and its destructor, are user code: not under the lock.
+        let mut waker = waker.clone();
+        let mut inner = self.lock_to_wait();
         if has_begun() {
+            drop(inner);
             return Poll::Ready(());
         }
-        let replaced = match key.and_then(|key| inner.wakers.get_mut(key)) {
-            Some(known) if known.will_wake(waker) => None,
-            Some(known) => Some(std::mem::replace(known, waker.clone())),
+        match key.and_then(|key| inner.wakers.get_mut(key)) {
+            Some(known) => std::mem::swap(known, &mut waker),
             None => {
-                *key = Some(inner.wakers.push(waker.clone()));
-                None
+                *key = Some(inner.wakers.push(waker));
+                return Poll::Pending;
             }
-        };
+        }
         drop(inner);
-        drop(replaced);
         Poll::Pending
     }
 
@@ -80,9 +77,9 @@ impl Waiters {
 
     /// A descriptor that becomes readable once the exit begins.
     #[cfg(unix)]
-    pub(crate) fn descriptor(&self, has_begun: impl FnOnce() -> bool) -> io::Result<OwnedFd> {
+    pub(crate) fn descriptor(&self, has_begun: &dyn Fn() -> bool) -> io::Result<OwnedFd> {
         let (near, far) = readable::pair()?;
-        let mut inner = self.wait();
+        let mut inner = self.lock_to_wait();
         // Those whose other end was closed: nobody waits there any more.
         inner.descriptors.retain_mut(Far::is_open);
         if has_begun() {
@@ -100,7 +97,7 @@ impl Waiters {
     pub(crate) fn abandon(&self) {
         let mut inner = self.inner.lock();
         inner.descriptors.clear();
-        std::mem::forget(std::mem::take(&mut inner.wakers));
+        inner.wakers.take_all().for_each(std::mem::forget);
     }
 
     /// Once the exit has begun: whether there is somebody to release.
@@ -108,27 +105,15 @@ impl Waiters {
         self.any.load(SeqCst)
     }
 
-    /// The exit has begun: everybody goes on.
-    pub(crate) fn release(&self) {
-        if self.may_be_any() {
-            let release_all = self.inner.lock().release_all;
-            if let Some(release_all) = release_all {
-                release_all(self);
-            }
-        }
+    /// The exit has begun: a waker that is to be woken.
+    pub(crate) fn next_waker(&self) -> Option<Waker> {
+        self.inner.lock().wakers.pop()
     }
 
-    fn release_all(&self) {
-        loop {
-            let waker = self.inner.lock().wakers.pop();
-            let Some(waker) = waker else { break };
-            // A waker is the executor's code; its panic must not stop the exit.
-            contain(|| waker.wake());
-        }
-        #[cfg(unix)]
-        {
-            let descriptors = std::mem::take(&mut self.inner.lock().descriptors);
-            descriptors.into_iter().for_each(Far::make_readable);
-        }
+    /// The exit has begun: makes all descriptors readable.
+    #[cfg(unix)]
+    pub(crate) fn release_descriptors(&self) {
+        let descriptors = std::mem::take(&mut self.inner.lock().descriptors);
+        descriptors.into_iter().for_each(Far::make_readable);
     }
 }

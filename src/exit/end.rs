@@ -1,79 +1,360 @@
-//! How the process ends: by a signal, by force, or with a failure.
+//! How the process ends: one rule for a signal, a failure, a forced end, `process::exit`, and an `Outcome`.
+//!
+//! * The first decision holds. A failure beats every status; what the exit's own code says by exiting itself beats
+//!   every other.
+//! * One thread ends the process. A thread inside `exit(3)` takes that over from one outside of it, which the
+//!   standard library would keep waiting there; and a thread that exits in the exit's own code takes it over from
+//!   both, since they wait for that code. A thread that does not end the process parks.
+//! * That thread runs the callbacks and deferred functions of all living guards, looks whether it is still the one,
+//!   and ends the process.
 
-use super::*;
+use std::time::{Duration, Instant};
+
+use super::state::{Callback, Scope, State};
+use super::{Forked, Guard, ProcessExit, Which};
+use crate::cause::Cause;
+use crate::event::Event;
+use crate::signal::Signal;
+use crate::sys::clock::Moment;
+use crate::sys::guarded::{self, Guarded, Late};
+use crate::sys::siginfo::Arrival;
+use crate::sys::status::Status;
+use crate::sys::thread::{self, Runner, ThreadId};
+use crate::sys::{abort, process, wake};
+
+/// How long an exiting process waits for old handlers, which may never return.
+const OLD_HANDLER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A second wish to end that comes sooner after the first belongs to the same event.
+const SAME_EVENT: Duration = Duration::from_millis(500);
+
+/// The process ends.
+#[derive(Debug)]
+pub(super) struct End {
+    thread: ThreadId,
+    rank: Rank,
+    /// `None`: with the code that `exit` was called with.
+    status: Option<Status>,
+    /// The thread has begun the last step, which may lead through `exit(3)`.
+    is_final: bool,
+    /// When the time is over that user code has after an overrun.
+    pub(super) deadline: Option<Instant>,
+    /// The exit functions that run now are other people's.
+    after: Option<After>,
+    cut: Option<Status>,
+}
+
+/// All guards have run, and the process exits.
+#[derive(Debug, Default)]
+struct After {
+    /// The signals that came since.
+    came: Vec<(Signal, Moment)>,
+    /// Callbacks that have not returned, by their guards' keys.
+    running: Vec<(usize, Runner)>,
+}
+
+/// Of two threads that end the process, the one of the higher rank does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Outside,
+    InsideExit,
+    OwnCode,
+}
+
+impl End {
+    fn new(thread: ThreadId, rank: Rank, status: Option<Status>) -> End {
+        End { thread, rank, status, is_final: false, deadline: None, after: None, cut: None }
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.status == Some(Status::Failed)
+    }
+
+    /// How the process is to end at once, if it is.
+    /// User code whose own time is not over yet (`ticks`) has that.
+    pub(super) fn cut(&self, now: Instant, ticks: bool) -> Option<Status> {
+        let is_over = self.deadline.is_some_and(|deadline| now >= deadline) && !ticks;
+        self.cut.or(is_over.then(failed))
+    }
+
+    /// The thread that runs the callback of this guard, which is gone with the process.
+    pub(super) fn exits_in_callback(&self, key: usize) -> Option<Runner> {
+        let running = &self.after.as_ref()?.running;
+        running.iter().find(|(other, _)| *other == key).map(|(_, runner)| *runner)
+    }
+
+    /// Whether all guards have run, so that this signal is nobody's. It would end the process, which ends: its
+    /// status does not change any more. But an exit function that is still to run may hang, so a second wish to
+    /// end is granted at once.
+    pub(super) fn is_over(&mut self, arrival: &Arrival) -> bool {
+        let Some(after) = &mut self.after else { return false };
+        let signal = arrival.signal;
+        match after.came.iter().find(|(other, _)| *other == signal) {
+            Some((_, first)) if arrival.last.since(*first) >= SAME_EVENT => {
+                self.cut = Some(Status::Signal(signal));
+            }
+            Some(_) => {}
+            None => after.came.push((signal, arrival.first)),
+        }
+        true
+    }
+}
+
+/// A thread that calls `abort` waits for the callback: that is what the process is killed by.
+fn failed() -> Status {
+    let aborts = abort::ABORT.filter(|_| abort::a_thread_aborts());
+    aborts.map_or(Status::Failed, Status::Signal)
+}
+
+impl State {
+    /// User code has overrun its time. What is left has until `deadline`. False if that was said before, and no
+    /// callback is to be given up.
+    pub(super) fn fail(&mut self, deadline: Option<Instant>, is_callback: bool) -> bool {
+        let me = ThreadId::current();
+        let end = self.end.get_or_insert(End::new(me, Rank::Outside, None));
+        let is_new = end.deadline.is_none() || is_callback;
+        end.status = Some(Status::Failed);
+        if is_new {
+            end.deadline = deadline;
+        }
+        is_new
+    }
+
+    /// The status that was decided before the process exits by itself.
+    fn decided(&self) -> Option<Status> {
+        let by_signal = |(_, entry): (usize, &super::state::Entry)| {
+            entry.guard.settings.status_after_scope(entry.decided?)
+        };
+        self.end
+            .as_ref()
+            .and_then(|end| end.status)
+            .or_else(|| self.guards.iter().find_map(by_signal))
+    }
+
+    /// The process has to end like that, and this thread is going to do it. False if another one does.
+    pub(super) fn decide(&mut self, me: Runner, status: Status) -> bool {
+        self.claim_end(me.id(), Rank::Outside, Some(status))
+    }
+
+    /// Inside a later exit function a guard may be made, with an exit of its own.
+    pub(crate) fn end_is_over(&mut self) {
+        if self.end.as_ref().is_some_and(|end| end.after.is_some()) {
+            self.end = None;
+        }
+    }
+
+    /// This thread wants to end the process like that. Whether it is the one that does.
+    fn claim_end(&mut self, me: ThreadId, rank: Rank, status: Option<Status>) -> bool {
+        let end = self.end.get_or_insert(End::new(me, rank, status));
+        if status == Some(Status::Failed) || rank == Rank::OwnCode && !end.has_failed() {
+            end.status = status;
+        }
+        if end.thread == me {
+            end.rank = end.rank.max(rank);
+        } else if rank > end.rank {
+            (end.thread, end.rank) = (me, rank);
+        }
+        end.thread == me
+    }
+
+    fn is_ender(&self, me: ThreadId) -> bool {
+        self.end.as_ref().is_some_and(|end| end.thread == me)
+    }
+
+    /// Whether the process ends, on another thread: no guard can be made any more.
+    pub(crate) fn ends_elsewhere(&self) -> bool {
+        self.end.is_some() && !self.is_ender(ThreadId::current())
+    }
+
+    fn has_overrun(&self) -> bool {
+        let overran = |callback| callback == Callback::Overrun;
+        self.guards.iter().any(|(_, entry)| overran(entry.callback))
+            || self.end.as_ref().is_some_and(|end| end.deadline.is_some())
+    }
+}
 
 impl ProcessExit {
     /// Runs the callbacks and deferred functions of all living guards that have not run, the newest guard
     /// first. Waits for those that run elsewhere, for old handlers with `patience`. Whether a callback
     /// panicked.
-    pub(crate) fn end_guards(
+    pub(super) fn end_guards(
         &'static self,
         me: Runner,
         cause: &Cause,
         patience: Option<Duration>,
-    ) -> bool {
-        // A guard that a callback makes and keeps has its turn in a further pass; but other threads may go
-        // on making some, and this is to end.
-        const PASSES: usize = 3;
+    ) -> Result<bool, Forked> {
         let mut failed = false;
         let mut done = 0;
-        for _ in 0..PASSES {
-            let mut newest = done;
+        // Guards that user code makes meanwhile have their turn in a further pass. Other threads make none.
+        loop {
+            let newest = self.lock().guards.next_key();
             self.each(Which::All, &mut |guard| {
-                let is_new = guard.key() > done;
-                if is_new {
-                    newest = newest.max(guard.key());
-                    failed |= self.end_guard(guard, me, cause, patience);
+                if guard.key() >= done {
+                    failed |= self.end_guard(guard, me, cause, patience)?;
                 }
-                is_new && self.is_here()
-            });
-            if newest == done || !self.is_here() {
-                break;
+                Ok(())
+            })?;
+            if self.lock().guards.next_key() == newest {
+                return Ok(failed);
             }
             done = newest;
         }
-        failed && self.is_here()
     }
 
-    fn end_guard(
+    /// Ends the process, after the callbacks and deferred functions of all guards. Returns in a child that one of
+    /// those has forked; and if another thread ends the process, and waits for user code that this one is in.
+    pub(crate) fn end_process(
         &'static self,
-        guard: &Guard,
         me: Runner,
+        status: Status,
         cause: &Cause,
-        patience: Option<Duration>,
-    ) -> bool {
-        let payload = match self.machine.close(guard, me, By::End, cause.clone(), mailbox::take) {
-            Close::Run(run) => self.run_callback(run, me),
-            Close::Wait => self.wait_done(guard, me, By::End, patience),
-            Close::Inside | Close::Late | Close::Gone => None,
-            Close::Disarmed => return false,
-        };
-        let failed = payload.is_some() || self.machine.ended(guard).panicked;
-        contain(|| drop(payload));
-        if self.is_here() {
-            self.run_deferred(guard, me);
+    ) -> Result<(), Forked> {
+        let mut is_mine = self.lock().claim_end(me.id(), Rank::Outside, Some(status));
+        // To look at the stack takes time: only if two threads end the process.
+        if !is_mine && thread::is_inside_exit() {
+            is_mine = self.lock().claim_end(me.id(), Rank::InsideExit, Some(status));
         }
-        failed
+        if !is_mine {
+            if thread::is_exit_thread() {
+                return Ok(());
+            }
+            park();
+        }
+        let has_failed = self.end_guards(me, cause, None)?;
+        let mut state = self.lock();
+        let failure = has_failed.then_some(Status::Failed);
+        let decided = failure.or(state.decided()).unwrap_or(status);
+        let is_mine = state.claim_end(me.id(), Rank::Outside, Some(decided));
+        let overran = state.has_overrun();
+        drop(state);
+        if !is_mine {
+            park();
+        }
+        self.tell(me, Which::All, &Event::ending(decided))?;
+        if overran {
+            // Without a flush: what hangs may hang in a stream, with its lock.
+            process::end_now(failed());
+        }
+        if !self.begin_last_step(me) {
+            park();
+        }
+        process::end(decided)
     }
 
-    /// Ends the process, after the callbacks and deferred functions of all guards. Returns only in a
-    /// child that one of those has forked, and inside `exit(3)`, which another thread has begun too.
-    pub(crate) fn end_process(&'static self, me: Runner, status: Status, cause: &Cause) {
-        self.machine.decide(me, status);
-        let status = if self.end_guards(me, cause, None) { Status::Failed } else { status };
-        if !self.is_here() {
-            return;
+    /// Whether this thread is still the one that ends the process.
+    fn begin_last_step(&self, me: Runner) -> bool {
+        let mut state = self.lock();
+        let is_mine = state.is_ender(me.id());
+        if let Some(end) = state.end.as_mut().filter(|_| is_mine) {
+            end.is_final = true;
         }
-        match self.machine.decide(me, status) {
-            Some(status) => {
-                self.tell(Which::All, &Event::ending(status));
-                process::end(status);
+        is_mine
+    }
+
+    /// After user code has overrun its time: the rest, then the end. It has a time limit, which the leader
+    /// keeps.
+    pub(crate) fn end_after_overrun(
+        &'static self,
+        me: Runner,
+        guard: &Guard,
+    ) -> Result<(), Forked> {
+        let timeout = guard.settings.callback_timeout.unwrap_or_default();
+        self.tell_one(me, guard, &Event::CallbackTimedOut { timeout })?;
+        self.end_guards(me, &Cause::ProcessExit, None)?;
+        let status = failed();
+        self.tell(me, Which::All, &Event::ending(status))?;
+        process::end_now(status)
+    }
+
+    /// The process exits on this thread, which is inside `exit(3)`. Returns if it is to exit as it does.
+    /// `in_own_code`: a callback, a deferred function or an old handler has called `exit`, so what it says holds.
+    pub(crate) fn end_inside_exit(
+        &'static self,
+        me: Runner,
+        in_own_code: bool,
+    ) -> Result<(), Forked> {
+        let rank = if in_own_code { Rank::OwnCode } else { Rank::InsideExit };
+        let mut state = self.lock();
+        if state.end.as_ref().is_some_and(|end| end.thread == me.id() && end.is_final) {
+            return Ok(());
+        }
+        state.admit_mail();
+        let keys: Vec<usize> = state.guards.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            state.close_scope(key, Scope::ClosingInExit);
+            // Code that exits has not overrun.
+            let callback = state.guards.get(key).map(|entry| entry.callback);
+            if matches!(callback, Some(Callback::Running(runner)) if runner.id() == me.id()) {
+                state.stop_clock(key);
             }
-            // Whoever is inside `exit(3)` goes on with that.
-            None if thread::is_inside_exit() => {}
-            None => loop {
-                std::thread::park();
-            },
         }
+        let status = if in_own_code { None } else { state.decided() };
+        let is_mine = state.claim_end(me.id(), rank, status);
+        self.changed.notify_all();
+        drop(state);
+        if !is_mine {
+            park();
+        }
+        wake::post();
+        let failed = self.end_guards(me, &Cause::ProcessExit, Some(OLD_HANDLER_TIMEOUT))?;
+        let mut state = self.lock();
+        if failed {
+            state.claim_end(me.id(), rank, Some(Status::Failed));
+        }
+        let status = state.end.as_ref().and_then(|end| end.status);
+        let (is_mine, overran) = (state.is_ender(me.id()), state.has_overrun());
+        drop(state);
+        if !is_mine {
+            park();
+        }
+        if let Some(status) = status {
+            self.tell(me, Which::All, &Event::ending(status))?;
+            if overran {
+                process::end_now(status);
+            }
+            process::end_inside_exit(status);
+        }
+        self.leave_all(me, in_own_code)
+    }
+
+    /// All guards have run, and the process exits: they are gone, and so are their handlers.
+    fn leave_all(&self, me: Runner, in_own_code: bool) -> Result<(), Forked> {
+        self.each(Which::All, &mut |guard| self.release_waiters(me, guard))?;
+        let mut state = self.lock();
+        let keys: Vec<usize> = state.guards.iter().map(|(key, _)| key).collect();
+        let running = |key: &usize| match state.guards.get(*key)?.callback {
+            Callback::Running(runner) => Some((*key, runner)),
+            _ => None,
+        };
+        let running = keys.iter().filter_map(running).collect();
+        let entries: Vec<_> = keys.into_iter().filter_map(|key| state.remove(key)).collect();
+        // A thread in `abort` is let go, unless the exit's own code has chosen the status.
+        let is_kept = |guarded: &Guarded| {
+            let is_abort = Some(guarded.signal()) == abort::ABORT;
+            guarded::ends_process(guarded) && (in_own_code || !is_abort)
+        };
+        let all: Vec<_> = state.installed.iter().map(|one| one.guarded).collect();
+        let (kept, gone): (Vec<_>, Vec<_>) = all.into_iter().partition(is_kept);
+        let Late { arrivals, buries } = guarded::restore_all(&gone, &kept);
+        let mut late = state.forget(&gone);
+        late.extend(arrivals);
+        state.exits.clear();
+        if let Some(end) = &mut state.end {
+            end.after = Some(After { came: Vec::new(), running });
+        }
+        self.changed.notify_all();
+        drop(state);
+        wake::post();
+        self.hand_over(late, buries);
+        // What they captured is not dropped while the process exits.
+        std::mem::forget(entries);
+        Ok(())
+    }
+}
+
+/// Another thread ends the process.
+pub(super) fn park() -> ! {
+    loop {
+        std::thread::park();
     }
 }

@@ -1,76 +1,109 @@
-//! The process's one exit: what its guards bring along, and the steps that more than one thread
-//! takes on the way out.
+//! The process's one exit: its guards, and the one door to user code.
+//!
+//! `state` has the states and their transitions; `arrival` says what signals mean; `duty` what
+//! the watchers do; `scope` how the scope of a guard ends; `end` how the process does.
 
+mod arrival;
+mod duty;
 mod end;
-mod run;
+mod scope;
+mod state;
 
 use std::any::Any;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::cause::Cause;
-use crate::deferred::{Functions, contain};
+use crate::deferred::Functions;
 use crate::event::{Event, Observer};
-use crate::machine::{self, By, Close, Ended, Left, Machine, Run, Waited, Which};
 use crate::settings::Settings;
 use crate::signal::{Received, Signal};
-use crate::sys::guarded::{self, Guarded};
-use crate::sys::lock::{Lock, Locked};
+use crate::sys::lock::{Condition, Lock, Locked};
 use crate::sys::per_process::PerProcess;
 use crate::sys::process::{self, AtomicProcess, Process};
-use crate::sys::siginfo::Arrival;
-use crate::sys::status::Status;
-use crate::sys::thread::{self, HeldSignals, JoinHandle, Runner};
-use crate::sys::{forward, mailbox, wake};
+use crate::sys::thread::{self, Runner, UserMask};
+use crate::sys::wake;
 use crate::waiters::Waiters;
+
+pub(crate) use arrival::Task;
+use scope::Tells;
+pub(crate) use scope::{By, Closed};
+pub(crate) use state::State;
+use state::{Callback as Stage, Ended, Entry};
 
 pub(crate) type Callback = Box<dyn FnOnce(&Cause) + Send>;
 pub(crate) type OnSignal = Box<dyn Fn(&Received) + Send + Sync>;
 pub(crate) type Payload = Box<dyn Any + Send>;
 
-/// One scope's part in the exit.
-pub(crate) type Guard = machine::Guard<Work>;
+/// This is a child that user code has forked: nothing of the parent's is to be done here.
+#[derive(Debug)]
+pub(crate) struct Forked;
 
-/// What a guard brings along.
-pub(crate) struct Work {
+/// One scope's part in the exit.
+pub(crate) struct Guard {
+    pub(crate) settings: Settings,
     callback: Lock<Option<Callback>>,
     pub(crate) on: Vec<(Signal, OnSignal)>,
+    observer: Observer,
     pub(crate) deferred: Functions,
     pub(crate) waiters: Waiters,
-    pub(crate) observer: Observer,
-    pub(crate) on_request: OnRequest,
+    /// Of the thread that made the guard.
+    mask: UserMask,
     /// The process whose guard it is: of a forked child only after `rearm`.
     pub(crate) process: AtomicProcess,
+    /// Under which key the state has it: the newest guard has the largest; 0 while it has not.
+    key: AtomicUsize,
+    /// Written once, under the lock of the exit; read without.
+    cause: OnceLock<Cause>,
+    /// For threads that wait for `cause`, with the lock of the exit. One for each guard, so that the waiters of one
+    /// do not wake those of all others.
+    has_cause: Condition,
 }
 
-/// What a program has the code of only if it asks for it.
-#[derive(Default, Clone, Copy)]
-pub(crate) struct OnRequest {
-    /// For a `callback_timeout`.
-    pub(crate) start_timer:
-        Option<fn(&'static ProcessExit, &HeldSignals) -> io::Result<JoinHandle>>,
-    /// For `OldHandler::Always`.
-    pub(crate) run_old_handlers: Option<fn(&ProcessExit, &Guard)>,
-}
-
-impl Work {
+impl Guard {
     pub(crate) fn new(
+        settings: Settings,
         callback: Callback,
         on: Vec<(Signal, OnSignal)>,
         observer: Observer,
-        on_request: OnRequest,
-    ) -> Work {
-        Work {
+        process: Process,
+    ) -> Guard {
+        let guard = Guard {
+            settings,
             callback: Lock::new(Some(callback)),
             on,
+            observer,
             deferred: Functions::default(),
             waiters: Waiters::default(),
-            observer,
-            on_request,
+            mask: UserMask::current(),
             process: AtomicProcess::new(),
+            key: AtomicUsize::new(0),
+            cause: OnceLock::new(),
+            has_cause: Condition::default(),
+        };
+        guard.process.set(process);
+        guard
+    }
+
+    /// What began its exit, if it has begun. Takes no lock.
+    pub(crate) fn cause(&self) -> Option<&Cause> {
+        self.cause.get()
+    }
+
+    fn key(&self) -> usize {
+        self.key.load(SeqCst)
+    }
+
+    /// The exit begins, if it has not. Under the lock of the exit.
+    fn begin(&self, cause: Cause) -> bool {
+        let begins = self.cause.set(cause).is_ok();
+        if begins {
+            self.has_cause.notify_all();
         }
+        begins
     }
 
     /// Takes the callback out, with what it captured.
@@ -79,7 +112,7 @@ impl Work {
     }
 
     /// Whether anybody may want to be told that the exit has begun.
-    pub(crate) fn is_watched(&self) -> bool {
+    fn is_watched(&self) -> bool {
         self.observer.listens() || self.waiters.may_be_any()
     }
 
@@ -94,35 +127,12 @@ impl Work {
 static EXITS: PerProcess<ProcessExit> = PerProcess::new(ProcessExit::new);
 
 pub(crate) struct ProcessExit {
-    process: Process,
-    pub(crate) machine: Machine<Work>,
-    /// Held while signals are installed or restored, and never while code of a user runs.
-    setup: Lock<Setup>,
-}
-
-/// The threads of the exit.
-#[derive(Default)]
-pub(crate) struct Setup {
-    pub(crate) watcher: Option<JoinHandle>,
-    /// Only where a guard has a `callback_timeout`.
-    pub(crate) timer: Option<JoinHandle>,
-}
-
-/// Unlocks first, and then lets signals come again.
-pub(crate) struct LockedSetup<'a> {
-    pub(crate) threads: Locked<'a, Setup>,
-    pub(crate) held: HeldSignals,
-}
-
-/// How a scope was closed.
-#[derive(Default)]
-pub(crate) struct Closed {
-    /// What the callback panicked with, if this thread ran it.
-    pub(crate) payload: Option<Payload>,
-    /// Whether the callback will never run.
-    pub(crate) disarmed: bool,
-    /// How it went, if this call closed the scope, and not an earlier one, nor one that has still to come.
-    pub(crate) ended: Option<Ended>,
+    pub(crate) process: Process,
+    state: Lock<State>,
+    /// A callback or an old handler has returned, a watcher has left or ceased to listen.
+    changed: Condition,
+    /// For a watcher that stands by: nobody leads.
+    lead: Condition,
 }
 
 /// The exit of `process`, which is this one.
@@ -133,195 +143,245 @@ pub(crate) fn of(process: Process) -> &'static ProcessExit {
 /// The exit that this guard is part of, unless this is a forked child.
 pub(crate) fn of_guard(guard: &Guard) -> Option<&'static ProcessExit> {
     let this = process::this();
-    guard.work.process.is(this).then(|| of(this))
+    guard.process.is(this).then(|| of(this))
+}
+
+/// Which guards are asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Which {
+    All,
+    /// Those that have this signal.
+    With(Signal),
+    /// Those to which this signal is no exit; one whose exit has begun hears no more.
+    Hearing(Signal),
+}
+
+impl Which {
+    fn is(self, entry: &Entry) -> bool {
+        match self {
+            Which::All => true,
+            Which::With(signal) => entry.guard.settings.all_signals().contains(signal),
+            Which::Hearing(signal) => {
+                entry.is_open() && entry.callback == Stage::Armed && entry.on.contains(signal)
+            }
+        }
+    }
 }
 
 impl ProcessExit {
     fn new(process: Process) -> ProcessExit {
-        ProcessExit { process, machine: Machine::default(), setup: Lock::default() }
-    }
-
-    /// With every signal held off this thread: a foreign handler that exited there would need this very lock.
-    #[inline(never)]
-    pub(crate) fn setup(&self) -> LockedSetup<'_> {
-        let held = thread::hold_signals();
-        LockedSetup { threads: self.setup.lock(), held }
-    }
-
-    /// As `setup`, unless a thread has it now.
-    pub(crate) fn try_setup(&self) -> Option<Locked<'_, Setup>> {
-        self.setup.try_lock()
-    }
-
-    /// Whether this is still the process whose exit this is: not after a user's function has forked, in
-    /// the child.
-    pub(crate) fn is_here(&self) -> bool {
-        !process::has_forked_from(self.process)
-    }
-
-    /// Ends the scope of a guard, with `cause` if nothing has begun its exit before. Returns once the
-    /// callback and what was deferred have run, and everything is as it was before the guard; or earlier,
-    /// on a thread that all this is waiting for.
-    pub(crate) fn close(&'static self, guard: &Arc<Guard>, by: By, cause: Cause) -> Closed {
-        let me = Runner::current();
-        let mut closed = Closed::default();
-        match self.machine.close(guard, me, by, cause, mailbox::take) {
-            Close::Inside => {
-                // The watcher, which is to complete this, may be about to sleep.
-                wake::post();
-                return closed;
-            }
-            Close::Gone => return closed,
-            Close::Late => {
-                closed.payload = self.wait_done(guard, me, by, None);
-                return closed;
-            }
-            Close::Wait => closed.payload = self.wait_done(guard, me, by, None),
-            Close::Disarmed => closed.disarmed = true,
-            Close::Run(run) => closed.payload = self.run_callback(run, me),
+        ProcessExit {
+            process,
+            state: Lock::default(),
+            changed: Condition::default(),
+            lead: Condition::default(),
         }
-        self.complete(guard, me, by, &mut closed);
-        closed
     }
 
-    /// The steps after the callback, for the thread that closes the scope: old handlers that are
-    /// to be run without a signal, deferred functions, the end of the process if that is what follows,
-    /// else dispositions, threads, waiters, and at last the signals that came meanwhile.
-    pub(crate) fn complete(
+    pub(crate) fn lock(&self) -> Locked<'_, State> {
+        self.state.lock()
+    }
+
+    /// The one door to user code: callbacks, deferred functions, functions of `on`, observers, wakers, old handlers,
+    /// destructors. A watcher runs it with the mask of the thread that made the guard. Returns what it panicked
+    /// with; `Forked` in a child that it has forked.
+    #[inline(never)]
+    fn call(
+        &self,
+        me: Runner,
+        guard: &Guard,
+        function: &mut dyn FnMut(),
+    ) -> Result<Option<Payload>, Forked> {
+        let mask = me.is_watcher().then(|| guard.mask.apply());
+        let exit_thread = thread::mark_exit_thread();
+        let result = catch_unwind(AssertUnwindSafe(function));
+        drop(exit_thread);
+        drop(mask);
+        if process::has_forked_from(self.process) {
+            std::mem::forget(result);
+            return Err(Forked);
+        }
+        Ok(result.err())
+    }
+
+    /// As `call`, for user code that must not stop the exit: its panic ends here, after the panic hook has reported
+    /// it.
+    pub(crate) fn call_contained(
+        &self,
+        me: Runner,
+        guard: &Guard,
+        function: &mut dyn FnMut(),
+    ) -> Result<(), Forked> {
+        let payload = self.call(me, guard, function)?;
+        self.drop_payload(me, guard, payload)
+    }
+
+    /// The destructor of a panic's payload is user code too, and may panic.
+    fn drop_payload(
+        &self,
+        me: Runner,
+        guard: &Guard,
+        payload: Option<Payload>,
+    ) -> Result<(), Forked> {
+        let Some(payload) = payload else { return Ok(()) };
+        let mut payload = Some(payload);
+        let again = self.call(me, guard, &mut || drop(payload.take()))?;
+        std::mem::forget(again);
+        Ok(())
+    }
+
+    /// Runs user code of this guard that `callback_timeout` bounds.
+    fn timed<T>(&self, guard: &Guard, run: impl FnOnce() -> T) -> T {
+        let is_timed = guard.settings.callback_timeout.is_some();
+        let starts = is_timed && self.lock().start_clock(guard.key());
+        if starts {
+            // The leader sleeps, with another deadline or none.
+            wake::post();
+        }
+        let result = run();
+        if starts {
+            self.lock().stop_clock(guard.key());
+        }
+        result
+    }
+
+    /// Goes through these guards, from the newest to the oldest, as long as all goes well.
+    fn each(
+        &self,
+        which: Which,
+        visit: &mut dyn FnMut(&Arc<Guard>) -> Result<(), Forked>,
+    ) -> Result<(), Forked> {
+        let mut next = usize::MAX;
+        loop {
+            let state = self.lock();
+            let found = state.guards.older_than(next).find(|(_, entry)| which.is(entry));
+            let Some((key, guard)) = found.map(|(key, entry)| (key, Arc::clone(&entry.guard)))
+            else {
+                return Ok(());
+            };
+            drop(state);
+            next = key;
+            visit(&guard)?;
+            self.drop_guard(guard)?;
+        }
+    }
+
+    /// What a guard captured may be dropped with it.
+    pub(crate) fn drop_guard(&self, guard: Arc<Guard>) -> Result<(), Forked> {
+        let Some(guard) = Arc::into_inner(guard) else { return Ok(()) };
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(guard)));
+        std::mem::forget(dropped);
+        if process::has_forked_from(self.process) { Err(Forked) } else { Ok(()) }
+    }
+
+    /// Tells the observers of these guards; `tracing` once.
+    pub(crate) fn tell(&self, me: Runner, which: Which, event: &Event) -> Result<(), Forked> {
+        let mut is_first = true;
+        self.each(which, &mut |guard| self.observe(me, guard, event, std::mem::take(&mut is_first)))
+    }
+
+    /// Tells the observer of this guard.
+    fn tell_one(&self, me: Runner, guard: &Guard, event: &Event) -> Result<(), Forked> {
+        self.observe(me, guard, event, true)
+    }
+
+    #[inline(never)]
+    fn observe(
+        &self,
+        me: Runner,
+        guard: &Guard,
+        event: &Event,
+        is_first: bool,
+    ) -> Result<(), Forked> {
+        if !guard.observer.listens() {
+            return Ok(());
+        }
+        self.timed(guard, || {
+            self.call_contained(me, guard, &mut || guard.observer.tell(event, is_first))
+        })
+    }
+
+    /// The exit of this guard has begun: those who wait for it continue.
+    pub(crate) fn release_waiters(&self, me: Runner, guard: &Guard) -> Result<(), Forked> {
+        if !guard.waiters.may_be_any() {
+            return Ok(());
+        }
+        #[cfg(unix)]
+        guard.waiters.release_descriptors();
+        self.timed(guard, || {
+            while let Some(waker) = guard.waiters.next_waker() {
+                let mut waker = Some(waker);
+                self.call_contained(me, guard, &mut || waker.take().map_or((), Waker::wake))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The guard that decides how the process ends, and whether any guard has the signal.
+    #[cfg(unix)]
+    pub(crate) fn guards_for(&self, signal: Signal) -> (Option<Arc<Guard>>, bool) {
+        let state = self.lock();
+        let has = |(_, entry): (usize, &Entry)| entry.all().contains(signal);
+        (state.current(), state.guards.iter().any(has))
+    }
+
+    /// How the exit of a guard that has not left goes.
+    pub(crate) fn ended(&self, guard: &Guard) -> Ended {
+        self.lock().ended(guard.key())
+    }
+
+    /// Waits until the exit of `guard` has begun, at most until `deadline`.
+    pub(crate) fn wait_begun(&self, guard: &Guard, deadline: Option<Instant>) -> Option<Cause> {
+        let mut state = self.lock();
+        let mut in_time = true;
+        while guard.cause().is_none() && in_time {
+            (state, in_time) = guard.has_cause.wait(state, deadline);
+        }
+        drop(state);
+        guard.cause().cloned()
+    }
+
+    /// For the end of the process: what this guard has still to run.
+    fn end_guard(
         &'static self,
         guard: &Arc<Guard>,
         me: Runner,
-        by: By,
-        closed: &mut Closed,
-    ) {
-        if !self.is_here() {
-            return;
-        }
-        let _exit_thread = thread::mark_exit_thread();
-        if closed.disarmed {
-            guard.work.deferred.clear();
-        } else {
-            if let Some(run_old_handlers) = guard.work.on_request.run_old_handlers {
-                run_old_handlers(self, guard);
-            }
-            if self.is_here() {
-                self.run_deferred(guard, me);
-            }
-        }
-        if !self.is_here() {
-            return;
-        }
-        let ended = self.machine.ended(guard);
-        let by_signal = ended.decides.and_then(|signal| guard.settings.status_after_scope(signal));
-        // What panicked on this thread goes on unwinding here, and `finish` reports it. After a panic on
-        // the watcher nothing may go on.
-        let failed = ended.panicked && by != By::Finish;
-        let status = if failed { Some(Status::Failed) } else { by_signal };
-        if let Some(status) = status.filter(|_| closed.payload.is_none()) {
-            let cause = guard.cause().cloned().unwrap_or(Cause::ScopeEnd);
-            self.end_process(me, status, &cause);
-            return;
-        }
-        let left = match self.machine.leave(guard) {
-            Some(left) => left,
-            None => self.leave_last(guard),
+        cause: &Cause,
+        patience: Option<Duration>,
+    ) -> Result<bool, Forked> {
+        let key = guard.key();
+        let mut state = self.lock();
+        state.admit_mail();
+        let Some(callback) = state.guards.get(key).map(|entry| entry.callback) else {
+            return Ok(false);
         };
-        // Others may have the signal, and a further one is no repeat for them.
-        ended.decides.into_iter().for_each(mailbox::set_answered);
-        guard.work.waiters.release();
-        closed.ended = Some(left.ended);
-    }
-
-    /// As [`Machine::leave`], for a guard that has something to restore.
-    fn leave_last(&self, guard: &Guard) -> Left {
-        let mut setup = self.setup();
-        let left = self.machine.leave_last(guard);
-        self.stop_listening();
-        let late = guarded::restore_all(&left.restore);
-        let threads = left.last.map(|_| std::mem::take(&mut *setup.threads));
-        drop(setup);
-        if let (Some(threads), Some(generation)) = (threads, left.last) {
-            self.join(threads, generation);
+        let is_mine = |runner: Runner| runner.id() == me.id();
+        let tells = match callback {
+            Stage::Armed if !state.is_pending(key) => Some(Tells::All),
+            Stage::Turn(runner) if is_mine(runner) => Some(Tells::None),
+            _ => None,
+        };
+        if tells.is_some() {
+            state.take_turn(key, me, cause.clone());
         }
-        for arrival in late {
-            // A repeat of what the guard has had is the same event.
-            if arrival.is_first || arrival.repeats {
-                forward::hand_over(&arrival);
-            } else {
-                tell(guard, &Event::RepeatAbsorbed(arrival.signal));
-            }
-        }
-        left
+        drop(state);
+        let payload = match (callback, tells) {
+            (_, Some(tells)) => self.run_callback(guard, me, tells)?,
+            (Stage::Disarmed, _) => return Ok(false),
+            // Its own callback ends the process, or has overrun.
+            (Stage::Running(runner), _) if is_mine(runner) => None,
+            (Stage::Overrun, _) => None,
+            _ => self.wait_done(guard, me, patience)?,
+        };
+        let failed = payload.is_some() || self.lock().ended(key).panicked;
+        self.drop_payload(me, guard, payload)?;
+        self.run_deferred(guard, me)?;
+        Ok(failed)
     }
-
-    /// Call before signals are restored that the machine has no more. The watcher takes the signals of the
-    /// guards also for a program that blocks them everywhere; what they do when they are restored is not
-    /// for it to take.
-    #[inline(never)]
-    fn stop_listening(&self) {
-        wake::post();
-        self.machine.wait_unheard();
-    }
-
-    /// Waits for watcher and timer, which are to leave, except on themselves.
-    pub(crate) fn join(&self, threads: Setup, generation: usize) {
-        wake::post();
-        let me = Runner::current();
-        let Setup { watcher, timer } = threads;
-        // A watcher that is inside `exit(3)`, as this thread is, will never be back.
-        if self.machine.wait_left(generation, me, is_stuck) {
-            let others = |thread: &JoinHandle| !thread::is_this(thread);
-            // They contain every panic of a user's, so there is none to look at.
-            for thread in watcher.into_iter().chain(timer).filter(others) {
-                let _ = thread.join();
-            }
-        }
-        mailbox::release_abort();
-    }
-
-    /// Goes through these guards, from the newest to the oldest, as long as `goes_on` says so. Whether it
-    /// came to the end.
-    pub(crate) fn each(&self, which: Which, goes_on: &mut dyn FnMut(&Arc<Guard>) -> bool) -> bool {
-        let mut key = usize::MAX;
-        while let Some(guard) = self.machine.older_than(key, which) {
-            key = guard.key();
-            if !goes_on(&guard) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Tells the observers of these guards; `tracing` once. In a child that a user's function has forked
-    /// before, nobody: the machine's lock may never be free there.
-    pub(crate) fn tell(&self, which: Which, event: &Event) {
-        if !self.is_here() {
-            return;
-        }
-        let mut is_first = true;
-        self.each(which, &mut |guard| {
-            guard.work.observer.tell(event, std::mem::take(&mut is_first));
-            // An observer may fork.
-            !guard.work.observer.listens() || self.is_here()
-        });
-    }
-}
-
-/// Tells the observer of this guard.
-#[inline(never)]
-pub(crate) fn tell(guard: &Guard, event: &Event) {
-    guard.work.observer.tell(event, true);
 }
 
 /// Whether that thread will never leave `exit(3)`, and this one is not to wait for the end of the process: it is
-/// inside of it too, or that end waits for it.
-pub(crate) fn is_stuck(runner: Runner, is_waited_for: bool) -> bool {
-    // This one first: its answer is mostly no, and at hand.
-    (is_waited_for || thread::is_inside_exit()) && runner.is_inside_exit()
-}
-
-/// A guard of this process.
-pub(crate) fn new_guard(settings: Settings, work: Work, process: Process) -> Arc<Guard> {
-    work.process.set(process);
-    Arc::new(Guard::new(settings, work))
+/// inside of it too, or runs user code that the end waits for.
+fn is_stuck(runner: Runner) -> bool {
+    (thread::is_exit_thread() || thread::is_inside_exit()) && runner.is_inside_exit()
 }

@@ -1,22 +1,18 @@
-//! A mutex, and waiting with it. No code of a user's runs under one, so what a panic leaves behind means
-//! nothing; taking and giving back are out of line, as they are all over the place.
+//! A mutex, and waiting with it. No user code runs under one, so what a panic leaves behind means nothing.
 
 #[cfg(handle_exit_loom)]
-use loom::sync::{Mutex, MutexGuard};
-use std::mem::ManuallyDrop;
-use std::ops::{Deref, DerefMut};
+use loom::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 #[cfg(not(handle_exit_loom))]
-use std::sync::{Mutex, MutexGuard};
-use std::sync::{PoisonError, TryLockError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Instant;
-
-#[cfg(handle_exit_loom)]
-pub(crate) use loom::sync::Condvar;
-#[cfg(not(handle_exit_loom))]
-pub(crate) use std::sync::Condvar;
 
 #[derive(Debug)]
 pub(crate) struct Lock<T>(Mutex<T>);
+
+/// The lock in hand.
+pub(crate) type Locked<'a, T> = MutexGuard<'a, T>;
 
 impl<T: Default> Default for Lock<T> {
     fn default() -> Lock<T> {
@@ -31,68 +27,59 @@ impl<T> Lock<T> {
 
     #[inline(never)]
     pub(crate) fn lock(&self) -> Locked<'_, T> {
-        Locked::new(self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As `lock`, unless a thread has it now. In a forked child that thread may not be there to give it back.
-    pub(crate) fn try_lock(&self) -> Option<Locked<'_, T>> {
-        match self.0.try_lock() {
-            Ok(guard) => Some(Locked::new(guard)),
-            Err(TryLockError::Poisoned(poisoned)) => Some(Locked::new(poisoned.into_inner())),
-            Err(TryLockError::WouldBlock) => None,
-        }
-    }
-
+    /// Whether the lock can be had at once. In a forked child no thread could ever give it back.
+    #[cfg(unix)]
     pub(crate) fn is_free(&self) -> bool {
-        self.try_lock().is_some()
+        !matches!(self.0.try_lock(), Err(std::sync::TryLockError::WouldBlock))
     }
 }
 
-/// The lock in hand.
-pub(crate) struct Locked<'a, T>(ManuallyDrop<MutexGuard<'a, T>>);
+/// Something that threads wait for, with one lock.
+#[derive(Debug)]
+pub(crate) struct Condition {
+    condvar: Condvar,
+    /// Threads that wait. Changed with the lock held, and read so: nobody is notified in vain, for that would be a
+    /// system call.
+    waiting: AtomicUsize,
+}
 
-impl<'a, T> Locked<'a, T> {
-    fn new(guard: MutexGuard<'a, T>) -> Locked<'a, T> {
-        Locked(ManuallyDrop::new(guard))
-    }
-
-    /// Waits on `condition`, at most until `deadline`; false once that has passed.
-    pub(crate) fn wait(self, condition: &Condvar, deadline: Option<Instant>) -> (Self, bool) {
-        let mut this = ManuallyDrop::new(self);
-        // SAFETY: nobody uses `this` from here on, and it is not dropped.
-        let guard = unsafe { ManuallyDrop::take(&mut this.0) };
-        let Some(deadline) = deadline else {
-            let guard = condition.wait(guard).unwrap_or_else(PoisonError::into_inner);
-            return (Locked::new(guard), true);
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return (Locked::new(guard), false);
-        }
-        let waited = condition.wait_timeout(guard, left);
-        let (guard, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        (Locked::new(guard), true)
+impl Default for Condition {
+    fn default() -> Condition {
+        Condition { condvar: Condvar::new(), waiting: AtomicUsize::new(0) }
     }
 }
 
-impl<T> Deref for Locked<'_, T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-impl<T> DerefMut for Locked<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        &mut self.0
-    }
-}
-
-impl<T> Drop for Locked<'_, T> {
+impl Condition {
+    /// Waits, at most until `deadline`. May return early; false once the deadline has passed.
     #[inline(never)]
-    fn drop(&mut self) {
-        // SAFETY: nobody uses the guard after this, and `wait`, which takes it, does not come here.
-        unsafe { ManuallyDrop::drop(&mut self.0) }
+    pub(crate) fn wait<'a, T>(
+        &self,
+        locked: Locked<'a, T>,
+        deadline: Option<Instant>,
+    ) -> (Locked<'a, T>, bool) {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return (locked, false);
+        }
+        self.waiting.fetch_add(1, SeqCst);
+        let locked = match left {
+            None => self.condvar.wait(locked).unwrap_or_else(PoisonError::into_inner),
+            Some(left) => {
+                let waited = self.condvar.wait_timeout(locked, left);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        self.waiting.fetch_sub(1, SeqCst);
+        (locked, true)
+    }
+
+    /// Wakes all that wait. Call it with the lock held.
+    pub(crate) fn notify_all(&self) {
+        if self.waiting.load(SeqCst) > 0 {
+            self.condvar.notify_all();
+        }
     }
 }

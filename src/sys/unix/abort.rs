@@ -1,32 +1,43 @@
-//! A thread that waits in `abort(3)`, inside the handler of SIGABRT: nothing is left for it to do but
-//! to die, and it does so when the callback is done, or after a bounded time.
+//! A thread that waits in `abort(3)`, inside the handler of SIGABRT: all that is left for it to do is to
+//! be killed, and that happens when the exit is done, or after a bounded time for each callback.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use super::{clock, process, thread};
+use super::clock::Moment;
+use super::{process, thread};
 use crate::signal::Signal;
 
-/// Whether everything that an aborting thread waits for is done. Set by whoever ends the exit, cleared
-/// when a guard is made; read by the aborting thread.
+/// What `abort` raises, where that can be caught.
+pub(crate) const ABORT: Option<Signal> = Some(Signal::ABRT);
+
+/// No guard has the signal any more. Written by those who restore it and by those who arm it; read by
+/// the aborting thread.
 static RELEASED: AtomicBool = AtomicBool::new(false);
 
-/// Whether a thread waits in `abort`. Set by the handler, cleared when a guard is made; read by the
+/// Whether a thread waits in `abort`. Set by the handler, cleared when the signal is armed; read by the
 /// threads of the exit.
 static WAITS: AtomicBool = AtomicBool::new(false);
 
-/// The longest wait, in milliseconds. Written when a guard is made, read by the aborting thread.
-static LONGEST_WAIT: AtomicUsize = AtomicUsize::new(0);
+/// When the callback that runs now began, or else when `abort` was called. Written by the handler and by
+/// the threads that run callbacks.
+static BEGUN: AtomicUsize = AtomicUsize::new(0);
 
-/// No thread aborts. Before the first handler of an exit is in place.
-pub(super) fn reset(longest_wait: Duration) {
-    set_abort_wait(longest_wait);
+/// How long that callback may take, in milliseconds. Written by the threads that run callbacks.
+static LIMIT: AtomicUsize = AtomicUsize::new(5000);
+
+/// No thread aborts: the signal is about to be armed.
+pub(super) fn reset() {
     RELEASED.store(false, SeqCst);
     WAITS.store(false, SeqCst);
 }
 
-pub(crate) fn set_abort_wait(longest: Duration) {
-    LONGEST_WAIT.store(usize::try_from(longest.as_millis()).unwrap_or(usize::MAX), SeqCst);
+/// User code begins that an aborting thread waits for, at most this long.
+pub(crate) fn allow(limit: Duration) {
+    LIMIT.store(usize::try_from(limit.as_millis()).unwrap_or(usize::MAX), SeqCst);
+    if WAITS.load(SeqCst) {
+        BEGUN.store(Moment::now().0, SeqCst);
+    }
 }
 
 /// Whether a thread of this process waits in `abort`.
@@ -34,23 +45,28 @@ pub(crate) fn a_thread_aborts() -> bool {
     WAITS.load(SeqCst)
 }
 
-/// Lets an aborting thread go on to die.
-pub(crate) fn release_abort() {
+/// Lets an aborting thread continue, to be killed.
+pub(super) fn release() {
     RELEASED.store(true, SeqCst);
 }
 
 /// In the handler: this thread is in `abort`.
 pub(super) fn note() {
-    WAITS.store(true, SeqCst);
+    if !WAITS.swap(true, SeqCst) {
+        BEGUN.store(Moment::now().0, SeqCst);
+    }
 }
 
 /// In the handler of a thread that is in `abort`. Async-signal-safe: see `handler`.
+#[cold]
+#[inline(never)]
 pub(super) fn wait_and_die() -> ! {
+    let is_in_time = || {
+        let waited = Moment::now().since(Moment(BEGUN.load(SeqCst)));
+        waited.as_millis() < LIMIT.load(SeqCst) as u128
+    };
     if !thread::is_exit_thread() {
-        let begun = clock::now();
-        while !RELEASED.load(SeqCst)
-            && clock::since(begun, clock::now()) < LONGEST_WAIT.load(SeqCst)
-        {
+        while !RELEASED.load(SeqCst) && is_in_time() {
             process::sleep_a_millisecond();
         }
     }

@@ -1,26 +1,29 @@
 //! A clock for the handler: `Instant` promises nothing about signal handlers.
 
-use std::mem::MaybeUninit;
+use std::time::Duration;
 
-use nix::libc;
+use nix::time::{ClockId, clock_gettime};
 
-/// Milliseconds of `CLOCK_MONOTONIC`, never 0. They wrap around where a `usize` does: compare with
-/// [`since`]. Async-signal-safe, as `clock_gettime` is (signal-safety(7)).
-pub(super) fn now() -> usize {
-    let mut now = MaybeUninit::<libc::timespec>::zeroed();
-    // SAFETY: `now` is valid for a write; the clock exists on every platform of this crate.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, now.as_mut_ptr()) };
-    // SAFETY: zeroed is a valid timespec, and the call above filled it in.
-    let now = unsafe { now.assume_init() };
-    // Wrapping is what is wanted of both casts.
-    let milliseconds = (now.tv_sec as usize).wrapping_mul(1000);
-    milliseconds.wrapping_add(now.tv_nsec as usize / 1_000_000).max(1)
-}
+/// Milliseconds of `CLOCK_MONOTONIC`, which wrap around where a `usize` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment(pub(super) usize);
 
-/// Milliseconds from `begun` to `now`. 0 where `begun` is the later one: of two threads the one
-/// that read the clock first need not be the first to say so.
-pub(super) fn since(begun: usize, now: usize) -> usize {
-    usize::try_from(now.wrapping_sub(begun) as isize).unwrap_or(0)
+impl Moment {
+    /// Async-signal-safe, as `clock_gettime` is (signal-safety(7)).
+    pub(crate) fn now() -> Moment {
+        // It fails only for a clock that does not exist.
+        let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) else { return Moment(0) };
+        // Wrapping is what is wanted of both casts.
+        let milliseconds = (now.tv_sec() as usize).wrapping_mul(1000);
+        Moment(milliseconds.wrapping_add(now.tv_nsec() as usize / 1_000_000))
+    }
+
+    /// How long after `earlier`. Zero if that is the later one: of two threads the one that read the clock
+    /// first need not be the first to say so.
+    pub(crate) fn since(self, earlier: Moment) -> Duration {
+        let milliseconds = self.0.wrapping_sub(earlier.0) as isize;
+        Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0))
+    }
 }
 
 #[cfg(test)]
@@ -29,9 +32,9 @@ mod tests {
 
     #[test]
     fn a_time_that_wraps_around_is_still_later() {
-        assert_eq!(since(usize::MAX, 499), 500);
-        assert_eq!(since(1000, 1500), 500);
-        assert_eq!(since(1000, 999), 0);
-        assert!(since(now(), now()) < 60_000);
+        assert_eq!(Moment(499).since(Moment(usize::MAX)), Duration::from_millis(500));
+        assert_eq!(Moment(1500).since(Moment(1000)), Duration::from_millis(500));
+        assert_eq!(Moment(999).since(Moment(1000)), Duration::ZERO);
+        assert!(Moment::now().since(Moment::now()) < Duration::from_secs(60));
     }
 }

@@ -8,9 +8,13 @@ use std::path::PathBuf;
 use std::ptr;
 
 use nix::libc::{self, c_int, c_void};
+use nix::sys::signal::SigSet;
 
-use super::handler::Function;
+use super::mask;
 use crate::sys::holder::Holder;
+
+/// What the kernel calls.
+pub(super) type Function = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
 
 /// Set by the C library on Linux for its own return path; it belongs to nobody's comparison.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -71,11 +75,11 @@ impl Disposition {
         Disposition(unsafe { MaybeUninit::<libc::sigaction>::zeroed().assume_init() });
 
     /// A handler that takes siginfo, lets interrupted calls go on, and blocks `mask` while it runs.
-    pub(super) fn handler(function: Function, mask: libc::sigset_t) -> Disposition {
+    pub(super) fn handler(function: Function, mask: SigSet) -> Disposition {
         let mut action = Disposition::DEFAULT;
         action.0.sa_sigaction = function as usize;
         action.0.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
-        action.0.sa_mask = mask;
+        action.0.sa_mask = mask::raw(mask);
         action
     }
 
@@ -85,11 +89,28 @@ impl Disposition {
         self
     }
 
+    /// The same, with what `other` says of children: whether they become zombies, and whether their stopping is
+    /// told. A process that ignores CHLD has none.
+    pub(super) fn with_children_as(mut self, other: &Disposition) -> Disposition {
+        self.0.sa_flags |= other.0.sa_flags & (libc::SA_NOCLDSTOP | libc::SA_NOCLDWAIT);
+        if other.action() == Action::Ignore {
+            self.0.sa_flags |= libc::SA_NOCLDWAIT;
+        }
+        self
+    }
+
     pub(crate) fn action(&self) -> Action {
         match self.0.sa_sigaction {
             libc::SIG_DFL => Action::Default,
             libc::SIG_IGN => Action::Ignore,
             address => Action::Handler(address),
+        }
+    }
+
+    pub(crate) fn handler_address(&self) -> Option<usize> {
+        match self.action() {
+            Action::Handler(address) => Some(address),
+            Action::Default | Action::Ignore => None,
         }
     }
 
@@ -108,13 +129,14 @@ impl Disposition {
     }
 
     /// The signals that are blocked while the handler of `raw` runs.
-    pub(crate) fn mask(&self, raw: c_int) -> libc::sigset_t {
+    pub(crate) fn mask(&self, raw: c_int) -> SigSet {
         let mut mask = self.0.sa_mask;
         if self.0.sa_flags & libc::SA_NODEFER == 0 {
             // SAFETY: an initialised set; a number it does not know changes nothing.
             unsafe { libc::sigaddset(&raw mut mask, raw) };
         }
-        mask
+        // SAFETY: every Disposition starts out zeroed, and the kernel's masks have signals that exist.
+        unsafe { SigSet::from_sigset_t_unchecked(mask) }
     }
 }
 

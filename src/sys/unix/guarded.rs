@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Duration;
 
 use nix::libc;
 
@@ -11,13 +10,12 @@ use super::disposition::{self, Action, Disposition};
 use super::handler::FUNCTIONS;
 use super::process::{self, Process};
 use super::siginfo::{Arrival, SigInfo};
-use super::slot::{LEVELS, Slot, slot_of};
-use super::{forward, mailbox, mask, wake};
+use super::slot::{self, LEVELS, Slot, slot_of};
+use super::{abort, forward, mask, wake};
 use crate::signal::{FAULTS, Signal, SignalSet};
 use crate::sys::holder::Holder;
 use crate::sys::lock::Lock;
 use crate::sys::per_process::PerProcess;
-use crate::sys::status::Status;
 
 /// Dispositions that the handler may still read, each kept once and forever: a signal that was on
 /// its way when a guard was dropped comes when nobody can know any more. Written by those who make a
@@ -56,9 +54,9 @@ pub(crate) struct Found {
 #[derive(Debug)]
 pub(crate) enum Refused {
     System(io::Error),
-    /// Another thread changed the disposition at that moment. All is as it was, but for the signal that
+    /// Another thread changed the disposition at that moment. All is as it was, but for a signal that
     /// came to the guard's handler meanwhile.
-    Changed(Vec<Arrival>),
+    Changed,
 }
 
 impl Found {
@@ -78,21 +76,18 @@ impl Found {
         Ok(Found { signal, top, below, level })
     }
 
-    /// Whether the old handler is to be run is known from the disposition here.
-    pub(crate) fn appending(self, _append: bool) -> Found {
-        self
+    /// Whether the handler of `guarded` is on top.
+    pub(crate) fn is(&self, guarded: &Guarded) -> bool {
+        level_of(&self.top) == Some(guarded.level)
     }
 
     pub(crate) fn is_ignored(&self) -> bool {
         self.below.action() == Action::Ignore
     }
 
-    /// Whose handler stands there, if one does.
-    pub(crate) fn holder(&self) -> Option<Holder> {
-        match self.below.action() {
-            Action::Handler(address) => Some(disposition::holder(address)),
-            Action::Default | Action::Ignore => None,
-        }
+    /// The address of the handler that stands there, if one does: see [`holder`].
+    pub(crate) fn handler(&self) -> Option<usize> {
+        self.below.handler_address()
     }
 
     /// Whether foreign handlers have buried every level there is.
@@ -101,27 +96,33 @@ impl Found {
     }
 
     /// Puts the guard's handler in place, then compares: all is as it was if that is refused.
-    fn install(&self, is_go_here: bool) -> Result<(), Refused> {
+    fn install(&self, is_go_here: bool) -> Result<Guarded, Refused> {
         let slot = slot_of(self.signal);
-        // While the handler runs, no foreign handler may interrupt it, for that might leave by
-        // `siglongjmp`. The faults cannot be held back, and the handler causes none.
+        // While the handler runs, no foreign handler may interrupt it. The faults cannot be held back, and
+        // the handler causes none.
         let mut ours = Disposition::handler(FUNCTIONS[self.level], mask::all_but(FAULTS));
         if self.top.is_on_alternate_stack() || is_go_here {
             ours = ours.on_alternate_stack();
         }
-        slot.arm(self.level, self.below);
+        if self.signal == Signal::CHLD {
+            ours = ours.with_children_as(&self.top);
+        }
+        if Some(self.signal) == abort::ABORT && !slot.is_any_armed() {
+            abort::reset();
+        }
+        let armed_before = slot.arm(self.level, self.below);
         let replaced = ours.replace(self.signal.as_raw()).map_err(|error| {
-            slot.disarm();
+            slot.disarm_to(armed_before);
             Refused::System(error)
         })?;
         if replaced != self.top {
             let _ = replaced.replace(self.signal.as_raw());
-            slot.disarm();
-            return Err(Refused::Changed(take_late(SignalSet::of(&[self.signal]))));
+            slot.disarm_to(armed_before);
+            return Err(Refused::Changed);
         }
         // Whatever is below this level can lead to none from here up.
         slot.set_buried(self.level);
-        Ok(())
+        Ok(Guarded { signal: self.signal, below: self.below, level: self.level })
     }
 }
 
@@ -133,10 +134,14 @@ pub(crate) fn install(
 ) -> Result<(), (Signal, Refused)> {
     let is_go_here = is_go_runtime_here();
     for one in found {
-        one.install(is_go_here).map_err(|refused| (one.signal, refused))?;
-        installed.push(Guarded { signal: one.signal, below: one.below, level: one.level });
+        installed.push(one.install(is_go_here).map_err(|refused| (one.signal, refused))?);
     }
     Ok(())
+}
+
+/// Whose handler that is. Takes locks of the dynamic linker, so call it with none of the crate's held.
+pub(crate) fn holder(address: usize) -> Holder {
+    disposition::holder(address)
 }
 
 /// Whether the process has Go code, whose threads have stacks too small for signal handlers: every
@@ -166,9 +171,21 @@ impl Guarded {
         self.signal
     }
 
-    /// Whether a handler stood there before.
-    pub(crate) fn has_old_handler(&self) -> bool {
+    /// Whether an old handler decides about the signal, also if a host guards it.
+    pub(crate) fn has_old_handler(&self, _is_hosted: bool) -> bool {
         self.below.is_handler()
+    }
+
+    /// A host begins or ceases to guard the signal. Nothing to do: the old handler is known.
+    pub(crate) fn set_hosted(&self, _is_hosted: bool) {}
+
+    /// The address of the old handler: see [`holder`].
+    pub(crate) fn old_handler(&self) -> Option<usize> {
+        self.below.handler_address()
+    }
+
+    pub(crate) fn was_ignored(&self) -> bool {
+        self.below.action() == Action::Ignore
     }
 
     /// Whether what stood there before may be no handler after all, but end the process.
@@ -176,34 +193,38 @@ impl Guarded {
         false
     }
 
+    /// Whether it is the same layer of the same signal's handler.
+    pub(crate) fn is_same(&self, other: &Guarded) -> bool {
+        (self.signal, self.level) == (other.signal, other.level)
+    }
+
     /// Whether two signals had the same handler before.
     pub(crate) fn same_old_handler(&self, other: &Guarded) -> bool {
         self.below.action() == other.below.action()
     }
 
-    /// The signal is the old handler's own from now on: the old disposition is put back, if the
-    /// guard's handler is still on top. Whether it was.
-    pub(crate) fn give_back(&self) -> bool {
-        let is_restored = restore(self.signal, self.level, self.below, Pin::Code);
+    /// The signal is the old handler's own from now on: the old disposition is restored, if the
+    /// guard's handler is still on top. Repeats that came before are part of the one delivery.
+    pub(crate) fn give_back(&self) -> GivenBack {
+        let restored = restore(self.signal, self.level, self.below);
         self.slot().disarm();
-        // Repeats that came before are part of the one delivery.
-        self.slot().mailbox.empty();
-        is_restored
+        self.slot().empty();
+        GivenBack { is_restored: restored == Restored::Yes, buries: restored == Restored::Buried }
     }
 
     /// Runs the old handler of a signal that was given back, on this thread: as a real delivery, if the
-    /// old disposition `is_restored`.
-    pub(crate) fn run_old_handler(&self, is_restored: bool, info: Option<&SigInfo>) {
-        if is_restored {
-            forward::deliver(self.signal, self.below, info);
+    /// old disposition was restored.
+    pub(crate) fn run_old_handler(&self, given_back: &GivenBack, info: &SigInfo) {
+        if given_back.is_restored {
+            forward::deliver(self.signal, self.below, Some(info));
         } else {
-            forward::call_directly(self.signal, self.below, info);
+            forward::call_directly(self.signal, self.below, Some(info));
         }
     }
 
     /// Calls the old handler, on this thread, and leaves the guard's in place.
-    pub(crate) fn call_old_handler(&self, info: &SigInfo) {
-        forward::call_directly(self.signal, self.below, Some(info));
+    pub(crate) fn call_old_handler(&self, info: Option<&SigInfo>) {
+        forward::call_directly(self.signal, self.below, info);
     }
 
     fn slot(&self) -> &'static Slot {
@@ -218,52 +239,65 @@ impl Guarded {
     }
 }
 
-/// Puts everything back and returns the signals that came too late for the guard, in order.
-#[inline(never)]
-pub(crate) fn restore_all(guarded: &[Guarded]) -> Vec<Arrival> {
-    for one in guarded {
-        restore(one.signal, one.level, one.below, Pin::Code);
-    }
-    for one in guarded {
-        one.slot().disarm();
-    }
-    take_late(guarded.iter().map(Guarded::signal).collect())
+/// What became of the guard's handler of a signal that was given back.
+pub(crate) struct GivenBack {
+    is_restored: bool,
+    /// A foreign handler stays on top: see [`pin`].
+    pub(crate) buries: bool,
 }
 
-/// What came to the guard's handler and is no guard's, in order. For signals that are disarmed.
+/// What is to be done once no lock is held.
+#[derive(Default)]
+pub(crate) struct Late {
+    /// Signals that came too late for the guard, in order.
+    pub(crate) arrivals: Vec<Arrival>,
+    /// Foreign handlers stay on top of the guard's: see [`pin`].
+    pub(crate) buries: bool,
+}
+
+/// Restores everything. A signal that has an older layer of the guard's handlers below, under a foreign one, is
+/// that layer's again.
 #[inline(never)]
-fn take_late(signals: SignalSet) -> Vec<Arrival> {
-    mailbox::wait_for_handlers();
-    let mut late = Vec::new();
-    mailbox::take(signals, &mut late);
+pub(crate) fn restore_all(guarded: &[Guarded], layers: &[Guarded]) -> Late {
+    let mut late = Late::default();
+    let mut gone = SignalSet::default();
+    for one in guarded {
+        let mut others = layers.iter().filter(|other| other.signal == one.signal);
+        if others.clone().any(|other| other.level > one.level) {
+            continue;
+        }
+        match others.next_back() {
+            Some(older) => drop(one.slot().arm(older.level, older.below)),
+            None => {
+                gone.insert(one.signal);
+            }
+        }
+        late.buries |= restore(one.signal, one.level, one.below) == Restored::Buried;
+    }
+    for signal in gone {
+        slot_of(signal).disarm();
+        if Some(signal) == abort::ABORT {
+            abort::release();
+        }
+    }
+    if !gone.is_empty() {
+        slot::wait_for_handlers();
+        slot::take(gone, &mut late.arrivals);
+    }
     late
 }
 
-/// As `restore_all`, for a process that exits. A signal that would end it has what it wants: it stays the
-/// handler's, and does not change the status any more. Only a second wish to end, from now on, ends the process
-/// at once: an exit function that is still to run may hang.
-pub(crate) fn restore_in_exit(guarded: &[Guarded]) -> Vec<Arrival> {
-    let stays = |one: &Guarded| {
-        let is_on_top = Disposition::query(one.signal.as_raw())
-            .is_ok_and(|top| level_of(&top) == Some(one.level));
-        is_on_top && one.below.action() == Action::Default
-    };
-    let mut go = Vec::new();
-    for one in guarded {
-        if stays(one) {
-            one.slot().arm(one.level, one.below);
-            mailbox::set_cut(one.signal, Some(Status::Signal(one.signal)));
-        } else {
-            go.push(*one);
-        }
-    }
-    restore_all(&go)
+/// Whether the signal's handler is on top and what stood there before ends the process.
+pub(crate) fn ends_process(guarded: &Guarded) -> bool {
+    let is_on_top = Disposition::query(guarded.signal.as_raw())
+        .is_ok_and(|top| level_of(&top) == Some(guarded.level));
+    is_on_top && guarded.below.action() == Action::Default
 }
 
-/// In a forked child: puts back what the parent's guard left in this process, unless a guard of the
+/// In a forked child: restores what the parent's guard left in this process, unless a guard of the
 /// child's own has seen to it. Takes no lock.
 pub(crate) fn restore_in_child(signals: SignalSet) {
-    let is_owned = mailbox::is_owned_by(process::this());
+    let is_owned = slot::is_owned_by(process::this());
     for signal in signals {
         if is_owned && slot_of(signal).is_any_armed() {
             continue;
@@ -271,54 +305,52 @@ pub(crate) fn restore_in_child(signals: SignalSet) {
         let Ok(top) = Disposition::query(signal.as_raw()) else { continue };
         let Some(level) = level_of(&top) else { continue };
         if let Some(below) = slot_of(signal).below(level) {
-            restore(signal, level, below, Pin::Nothing);
+            restore(signal, level, below);
         }
     }
 }
 
-/// What `bury` does about the code of the handler.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Pin {
-    Code,
-    /// In a forked child the dynamic linker's locks may be held for good.
-    Nothing,
+enum Restored {
+    Yes,
+    /// A foreign handler stays on top, and may call the guard's forever.
+    Buried,
+    No,
 }
 
 /// Query, then replace, then compare: a foreign handler that comes in between gets its place back.
-/// Whether `below` is the disposition now, put there by this call.
-fn restore(signal: Signal, level: usize, below: &Disposition, pin: Pin) -> bool {
+fn restore(signal: Signal, level: usize, below: &Disposition) -> Restored {
     let raw = signal.as_raw();
     let is_ours = |disposition: &Disposition| level_of(disposition) == Some(level);
+    let bury = || {
+        let slot = slot_of(signal);
+        slot.set_buried((level + 1).max(slot.free_level()));
+        Restored::Buried
+    };
     match Disposition::query(raw) {
         Ok(top) if is_ours(&top) => {}
-        Ok(top) => {
-            // It may be `below`, which somebody else has put back.
-            if top.is_handler() && top != *below {
-                bury(signal, level, pin);
-            }
-            return false;
-        }
-        Err(_) => return false,
+        // It may be `below`, which somebody else has restored.
+        Ok(top) if top.is_handler() && top != *below => return bury(),
+        _ => return Restored::No,
     }
     match below.replace(raw) {
-        Ok(replaced) if is_ours(&replaced) => true,
+        Ok(replaced) if is_ours(&replaced) => Restored::Yes,
         Ok(replaced) => {
             let _ = replaced.replace(raw);
-            bury(signal, level, pin);
-            false
+            bury()
         }
-        Err(_) => false,
+        Err(_) => Restored::No,
     }
 }
 
-/// A foreign handler stays on top, and may call the guard's forever.
+/// Keeps the code of the handlers loaded forever: a foreign handler may call them. Takes locks of the dynamic
+/// linker, so call it with none of the crate's held, and not in a forked child.
 #[cold]
-fn bury(signal: Signal, level: usize, pin: Pin) {
+pub(crate) fn pin() {
     /// Whether the code was pinned. Written and read here.
     static IS_PINNED: AtomicBool = AtomicBool::new(false);
-    slot_of(signal).set_buried(level + 1);
-    if pin == Pin::Code && !IS_PINNED.swap(true, SeqCst) {
-        disposition::pin(FUNCTIONS[level] as usize);
+    if !IS_PINNED.swap(true, SeqCst) {
+        disposition::pin(FUNCTIONS[0] as usize);
     }
 }
 
@@ -331,10 +363,10 @@ fn level_of(disposition: &Disposition) -> Option<usize> {
 
 /// Makes wake-up and mailboxes ready for guards of `process`, which is this one. Call before the first
 /// `install` in a process, and when the first of several guards is made.
-pub(crate) fn prepare(process: Process, abort_wait: Duration) -> io::Result<()> {
-    if !mailbox::is_owned_by(process) {
+pub(crate) fn prepare(process: Process) -> io::Result<()> {
+    if !slot::is_owned_by(process) {
         wake::prepare()?;
     }
-    mailbox::claim_process(process, abort_wait);
+    slot::claim_process(process);
     Ok(())
 }

@@ -17,11 +17,9 @@
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_void};
 
-use super::mailbox::Recorded;
+use super::disposition::Function;
 use super::slot::{LEVELS, Slot, slot};
-use super::{abort, forward, process};
-
-pub(super) type Function = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
+use super::{abort, forward};
 
 /// The handler of each level. Addresses are taken from here only, so that they compare equal. Never
 /// written.
@@ -42,22 +40,11 @@ fn handle_at(level: usize, raw: c_int, info: *mut libc::siginfo_t, context: *mut
     let errno = Errno::last_raw();
     let Some(slot) = slot(raw) else { return };
     match slot.arrive(level, info, context) {
-        Some(Recorded::Kept) => {}
-        Some(other) => end(other),
+        Some(false) => {}
+        Some(true) => abort::wait_and_die(),
         None => pass_on(slot, level, raw, info, context),
     }
     Errno::set_raw(errno);
-}
-
-/// Out of the way of the signal that is kept: what this needs of the stack is not its to pay.
-#[cold]
-#[inline(never)]
-fn end(recorded: Recorded) {
-    match recorded {
-        Recorded::Kept => {}
-        Recorded::Abort => abort::wait_and_die(),
-        Recorded::Cut(status) => process::end_now(status),
-    }
 }
 
 /// The signal is not the guard's: acts as what stood below would have.

@@ -16,22 +16,20 @@
 //! * `readable`: a descriptor to poll
 //! * `mask`: sets of signals as the C library has them
 //! * `clock`: a clock for the handler
-//! * `cut`: how a repeat cuts the callback
 
-mod abort;
-mod clock;
-mod cut;
+pub(crate) mod abort;
+pub(crate) mod clock;
 mod disposition;
 mod exit_frames;
 pub(crate) mod exit_hook;
 pub(crate) mod forward;
 pub(crate) mod guarded;
 mod handler;
-pub(crate) mod mailbox;
+mod mailbox;
 mod mask;
 pub(crate) mod process;
 pub(crate) mod readable;
 pub(crate) mod siginfo;
-mod slot;
+pub(crate) mod slot;
 pub(crate) mod thread;
 pub(crate) mod wake;

@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use nix::libc::{self, c_int};
+use nix::poll::poll;
 
+use super::clock::Moment;
 use super::disposition::Disposition;
-use super::{clock, mask, thread};
+use super::{mask, thread};
 use crate::signal::{Signal, SignalSet};
 use crate::sys::status::Status;
 
@@ -99,14 +101,35 @@ pub(crate) fn end(status: Status) -> ! {
     }
 }
 
-/// Ends the process from inside `exit(3)`: what the C library has buffered is written, the exit
-/// functions that have not run yet do not run.
+/// Ends the process from inside `exit(3)`: what is buffered is written, the exit functions that have not run yet do
+/// not run.
 pub(crate) fn end_inside_exit(status: Status) -> ! {
     if !matches!(status, Status::Signal(_)) {
+        flush();
+    }
+    end_now(status)
+}
+
+/// How long a flush may take: another thread may hold the lock of a stream forever, while it reads or writes.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Writes what the standard library and the C library have buffered, on a thread of its own: neither can be told to
+/// leave out a stream that another thread has locked.
+pub(crate) fn flush() {
+    fn flush_all() {
+        let _ = io::Write::flush(&mut io::stdout());
         // SAFETY: a null stream flushes all of them.
         unsafe { libc::fflush(ptr::null_mut()) };
     }
-    end_now(status)
+    let (done, is_done) = std::sync::mpsc::channel();
+    let flush = Box::new(move || {
+        flush_all();
+        let _ = done.send(());
+    });
+    match thread::spawn("exit-flush", flush) {
+        Ok(_) => drop(is_done.recv_timeout(FLUSH_TIMEOUT)),
+        Err(_) => flush_all(),
+    }
 }
 
 /// Ends the process: nothing is flushed, nothing is run. Async-signal-safe.
@@ -133,8 +156,8 @@ pub(super) fn die_by(signal: Signal) -> ! {
         // EAGAIN: no room for the siginfo of a real-time signal (RLIMIT_SIGPENDING). `kill` needs none.
         // SAFETY: kill(2) of the own process.
         unsafe { libc::kill(libc::getpid(), raw) };
-        let begun = clock::now();
-        while clock::since(begun, clock::now()) < DELIVERY.as_millis() as usize {
+        let begun = Moment::now();
+        while Moment::now().since(begun) < DELIVERY {
             sleep_a_millisecond();
         }
     }
@@ -150,8 +173,7 @@ fn exit_now(code: c_int) -> ! {
 
 /// Async-signal-safe, as `poll` is (signal-safety(7)); `nanosleep` is not on that list.
 pub(super) fn sleep_a_millisecond() {
-    // SAFETY: poll(2) of no descriptors only waits.
-    unsafe { libc::poll(ptr::null_mut(), 0, 1) };
+    let _ = poll(&mut [], 1u8);
 }
 
 /// Sends the signal to this process.

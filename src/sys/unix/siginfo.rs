@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use nix::libc::{self, c_void};
 
+use super::clock::Moment;
+
 #[cfg(any(target_vendor = "apple", target_os = "dragonfly"))]
 use super::{mask, thread};
 #[cfg(any(target_vendor = "apple", target_os = "dragonfly"))]
@@ -41,11 +43,12 @@ pub(crate) struct Arrival {
     pub(crate) info: SigInfo,
     /// Counts signals: the order of arrival.
     pub(super) order: usize,
-    /// Whether it, or one that was merged into it, is the first of its signal since the guard was made,
-    /// or since what came before was answered.
-    pub(crate) is_first: bool,
-    /// Whether a second wish to end has come: see `mailbox`.
-    pub(crate) repeats: bool,
+    /// When it came, and when the last one that was merged into it did.
+    pub(crate) first: Moment,
+    pub(crate) last: Moment,
+    /// Whether no process sent it, and whether that is so of one that was merged into it.
+    pub(crate) is_from_kernel: bool,
+    pub(crate) has_more_from_kernel: bool,
     /// Whether a thread of this process waits in `abort(3)` for the callback.
     pub(crate) aborts: bool,
 }
@@ -61,13 +64,16 @@ impl Arrival {
     }
 
     #[cfg(all(test, handle_exit_loom))]
-    pub(crate) fn for_model(signal: Signal, repeats: bool) -> Arrival {
+    pub(crate) fn for_model(signal: Signal) -> Arrival {
+        let now = Moment::now();
         Arrival {
             signal,
             info: SigInfo::unknown(),
             order: 0,
-            is_first: !repeats,
-            repeats,
+            first: now,
+            last: now,
+            is_from_kernel: false,
+            has_more_from_kernel: false,
             aborts: false,
         }
     }

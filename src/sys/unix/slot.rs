@@ -1,4 +1,4 @@
-//! What is known of each signal number: who stands below the handler, and what came.
+//! What is known of each signal number: what stands below the handler, and what came.
 //!
 //! # Levels
 //! A foreign handler that was installed over the guard's may go on calling the guard's forever. A
@@ -6,17 +6,31 @@
 //! circle. So there is one function for each level, each with dispositions of its own below it.
 
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering::SeqCst};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use nix::libc::{self, c_int, c_void};
 
+use super::abort;
 use super::disposition::Disposition;
-use super::mailbox::{self, Mailbox, Recorded};
-use super::process::{self, Process};
-use crate::signal::{COUNT, Signal};
+use super::mailbox::Mailbox;
+use super::process::{self, AtomicProcess, Process};
+use super::siginfo::Arrival;
+use crate::signal::{COUNT, Signal, SignalSet};
 
 /// How often a foreign handler may bury the guard's before a new guard is refused.
 pub(super) const LEVELS: usize = 4;
+
+/// How long handlers in flight are waited for. They are counted for less than a microsecond, unless
+/// their thread loses the processor meanwhile.
+const IN_FLIGHT: Duration = Duration::from_secs(1);
+
+/// The process whose guards are armed. Written when one is made, read by the handler: a forked child
+/// has the handler but no watcher, and must not act for its parent.
+static OWNER: AtomicProcess = AtomicProcess::new();
+
+/// Handlers that may be about to fill a mailbox. Written by the handler, awaited by those who disarm.
+static IN_HANDLER: AtomicU32 = AtomicU32::new(0);
 
 /// One for each signal number, static so that a handler that comes late never meets freed memory. All
 /// zeroes at first: it takes no place in the program file.
@@ -35,7 +49,7 @@ pub(super) struct Slot {
     buried: AtomicU8,
     /// What each level's function stands in for. Points to interned dispositions, never freed.
     below: [AtomicPtr<Disposition>; LEVELS],
-    pub(super) mailbox: Mailbox,
+    mailbox: Mailbox,
 }
 
 pub(super) fn slot(raw: c_int) -> Option<&'static Slot> {
@@ -45,14 +59,6 @@ pub(super) fn slot(raw: c_int) -> Option<&'static Slot> {
 /// `slot` of a signal that exists.
 pub(super) fn slot_of(signal: Signal) -> &'static Slot {
     slot(signal.as_raw()).expect("a Signal is a signal number of this platform")
-}
-
-/// In a forked child, before its first guard: what is armed here was armed by the parent.
-pub(super) fn reset_all() {
-    for slot in &SLOTS.0 {
-        slot.disarm();
-        slot.mailbox.empty();
-    }
 }
 
 impl Slot {
@@ -65,25 +71,26 @@ impl Slot {
         }
     }
 
-    /// In the handler: keeps the signal if it is the guard's.
+    /// In the handler: keeps the signal if it is the guard's. `Some(true)`: this thread is in `abort`.
     pub(super) fn arrive(
         &self,
         level: usize,
         info: *const libc::siginfo_t,
         context: *const c_void,
-    ) -> Option<Recorded> {
+    ) -> Option<bool> {
         let process = process::this();
         if !self.is_armed(level, process) {
             return None;
         }
         // Count first, look again: whoever waits for the count has disarmed before.
-        mailbox::in_handler(|| {
-            self.is_armed(level, process).then(|| self.mailbox.record(info, context))
-        })
+        IN_HANDLER.fetch_add(1, SeqCst);
+        let kept = self.is_armed(level, process).then(|| self.mailbox.record(info, context));
+        IN_HANDLER.fetch_sub(1, SeqCst);
+        kept
     }
 
     fn is_armed(&self, level: usize, process: Process) -> bool {
-        usize::from(self.armed.load(SeqCst)) == level + 1 && mailbox::is_owned_by(process)
+        usize::from(self.armed.load(SeqCst)) == level + 1 && OWNER.is(process)
     }
 
     /// What `level` stands in for, if it was ever installed.
@@ -108,11 +115,21 @@ impl Slot {
         self.buried.store(level_count(levels), SeqCst);
     }
 
-    /// From now on the function of `level` keeps the signal in the (emptied) mailbox.
-    pub(super) fn arm(&self, level: usize, below: &'static Disposition) {
+    /// From now on the function of `level` keeps the signal, in a mailbox that is emptied if no level had
+    /// it before. Returns what [`disarm_to`](Slot::disarm_to) takes to undo this.
+    pub(super) fn arm(&self, level: usize, below: &'static Disposition) -> u8 {
         self.below[level].store(ptr::from_ref(below).cast_mut(), SeqCst);
-        self.mailbox.reset();
+        let before = self.armed.load(SeqCst);
+        if before == 0 {
+            self.mailbox.empty();
+        }
         self.armed.store(level_count(level + 1), SeqCst);
+        before
+    }
+
+    /// Undoes [`arm`](Slot::arm).
+    pub(super) fn disarm_to(&self, before: u8) {
+        self.armed.store(before, SeqCst);
     }
 
     pub(super) fn is_any_armed(&self) -> bool {
@@ -124,9 +141,58 @@ impl Slot {
     pub(super) fn disarm(&self) {
         self.armed.store(0, SeqCst);
     }
+
+    /// Forgets what came.
+    pub(super) fn empty(&self) {
+        self.mailbox.empty();
+    }
 }
 
 /// At most `LEVELS`, which fits.
 fn level_count(levels: usize) -> u8 {
     levels as u8
+}
+
+/// Waits until no handler can still be filling a mailbox that was disarmed before.
+pub(super) fn wait_for_handlers() {
+    let mut begun = None;
+    while IN_HANDLER.load(SeqCst) > 0 {
+        if begun.get_or_insert_with(Instant::now).elapsed() > IN_FLIGHT {
+            return;
+        }
+        // To yield helps only threads of the same priority.
+        std::thread::sleep(Duration::from_micros(50));
+    }
+}
+
+/// Takes the signals of `process`, which is this one, into the handler's care. Call before arming any
+/// slot.
+pub(super) fn claim_process(process: Process) {
+    if OWNER.is_set() && !OWNER.is(process) {
+        // In a forked child all this is the parent's, as it was at the moment of the fork. Nothing is
+        // kept or counted here before OWNER is set.
+        for slot in &SLOTS.0 {
+            slot.disarm();
+            slot.empty();
+        }
+        IN_HANDLER.store(0, SeqCst);
+        abort::reset();
+    }
+    OWNER.set(process);
+}
+
+/// Whether `process` was the last to make a guard, and not one that it was forked from.
+pub(super) fn is_owned_by(process: Process) -> bool {
+    OWNER.is(process)
+}
+
+/// Takes what came of these signals, in the order it came.
+pub(crate) fn take(signals: SignalSet, into: &mut Vec<Arrival>) {
+    let before = into.len();
+    for signal in signals {
+        let Some(arrival) = slot_of(signal).mailbox.take(signal) else { continue };
+        let earlier = |other: &Arrival| other.order.wrapping_sub(arrival.order) as isize <= 0;
+        let place = into[before..].iter().rposition(earlier).map_or(before, |at| before + at + 1);
+        into.insert(place, arrival);
+    }
 }

@@ -6,7 +6,8 @@ use std::marker::PhantomData;
 use std::os::unix::thread::JoinHandleExt;
 use std::thread;
 
-use nix::libc;
+use nix::sys::pthread::pthread_self;
+use nix::sys::signal::SigSet;
 
 use super::{exit_frames, mask};
 use crate::signal::SignalSet;
@@ -19,8 +20,7 @@ pub(crate) struct ThreadId(usize);
 
 impl ThreadId {
     pub(crate) fn current() -> ThreadId {
-        // SAFETY: no arguments, cannot fail.
-        ThreadId(unsafe { libc::pthread_self() } as usize)
+        ThreadId(pthread_self() as usize)
     }
 }
 
@@ -29,6 +29,7 @@ impl ThreadId {
 pub(crate) struct Runner {
     id: ThreadId,
     stack: usize,
+    is_watcher: bool,
 }
 
 impl Runner {
@@ -36,12 +37,26 @@ impl Runner {
     /// lies below that one's frame is looked at, and what lies above is not.
     #[inline(always)]
     pub(crate) fn current() -> Runner {
-        Runner { id: ThreadId::current(), stack: exit_frames::stack_pointer() }
+        Runner { id: ThreadId::current(), stack: exit_frames::stack_pointer(), is_watcher: false }
+    }
+
+    /// The same, of one of the guard's own threads.
+    pub(crate) fn watcher(self) -> Runner {
+        Runner { is_watcher: true, ..self }
+    }
+
+    pub(crate) fn is_watcher(&self) -> bool {
+        self.is_watcher
+    }
+
+    /// Whether it is that thread.
+    pub(crate) fn is(&self, thread: &JoinHandle) -> bool {
+        self.id == id_of(thread)
     }
 
     #[cfg(all(test, handle_exit_loom))]
     pub(crate) fn for_model(id: usize) -> Runner {
-        Runner { id: ThreadId(id), stack: 0 }
+        Runner { id: ThreadId(id), stack: 0, is_watcher: false }
     }
 
     pub(crate) fn id(&self) -> ThreadId {
@@ -60,18 +75,35 @@ pub(crate) fn is_inside_exit() -> bool {
     exit_frames::is_any_above(exit_frames::stack_pointer())
 }
 
-/// The signal mask of the thread that made the guard.
+/// A signal mask of a user's thread.
 #[derive(Clone, Copy)]
-pub(crate) struct UserMask(libc::sigset_t);
+pub(crate) struct UserMask(SigSet);
 
-/// Gives the calling thread this mask, for user code: commands that it spawns inherit it.
-pub(crate) fn set_mask(mask: &UserMask) {
-    mask::replace(&mask.0);
+thread_local! {
+    /// The mask that this thread had when it made a guard that needed a system call anyway, or else its first one.
+    static MASK: Cell<Option<SigSet>> = const { Cell::new(None) };
 }
 
-/// Puts a mask back where it was taken from.
-struct MaskedUntilDrop {
-    before: libc::sigset_t,
+impl UserMask {
+    /// The calling thread's. It is asked for once: a guard inside another one makes no system call for it.
+    pub(crate) fn current() -> UserMask {
+        UserMask(MASK.get().unwrap_or_else(|| remember(mask::current())))
+    }
+
+    /// Gives the calling thread this mask until the result is dropped: commands that user code spawns inherit it.
+    pub(crate) fn apply(&self) -> MaskedUntilDrop {
+        MaskedUntilDrop { before: mask::replace(&self.0), on_this_thread: PhantomData }
+    }
+}
+
+fn remember(mask: SigSet) -> SigSet {
+    MASK.set(Some(mask));
+    mask
+}
+
+/// Restores a mask on the thread it was taken from.
+pub(crate) struct MaskedUntilDrop {
+    before: SigSet,
     on_this_thread: PhantomData<*const ()>,
 }
 
@@ -85,40 +117,23 @@ impl Drop for MaskedUntilDrop {
 /// What waits for a thread to end.
 pub(crate) type JoinHandle = thread::JoinHandle<()>;
 
-/// Holds every signal off the calling thread until it is dropped: no foreign handler interrupts what it does
-/// meanwhile, to exit there or to leave it by `siglongjmp`.
-pub(crate) struct HeldSignals {
-    before: MaskedUntilDrop,
-}
-
-pub(crate) fn hold_signals() -> HeldSignals {
+/// Starts a thread. It has every signal blocked from its first instruction on, so that it never takes what the
+/// program waits for elsewhere.
+pub(crate) fn spawn(name: &str, run: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle> {
     let before = mask::replace(&mask::all_but(SignalSet::default()));
-    HeldSignals { before: MaskedUntilDrop { before, on_this_thread: PhantomData } }
-}
-
-/// Starts a thread. It has every signal blocked from its first instruction on, as its creator has now, so that
-/// it never takes what the program waits for elsewhere. `run` gets the mask of before.
-pub(crate) fn spawn(
-    name: &str,
-    held: &HeldSignals,
-    run: impl FnOnce(UserMask) + Send + 'static,
-) -> io::Result<JoinHandle> {
-    spawn_boxed(name, UserMask(held.before.before), Box::new(run))
-}
-
-/// What std makes of a thread's closure is large: there is one.
-fn spawn_boxed(
-    name: &str,
-    user: UserMask,
-    run: Box<dyn FnOnce(UserMask) + Send>,
-) -> io::Result<JoinHandle> {
-    thread::Builder::new().name(name.into()).spawn(move || run(user))
+    let _restored = MaskedUntilDrop { before, on_this_thread: PhantomData };
+    remember(before);
+    thread::Builder::new().name(name.into()).spawn(run)
 }
 
 /// Whether that is the calling thread.
 pub(crate) fn is_this(thread: &JoinHandle) -> bool {
+    id_of(thread) == ThreadId::current()
+}
+
+fn id_of(thread: &JoinHandle) -> ThreadId {
     // A cast, for std and libc do not agree on the type everywhere (musl).
-    ThreadId(thread.as_pthread_t() as usize) == ThreadId::current()
+    ThreadId(thread.as_pthread_t() as usize)
 }
 
 /// From now on the calling thread takes these signals and no others.
@@ -177,21 +192,20 @@ mod tests {
     #[test]
     fn a_spawned_thread_takes_what_it_is_told_to() {
         let before = is_blocked(Signal::USR1);
-        let held = hold_signals();
-        let thread = spawn("listens", &held, |user| {
+        let user = UserMask::current();
+        let listens = move || {
+            assert!(is_blocked(Signal::USR1) && is_blocked(Signal::TERM));
             set_listening(SignalSet::of(&[Signal::TERM]));
             assert!(is_blocked(Signal::USR1) && !is_blocked(Signal::TERM));
-            set_mask(&user);
+            let masked = user.apply();
             assert!(!is_blocked(Signal::USR1) && !is_blocked(Signal::TERM));
-            set_listening(SignalSet::of(&[Signal::USR1]));
-            assert!(!is_blocked(Signal::USR1) && is_blocked(Signal::TERM));
-        });
-        assert!(is_blocked(Signal::USR1) && is_blocked(Signal::TERM));
-        drop(held);
-        let thread = thread.unwrap();
+            drop(masked);
+            assert!(is_blocked(Signal::USR1) && !is_blocked(Signal::TERM));
+        };
+        let thread = spawn("listens", Box::new(listens)).unwrap();
+        assert_eq!(is_blocked(Signal::USR1), before);
         assert_eq!(thread.thread().name(), Some("listens"));
         thread.join().unwrap();
-        assert_eq!(is_blocked(Signal::USR1), before);
     }
 
     #[test]

@@ -1,0 +1,244 @@
+//! What the watchers do, one step at a time.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::arrival::Task;
+use super::state::{Entry, State};
+use super::{Forked, Guard, ProcessExit, Tells, Which};
+use crate::cause::Cause;
+use crate::event::Event;
+use crate::signal::{Received, Signal, SignalSet};
+use crate::sys::guarded::Guarded;
+use crate::sys::lock::Locked;
+use crate::sys::siginfo::Arrival;
+use crate::sys::status::Status;
+use crate::sys::thread::{self, JoinHandle, Runner};
+use crate::sys::wake;
+
+/// How long those who restore a signal wait until the leader takes it no more: the leader may have been interrupted
+/// for good, by a foreign handler.
+const UNHEARD_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl ProcessExit {
+    /// Leads, if nobody does, until there is user code to run; then hands the lead over. `None`: this thread is to
+    /// leave.
+    pub(crate) fn next_task(&self, me: Runner, generation: usize) -> Option<Task> {
+        let mut state = self.lock();
+        if !state.watchers.present.contains(&me) {
+            state.watchers.present.push(me);
+        }
+        loop {
+            if state.watchers.generation != generation {
+                state.watchers.present.retain(|other| *other != me);
+                self.changed.notify_all();
+                self.lead.notify_all();
+                drop(state);
+                // The wake-up may have been for the watcher after this one.
+                wake::post();
+                return None;
+            }
+            if state.watchers.leader.is_some_and(|leader| leader != me.id()) {
+                (state, _) = self.lead.wait(state, None);
+                continue;
+            }
+            state.watchers.leader = Some(me.id());
+            state.admit_mail();
+            let wanted = state.to_listen();
+            if let Some(task) = state.task(me) {
+                state = self.listen(state, SignalSet::default());
+                state.watchers.leader = None;
+                state.watchers.runner = Some(me);
+                self.lead.notify_all();
+                return Some(task);
+            }
+            if state.watchers.listens != wanted {
+                state = self.listen(state, wanted);
+                continue;
+            }
+            let deadline = state.next_deadline();
+            drop(state);
+            wake::wait(deadline);
+            state = self.lock();
+        }
+    }
+
+    /// The leader takes these signals itself from now on, and no others. Those that it is about to take are told
+    /// before, and those that it takes no more are told after that is so.
+    fn listen<'a>(&'a self, mut state: Locked<'a, State>, signals: SignalSet) -> Locked<'a, State> {
+        let before = state.watchers.listens;
+        if before == signals {
+            return state;
+        }
+        state.watchers.listens = before.union(signals);
+        thread::set_listening(signals);
+        state.watchers.listens = signals;
+        self.changed.notify_all();
+        state
+    }
+
+    /// Waits until the leader takes none of these signals any more, except for a host.
+    pub(super) fn wait_unheard<'a>(
+        &'a self,
+        mut state: Locked<'a, State>,
+        signals: SignalSet,
+    ) -> Locked<'a, State> {
+        let deadline = Some(Instant::now() + UNHEARD_TIMEOUT).filter(|_| !cfg!(handle_exit_loom));
+        let mut in_time = true;
+        while in_time {
+            let listens = state.watchers.listens.minus(state.to_listen());
+            if listens.intersection(signals).is_empty() {
+                break;
+            }
+            wake::post();
+            (state, in_time) = self.changed.wait(state, deadline);
+        }
+        state
+    }
+
+    /// The user code of a task has returned.
+    pub(crate) fn end_task(&self, me: Runner) {
+        let mut state = self.lock();
+        if state.watchers.is_runner(me) {
+            state.watchers.runner = None;
+            self.changed.notify_all();
+        }
+        let leads_another = state.watchers.leader.is_some();
+        drop(state);
+        if leads_another {
+            wake::post();
+        }
+    }
+
+    /// Starts one more watcher.
+    pub(crate) fn add_watcher(
+        &'static self,
+        spawn: fn(&'static ProcessExit, usize) -> io::Result<JoinHandle>,
+    ) -> io::Result<()> {
+        let mut state = self.lock();
+        let handle = spawn(self, state.watchers.generation)?;
+        state.watchers.handles.push(handle);
+        Ok(())
+    }
+
+    /// A signal has begun the exit of these guards.
+    pub(crate) fn announce(&self, me: Runner, received: Received) -> Result<(), Forked> {
+        let which = Which::With(received.signal());
+        self.each(which, &mut |guard| match guard.cause() {
+            Some(_) => self.release_waiters(me, guard),
+            None => Ok(()),
+        })?;
+        self.tell(me, which, &Event::SignalReceived(received))
+    }
+
+    /// The turn of this guard's callback has come.
+    pub(crate) fn run_pending(&'static self, me: Runner, guard: Arc<Guard>) -> Result<(), Forked> {
+        let payload = self.run_callback(&guard, me, Tells::All)?;
+        self.drop_payload(me, &guard, payload)?;
+        self.drop_guard(guard)
+    }
+
+    /// A signal that is no exit.
+    pub(crate) fn hear(
+        &self,
+        me: Runner,
+        arrival: &Arrival,
+        old_handler: Option<Guarded>,
+    ) -> Result<(), Forked> {
+        let received = arrival.received();
+        let signal = arrival.signal;
+        self.each(Which::Hearing(signal), &mut |guard| {
+            for (_, function) in guard.on.iter().filter(|(one, _)| *one == signal) {
+                // An exit that has begun stops it: one of these functions may have asked for it.
+                if guard.cause().is_none() {
+                    self.call_contained(me, guard, &mut || function(&received))?;
+                }
+            }
+            Ok(())
+        })?;
+        let oldest = self.lock().oldest_with(signal);
+        if let Some((guarded, guard)) = old_handler.zip(oldest) {
+            let call = &mut || guarded.call_old_handler(Some(&arrival.info));
+            self.call_contained(me, &guard, call)?;
+            self.drop_guard(guard)?;
+            self.tell(me, Which::With(signal), &Event::OldHandlerRun(signal))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the signal back to its old handler, and runs that.
+    ///
+    /// Where that may be the system's own, which ends the process and runs nothing, all that is to
+    /// run before the end runs now.
+    pub(crate) fn run_old_handler(
+        &'static self,
+        me: Runner,
+        arrival: &Arrival,
+        guarded: &Guarded,
+    ) -> Result<(), Forked> {
+        let signal = arrival.signal;
+        if guarded.old_handler_may_end_process() {
+            let cause = Cause::Signal(arrival.received());
+            if self.end_guards(me, &cause, None)? {
+                return self.end_process(me, Status::Failed, &cause);
+            }
+        }
+        let mut state = self.lock();
+        let oldest = state.oldest_with(signal);
+        let given_back = guarded.give_back();
+        state.give_back(guarded);
+        drop(state);
+        if given_back.buries {
+            crate::sys::guarded::pin();
+        }
+        if let Some(guard) = oldest {
+            let run = &mut || guarded.run_old_handler(&given_back, &arrival.info);
+            self.call_contained(me, &guard, run)?;
+            self.drop_guard(guard)?;
+            self.tell(me, Which::With(signal), &Event::OldHandlerRun(signal))?;
+        }
+        let mut state = self.lock();
+        state.old_handler_has_run(signal);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Ends the process because of a signal, or of a callback that panicked.
+    pub(crate) fn end_for_signal(
+        &'static self,
+        me: Runner,
+        status: Status,
+        cause: &Cause,
+        grace_over: Option<(Signal, Duration)>,
+    ) -> Result<(), Forked> {
+        // Decided before it is told: an observer may exit.
+        if !self.lock().decide(me, status) {
+            super::end::park();
+        }
+        if let Some((signal, grace)) = grace_over {
+            self.tell(me, Which::With(signal), &Event::GraceOver { grace })?;
+        }
+        self.end_process(me, status, cause)
+    }
+}
+
+impl State {
+    /// The signals that the leader takes itself: those of the host, which hears them also in a program that blocks
+    /// them everywhere. A guest takes nothing from such a program.
+    fn to_listen(&self) -> SignalSet {
+        let host = self.host().map(|entry| entry.all());
+        host.unwrap_or_default()
+    }
+
+    /// A guard with whose mask an old handler runs.
+    fn oldest_with(&self, signal: Signal) -> Option<Arc<Guard>> {
+        let has = |(_, entry): &(usize, &Entry)| entry.all().contains(signal);
+        self.guards.iter().find(has).map(|(_, entry)| Arc::clone(&entry.guard))
+    }
+
+    /// The old handler of a signal has returned.
+    fn old_handler_has_run(&mut self, signal: Signal) {
+        self.exits.retain(|exit| exit.arrival.signal != signal || exit.arrival.aborts);
+    }
+}
