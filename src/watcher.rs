@@ -39,8 +39,10 @@ fn perform(exit: &'static ProcessExit, me: Runner, task: Task) -> Result<(), For
     match task {
         Task::Tell(received) => exit.announce(me, received),
         Task::Callback(guard) => exit.run_pending(me, guard),
-        Task::OldHandler(arrival, guarded) => exit.run_old_handler(me, &arrival, &guarded),
-        Task::Hear(arrival, old_handler) => exit.hear(me, &arrival, old_handler),
+        Task::OldHandler { arrival, guarded, guard } => {
+            exit.run_old_handler(me, &arrival, &guarded, guard)
+        }
+        Task::Hear { arrival, old_handler, guard } => exit.hear(me, &arrival, old_handler, guard),
         Task::Repeat(signal, forces) => {
             let event = match forces {
                 true => Event::RepeatForces(signal),

@@ -24,9 +24,17 @@ pub(crate) enum Task {
     Tell(Received),
     Callback(Arc<Guard>),
     /// Give the signal back to its old handler, and run that.
-    OldHandler(Arrival, Guarded),
+    OldHandler {
+        arrival: Arrival,
+        guarded: Guarded,
+        guard: Arc<Guard>,
+    },
     /// Run the functions of `Builder::on`, then the old handler, if it is to be called.
-    Hear(Arrival, Option<Guarded>),
+    Hear {
+        arrival: Arrival,
+        old_handler: Option<Guarded>,
+        guard: Arc<Guard>,
+    },
     /// A repeat came: whether it ends a wait.
     Repeat(Signal, bool),
     /// The guard was dropped inside its own callback or old handler: do the rest.
@@ -190,7 +198,8 @@ impl State {
         if let Some(at) = (0..self.exits.len()).find(|at| self.advance(*at, now)) {
             let arrival = self.exits[at].arrival.clone();
             let guarded = self.installed(arrival.signal)?.guarded;
-            return Some(Task::OldHandler(arrival, guarded));
+            let guard = self.oldest_with(arrival.signal)?;
+            return Some(Task::OldHandler { arrival, guarded, guard });
         }
         if !self.repeats.is_empty() {
             let (signal, forces) = self.repeats.remove(0);
@@ -202,7 +211,7 @@ impl State {
             }
             if !self.heard.is_empty() {
                 let arrival = self.heard.remove(0);
-                return Some(self.hear(arrival));
+                return self.hear(arrival);
             }
         }
         let is_complete = |key: &usize| {
@@ -312,21 +321,26 @@ impl State {
     }
 
     /// A signal for `Builder::on`: the old handler is called here if no guard takes it for an exit.
-    fn hear(&self, arrival: Arrival) -> Task {
+    fn hear(&self, arrival: Arrival) -> Option<Task> {
         let signal = arrival.signal;
         let is_exit = self.exits.iter().any(|exit| exit.arrival.signal == signal);
         let installed = self.installed(signal).filter(|_| !is_exit);
         let old_handler = installed.map(|one| one.guarded);
         let old_handler = old_handler.filter(|_| self.has_old_handler(signal));
-        Task::Hear(arrival, old_handler)
+        let guard = self.oldest_with(signal)?;
+        Some(Task::Hear { arrival, old_handler, guard })
+    }
+
+    /// A guard with whose mask an old handler runs.
+    fn oldest_with(&self, signal: Signal) -> Option<Arc<Guard>> {
+        let has = |(_, entry): &(usize, &Entry)| entry.all().contains(signal);
+        self.guards.iter().find(has).map(|(_, entry)| Arc::clone(&entry.guard))
     }
 
     /// Whether the process is to end at once: a repeat under `Repeat::Force`, or time that is over.
     fn cut(&self, now: Instant) -> Option<Status> {
         if let Some(end) = &self.end {
-            let ticks =
-                |key: &usize| self.guards.get(*key).is_some_and(|one| one.deadline > Some(now));
-            if let Some(status) = end.cut(now, self.ticking.iter().any(ticks)) {
+            if let Some(status) = end.cut(now, !self.ticking.is_empty()) {
                 return Some(status);
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::arrival::Task;
-use super::state::{Entry, State};
+use super::state::State;
 use super::{Forked, Guard, ProcessExit, Tells, Which};
 use crate::cause::Cause;
 use crate::event::Event;
@@ -145,6 +145,7 @@ impl ProcessExit {
         me: Runner,
         arrival: &Arrival,
         old_handler: Option<Guarded>,
+        guard: Arc<Guard>,
     ) -> Result<(), Forked> {
         let received = arrival.received();
         let signal = arrival.signal;
@@ -157,14 +158,12 @@ impl ProcessExit {
             }
             Ok(())
         })?;
-        let oldest = self.lock().oldest_with(signal);
-        if let Some((guarded, guard)) = old_handler.zip(oldest) {
+        if let Some(guarded) = old_handler {
             let call = &mut || guarded.call_old_handler(Some(&arrival.info));
             self.call_contained(me, &guard, call)?;
-            self.drop_guard(guard)?;
             self.tell(me, Which::With(signal), &Event::OldHandlerRun(signal))?;
         }
-        Ok(())
+        self.drop_guard(guard)
     }
 
     /// Gives the signal back to its old handler, and runs that.
@@ -176,6 +175,7 @@ impl ProcessExit {
         me: Runner,
         arrival: &Arrival,
         guarded: &Guarded,
+        guard: Arc<Guard>,
     ) -> Result<(), Forked> {
         let signal = arrival.signal;
         if guarded.old_handler_may_end_process() {
@@ -185,19 +185,16 @@ impl ProcessExit {
             }
         }
         let mut state = self.lock();
-        let oldest = state.oldest_with(signal);
         let given_back = guarded.give_back();
         state.give_back(guarded);
         drop(state);
         if given_back.buries {
             crate::sys::guarded::pin();
         }
-        if let Some(guard) = oldest {
-            let run = &mut || guarded.run_old_handler(&given_back, &arrival.info);
-            self.call_contained(me, &guard, run)?;
-            self.drop_guard(guard)?;
-            self.tell(me, Which::With(signal), &Event::OldHandlerRun(signal))?;
-        }
+        let run = &mut || guarded.run_old_handler(&given_back, &arrival.info);
+        self.call_contained(me, &guard, run)?;
+        self.drop_guard(guard)?;
+        self.tell(me, Which::With(signal), &Event::OldHandlerRun(signal))?;
         let mut state = self.lock();
         state.old_handler_has_run(signal);
         self.changed.notify_all();
@@ -229,12 +226,6 @@ impl State {
     fn to_listen(&self) -> SignalSet {
         let host = self.host().map(|entry| entry.all());
         host.unwrap_or_default()
-    }
-
-    /// A guard with whose mask an old handler runs.
-    fn oldest_with(&self, signal: Signal) -> Option<Arc<Guard>> {
-        let has = |(_, entry): &(usize, &Entry)| entry.all().contains(signal);
-        self.guards.iter().find(has).map(|(_, entry)| Arc::clone(&entry.guard))
     }
 
     /// The old handler of a signal has returned.
