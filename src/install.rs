@@ -7,7 +7,9 @@ use crate::exit::{self, Guard, ProcessExit, State};
 use crate::settings::{Ignored, Settings};
 use crate::signal::{Signal, SignalSet};
 use crate::sys::guarded::{self, Found, Guarded, Late, Refused};
+use crate::sys::lock::Locked;
 use crate::sys::process::{self, Process};
+use crate::sys::siginfo::Arrival;
 use crate::sys::thread::JoinHandle;
 use crate::sys::{exit_hook, wake};
 use crate::{at_exit, watcher};
@@ -74,6 +76,14 @@ impl From<Error> for Refusal {
     }
 }
 
+/// What there is to undo.
+struct Begun<'a> {
+    state: Locked<'a, State>,
+    installed: Vec<Guarded>,
+    /// Signals that came to a handler which was then refused.
+    late: Vec<Arrival>,
+}
+
 /// What a guard finds when it is made.
 struct Plan {
     /// Handlers to put in place.
@@ -117,14 +127,16 @@ fn enter(
     exit_hook::register(at_exit::at_process_exit)
         .map_err(|source| Error::system("registering the exit function (atexit)", source))?;
 
-    let begun = (state, Vec::with_capacity(plan.missing.len()));
-    let mut begun = scopeguard::guard(begun, |(mut state, installed): (_, Vec<Guarded>)| {
-        undone.late = undo(&state, &installed);
+    let begun =
+        Begun { state, installed: Vec::with_capacity(plan.missing.len()), late: Vec::new() };
+    let mut begun = scopeguard::guard(begun, |mut begun| {
+        undone.late = undo(&begun.state, &begun.installed);
+        undone.late.arrivals.append(&mut begun.late);
         if is_first {
-            undone.threads = state.watchers.dismiss();
+            undone.threads = begun.state.watchers.dismiss();
         }
     });
-    let (state, installed) = &mut *begun;
+    let Begun { state, installed, late } = &mut *begun;
     // The threads come first: once a handler is in place there is somebody to wake.
     while state.watchers.handles.len() < threads {
         let thread = watcher::spawn(exit, state.watchers.generation)
@@ -133,12 +145,15 @@ fn enter(
     }
     guarded::install(&plan.missing, installed).map_err(|(signal, refused)| match refused {
         Refused::System(source) => Error::system_for(signal, "installing the handler", source),
-        Refused::Changed => Error::busy_for(
-            signal,
-            "another thread changed its disposition at that moment: try again",
-        ),
+        Refused::Changed(came) => {
+            *late = came;
+            Error::busy_for(
+                signal,
+                "another thread changed its disposition at that moment: try again",
+            )
+        }
     })?;
-    let (mut state, installed) = scopeguard::ScopeGuard::into_inner(begun);
+    let Begun { mut state, installed, .. } = scopeguard::ScopeGuard::into_inner(begun);
     state.end_is_over();
     guard.process.set(process);
     state.add_installed(&installed);

@@ -53,7 +53,6 @@ enum Step {
     Inside,
     /// Another thread ends the scope: wait for the callback, do nothing else.
     Late,
-    Gone,
 }
 
 /// Who is to hear that a callback starts.
@@ -83,7 +82,8 @@ enum Missing {
 impl State {
     fn begin_closing(&mut self, key: usize, me: Runner, by: By, cause: Cause) -> Step {
         self.admit_mail();
-        let Some(entry) = self.guards.get(key) else { return Step::Gone };
+        // One that is gone may have a callback that exits, and then the scope never ends.
+        let Some(entry) = self.guards.get(key) else { return Step::Late };
         let callback = entry.callback;
         match entry.scope {
             Scope::Open => {}
@@ -110,7 +110,7 @@ impl State {
         match callback {
             Callback::Armed if self.is_pending(key) => Step::Wait,
             Callback::Armed if by == By::Disarm => {
-                let Some(entry) = self.guards.get_mut(key) else { return Step::Gone };
+                let Some(entry) = self.guards.get_mut(key) else { return Step::Late };
                 entry.callback = Callback::Disarmed;
                 entry.guard.begin(Cause::ScopeEnd);
                 Step::Disarmed
@@ -205,7 +205,6 @@ impl ProcessExit {
         let mut closed = Closed::default();
         let step = self.lock().begin_closing(guard.key(), me, by, cause);
         match step {
-            Step::Gone => return Ok(closed),
             Step::Inside => {
                 // The leader, which is to see to the rest, may be about to sleep.
                 wake::post();
@@ -246,7 +245,9 @@ impl ProcessExit {
         }
         let ended = self.lock().ended(guard.key());
         let cause = guard.cause().cloned().unwrap_or(Cause::ScopeEnd);
-        let by_signal = ended.decided.and_then(|signal| guard.settings.status_after_scope(signal));
+        // A callback that never returns has exited: what it says holds.
+        let decided = ended.decided.filter(|_| ended.has_returned);
+        let by_signal = decided.and_then(|signal| guard.settings.status_after_scope(signal));
         // A panic of a callback that the end of the scope began continues to unwind, and `finish` reports it. After
         // any other nothing may continue.
         let unwinds = closed.payload.is_some() && matches!(cause, Cause::ScopeEnd | Cause::Panic);

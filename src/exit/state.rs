@@ -186,6 +186,8 @@ pub(crate) struct Ended {
     pub(crate) ended_by: Option<Signal>,
     /// The first of those for which this guard decided.
     pub(crate) decided: Option<Signal>,
+    /// Whether the callback has returned or panicked.
+    pub(crate) has_returned: bool,
     pub(crate) panicked: bool,
 }
 
@@ -477,6 +479,7 @@ impl Entry {
             signal: self.signal,
             ended_by: self.ended_by,
             decided: self.decided,
+            has_returned: matches!(self.callback, Callback::Done { .. }),
             panicked: self.callback == Callback::Done { panicked: true },
         }
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use crate::support::*;
-use handle_exit::{Cause, Ending, HandleExit, Signal};
+use handle_exit::{AfterScope, Cause, Ending, HandleExit, Signal};
 use nix::libc;
 
 /// The exit takes its time, in code that is not the guard's.
@@ -61,7 +61,11 @@ fn guard_that_exits(who: &str) -> HandleExit {
         false => (Duration::MAX, Ending::Signal),
     };
     let (exits, panics) = (who == "callback", who == "panic");
-    let guard = HandleExit::builder().append(true).grace(grace).ending(ending);
+    let guard = HandleExit::builder()
+        .append(true)
+        .after_scope(AfterScope::Continue)
+        .grace(grace)
+        .ending(ending);
     let guard = guard.install_with(move |cause| {
         say(format!("callback: {}", if let Cause::Signal(_) = cause { "signal" } else { "exit" }));
         if exits {
@@ -131,7 +135,11 @@ fn exits_with_main_in_a_handler() {
     }
     let (ending, panics, exits) = (who == "ending", who == "panic", who == "callback");
     let grace = if ending { Duration::ZERO } else { Duration::MAX };
-    let guard = HandleExit::builder().append(true).grace(grace).ending(Ending::Code(7));
+    let guard = HandleExit::builder()
+        .append(true)
+        .after_scope(AfterScope::Continue)
+        .grace(grace)
+        .ending(Ending::Code(7));
     let guard = guard.install(move || {
         CALLBACK_RUNS.store(true, SeqCst);
         until("main is in the foreign handler", || FOREIGN_RUNS.load(SeqCst));

@@ -56,7 +56,7 @@ pub(crate) enum Refused {
     System(io::Error),
     /// Another thread changed the disposition at that moment. All is as it was, but for a signal that
     /// came to the guard's handler meanwhile.
-    Changed,
+    Changed(Vec<Arrival>),
 }
 
 impl Found {
@@ -118,7 +118,12 @@ impl Found {
         if replaced != self.top {
             let _ = replaced.replace(self.signal.as_raw());
             slot.disarm_to(armed_before);
-            return Err(Refused::Changed);
+            let mut late = Vec::new();
+            if !slot.is_any_armed() {
+                slot::wait_for_handlers();
+                slot::take(SignalSet::of(&[self.signal]), &mut late);
+            }
+            return Err(Refused::Changed(late));
         }
         // Whatever is below this level can lead to none from here up.
         slot.set_buried(self.level);
