@@ -9,11 +9,15 @@ use std::process::Termination;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Wake, Waker};
+use std::thread::sleep;
 use std::time::Duration;
 
 use crate::support::*;
 use handle_exit::{AfterScope, Builder, Event, HandleExit, Received, Signal};
 use nix::libc;
+
+/// Long enough for a process that does not wait for what runs to have ended: under test is that it waits.
+const LOOKS: Duration = Duration::from_millis(300);
 
 /// A guest that does not end the process by itself.
 fn guest() -> Builder {
@@ -56,8 +60,8 @@ fn outcome_beside_a_callback_that_runs() {
     other.request();
     other.keep();
     until_held();
-    say("ready");
-    program.wait();
+    // The watcher is in that callback, so main runs its own.
+    raise(Signal::TERM);
     let outcome = program.finish();
     say("main ends");
     match &*way {
@@ -77,16 +81,13 @@ fn an_outcome_that_ends_the_process_runs_the_other_guards() {
 
 fn an_outcome_that_ends_the_process_cuts_no_callback() {
     for way in ["returned", "ends the process"] {
-        let mut victim = Victim::ready(outcome_beside_a_callback_that_runs.told(way));
-        victim.send(Signal::TERM);
+        let mut victim = Victim::start(outcome_beside_a_callback_that_runs.told(way));
         victim.expect("main ends");
-        victim.has_looked();
+        sleep(LOOKS);
         victim.tell("go on");
+        let lines = ["callback begins", "program's callback", "main ends", "callback ends"];
         let end = victim.end();
-        assert_eq!(end.lines[..2], ["callback begins", "ready"], "{end:#?}");
-        assert_eq!(end.count("program's callback"), 1, "{end:#?}");
-        assert_eq!(end.count("callback ends"), 1, "{end:#?}");
-        end.ended_with("other's deferred").died_by(Signal::TERM);
+        end.said(&[&lines[..], &["other's deferred"]].concat()).died_by(Signal::TERM);
     }
 }
 
@@ -172,7 +173,7 @@ fn a_deferred_function_that_a_worker_runs_is_waited_for() {
             victim.send(Signal::TERM);
         }
         victim.expect("callback");
-        victim.has_looked();
+        sleep(LOOKS);
         victim.tell("go on");
         let end = victim.end();
         end.said(&["callback begins", "main ends", "callback", "callback ends"]);
@@ -388,7 +389,6 @@ fn an_on_function_that_is_queued_behind_a_cleanup_does_not_choose_the_status() {
         victim.expect("callback begins");
         victim.send(Signal::HUP);
         until("HUP is delivered", || !victim.has_pending(Signal::HUP));
-        victim.has_looked();
         victim.tell("go on");
         victim.end().died_by(Signal::TERM);
     }
@@ -414,7 +414,6 @@ fn an_on_function_that_is_queued_before_the_signal_does_not_beat_it() {
         victim.send(signal);
         until("it is delivered", || !victim.has_pending(signal));
     }
-    victim.has_looked();
     victim.tell("go on");
     let lines = ["ready", "callback begins", "callback ends", "callback"];
     victim.end().said(&lines).died_by(Signal::TERM);
@@ -434,8 +433,7 @@ fn worker_runs_the_callback() {
     guard.defer(|| say("deferred")).unwrap();
     say("ready");
     until_held();
-    hear();
-    // The watcher is in need of the next line.
+    raise(Signal::TERM);
     let worker = std::thread::Builder::new().name("worker".into()).spawn(move || drop(guard));
     let _ = worker.unwrap().join();
     say("worker has ended");
@@ -446,10 +444,8 @@ fn worker_runs_the_callback() {
 fn a_callback_that_panics_on_a_worker_after_a_signal_ends_the_process_with_101() {
     let mut victim = Victim::ready(worker_runs_the_callback);
     victim.send(Signal::HUP);
-    victim.expect("callback begins");
-    victim.send(Signal::TERM);
-    until("TERM is delivered", || !victim.has_pending(Signal::TERM));
-    victim.tell("end the scope");
+    victim.expect("callback on worker");
+    victim.tell("go on");
     let end = victim.end();
     assert_eq!(end.count("callback on worker"), 1, "{end:#?}");
     assert_eq!(end.count("deferred"), 1, "{end:#?}");

@@ -12,6 +12,7 @@
 //! | `hosts` | plugins that are unloaded, limits, a main thread that has ended |
 //! | `reported` | public reports, replayed |
 //! | `forgotten` | ends of the process beside other guards and running code |
+//! | `hangs` | locks of the C library's and of std's that never come free, and exits within exits |
 //! | `workers` | four threads that defer, work and cancel in a loop |
 
 #![allow(missing_docs, reason = "a test binary")]
@@ -31,6 +32,8 @@ mod forgotten;
 #[cfg(unix)]
 mod forks;
 #[cfg(unix)]
+mod hangs;
+#[cfg(unix)]
 mod hosts;
 #[cfg(unix)]
 mod masks;
@@ -49,6 +52,7 @@ fn main() {
         exits::TESTS,
         forgotten::TESTS,
         forks::TESTS,
+        hangs::TESTS,
         hosts::TESTS,
         masks::TESTS,
         reported::TESTS,

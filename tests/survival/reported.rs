@@ -142,8 +142,8 @@ fn goes_on(guard: HandleExit, scope: &str) {
     say("behind");
 }
 
-/// Puts a pipe that is full, and that nobody reads, in the place of standard error.
-fn fill_stderr() {
+/// Puts a pipe that is full, and that nobody reads, in the place of standard output or standard error.
+pub(crate) fn fill(descriptor: i32) {
     // SAFETY: the array has room for two descriptors, which stay open; the buffer is as long as is said.
     unsafe {
         let mut ends = [0; 2];
@@ -152,13 +152,13 @@ fn fill_stderr() {
         while libc::write(ends[1], page.as_ptr().cast(), page.len()) > 0 {}
         assert_eq!(Errno::last(), Errno::EAGAIN);
         assert_eq!(libc::fcntl(ends[1], libc::F_SETFL, 0), 0);
-        assert_eq!(libc::dup2(ends[1], 2), 2);
+        assert_eq!(libc::dup2(ends[1], descriptor), descriptor);
     }
 }
 
 fn observer_writes_to_a_full_pipe() {
     let (builder, scope) = settings();
-    fill_stderr();
+    fill(libc::STDERR_FILENO);
     let guard = builder.observe(|event| eprintln!("{event}")).install(|| say("callback"));
     let guard = guard.unwrap();
     guard.defer(|| say("deferred")).unwrap();
