@@ -13,7 +13,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::support::*;
-use handle_exit::{AfterScope, Builder, Event, HandleExit, Received, Signal};
+use handle_exit::{AfterScope, Builder, Error, Event, HandleExit, Received, Signal};
 use nix::libc;
 
 /// Long enough for a process that does not wait for what runs to have ended: under test is that it waits.
@@ -71,16 +71,16 @@ fn outcome_beside_a_callback_that_runs() {
 }
 
 fn an_outcome_that_ends_the_process_runs_the_other_guards() {
-    for way in ["returned", "ends the process"] {
+    in_each(&["returned", "ends the process"], |way| {
         let victim = Victim::ready(outcome_beside_other_guards.told(way));
         victim.send(Signal::TERM);
         let lines = ["ready", "program's callback", "other's callback", "other's deferred"];
         victim.end().said(&lines).died_by(Signal::TERM);
-    }
+    });
 }
 
 fn an_outcome_that_ends_the_process_cuts_no_callback() {
-    for way in ["returned", "ends the process"] {
+    in_each(&["returned", "ends the process"], |way| {
         let mut victim = Victim::start(outcome_beside_a_callback_that_runs.told(way));
         victim.expect("main ends");
         sleep(LOOKS);
@@ -88,7 +88,7 @@ fn an_outcome_that_ends_the_process_cuts_no_callback() {
         let lines = ["callback begins", "program's callback", "main ends", "callback ends"];
         let end = victim.end();
         end.said(&[&lines[..], &["other's deferred"]].concat()).died_by(Signal::TERM);
-    }
+    });
 }
 
 // ---------------------------------------------------------------- callbacks that make guards, eight deep
@@ -166,7 +166,7 @@ fn deferred_is_run_by_a_worker() {
 
 /// `Deferred::run` is user code like the deferred function that the end of the process runs.
 fn a_deferred_function_that_a_worker_runs_is_waited_for() {
-    for way in ["exit", "return", "signal"] {
+    in_each(&["exit", "return", "signal"], |way| {
         let mut victim = Victim::start(deferred_is_run_by_a_worker.told(way));
         victim.expect("main ends");
         if way == "signal" {
@@ -182,7 +182,7 @@ fn a_deferred_function_that_a_worker_runs_is_waited_for() {
             "return" => end.exited(0),
             _ => end.died_by(Signal::TERM),
         };
-    }
+    });
 }
 
 // -------------------------------------------------- observers and wakers that exit or fork at the start
@@ -260,11 +260,11 @@ fn ends_after_its_start(who: &str, what: &str, way: &str) -> End {
 }
 
 fn an_exit_at_the_start_does_not_lose_the_callback(who: &str) {
-    for way in ["signal", "drop"] {
+    in_each(&["signal", "drop"], |way| {
         let end = ends_after_its_start(who, "exits", way);
         let ready: &[&str] = if way == "signal" { &["ready"] } else { &[] };
         end.said(&[ready, &["exits", "callback", "deferred"]].concat()).exited(7);
-    }
+    });
 }
 
 fn an_observer_that_exits_does_not_lose_the_callback() {
@@ -277,7 +277,7 @@ fn a_waker_that_exits_does_not_lose_the_callback() {
 
 /// In the child the user's function returns into nothing of the parent's.
 fn a_fork_at_the_start_runs_the_callback_in_the_parent_only(who: &str) {
-    for way in ["signal", "drop"] {
+    in_each(&["signal", "drop"], |way| {
         let end = ends_after_its_start(who, "forks", way);
         // The child of a waker or observer on main goes on behind the scope, and says nothing there.
         let ready: &[&str] = if way == "signal" { &["ready"] } else { &[] };
@@ -286,7 +286,7 @@ fn a_fork_at_the_start_runs_the_callback_in_the_parent_only(who: &str) {
             "signal" => end.died_by(Signal::TERM),
             _ => end.exited(0),
         };
-    }
+    });
 }
 
 fn a_fork_in_an_observer_runs_the_callback_in_the_parent_only() {
@@ -336,17 +336,17 @@ fn fails_and_then_exits_with_0() {
 }
 
 fn an_exit_in_a_deferred_function_does_not_hide_the_failure(failure: &str, ways: &[&str]) {
-    for way in ways {
+    in_each(ways, |way| {
         let told = format!("{failure} {way}");
         let mut victim = Victim::start(fails_and_then_exits_with_0.told(told));
-        if *way == "signal" {
+        if way == "signal" {
             victim.expect("ready");
             victim.send(Signal::TERM);
         }
         let end = victim.end();
-        let ready: &[&str] = if *way == "signal" { &["ready"] } else { &[] };
+        let ready: &[&str] = if way == "signal" { &["ready"] } else { &[] };
         end.said(&[ready, &["callback", "deferred"]].concat()).exited(101);
-    }
+    });
 }
 
 fn an_exit_in_a_deferred_function_does_not_hide_that_the_callback_panicked() {
@@ -383,7 +383,7 @@ fn queued_function_exits() {
 
 /// What TERM began is decided when HUP comes.
 fn an_on_function_that_is_queued_behind_a_cleanup_does_not_choose_the_status() {
-    for whose in ["same guard", "another guard"] {
+    in_each(&["same guard", "another guard"], |whose| {
         let mut victim = Victim::ready(queued_function_exits.told(whose));
         victim.send(Signal::TERM);
         victim.expect("callback begins");
@@ -391,7 +391,7 @@ fn an_on_function_that_is_queued_behind_a_cleanup_does_not_choose_the_status() {
         until("HUP is delivered", || !victim.has_pending(Signal::HUP));
         victim.tell("go on");
         victim.end().died_by(Signal::TERM);
-    }
+    });
 }
 
 /// The watcher is in a function for USR1 when HUP, whose function exits, and TERM come.
@@ -452,6 +452,28 @@ fn a_callback_that_panics_on_a_worker_after_a_signal_ends_the_process_with_101()
     end.exited(101);
 }
 
+// -------------------------------------------------------------------- guards that are made while the process ends
+
+/// The callback inside the exit makes a guard, and so does a thread of its own.
+fn made_while_the_process_ends() {
+    let guard = host().install(|| {
+        say("callback");
+        guest().install(|| say("guard of the exiting thread")).unwrap().keep();
+        let made = std::thread::spawn(|| guest().install(|| say("guard of another thread")));
+        match made.join().unwrap() {
+            Err(Error::Ended) => say("refused"),
+            other => say(format!("{other:?}")),
+        }
+    });
+    guard.unwrap().keep();
+    std::process::exit(3);
+}
+
+fn another_thread_makes_no_guard_while_the_process_ends() {
+    let lines = ["callback", "refused", "guard of the exiting thread"];
+    Victim::start(made_while_the_process_ends).end().said(&lines).exited(3);
+}
+
 pub(crate) const TESTS: &[Named] = tests![
     an_outcome_that_ends_the_process_runs_the_other_guards,
     an_outcome_that_ends_the_process_cuts_no_callback,
@@ -467,4 +489,5 @@ pub(crate) const TESTS: &[Named] = tests![
     an_on_function_that_is_queued_behind_a_cleanup_does_not_choose_the_status,
     an_on_function_that_is_queued_before_the_signal_does_not_beat_it,
     a_callback_that_panics_on_a_worker_after_a_signal_ends_the_process_with_101,
+    another_thread_makes_no_guard_while_the_process_ends,
 ];

@@ -46,30 +46,39 @@ unsafe extern "C" {
     fn fgets(line: *mut c_char, size: c_int, stream: *mut c_void) -> *mut c_char;
 }
 
+fn reads_stdin(reader: &str) {
+    let mut line = [0; 80];
+    // SAFETY: the line has room for as many bytes as is said; the stream is the C library's.
+    unsafe {
+        match reader {
+            "getchar" => _ = getchar(),
+            "fgets" => _ = fgets(line.as_mut_ptr(), 80, stdin),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+/// The process ends in the way that it is told, while a thread reads, or with something in a buffer.
 fn a_thread_reads_stdin() {
     let told: String = told();
     let (reader, way) = told.split_once(' ').unwrap();
     let reads = reader.to_owned();
-    block_a_thread_in(move || {
-        let mut line = [0; 80];
-        // SAFETY: the line has room for as many bytes as is said; the stream is the C library's.
-        unsafe {
-            match &*reads {
-                "getchar" => _ = getchar(),
-                "fgets" => _ = fgets(line.as_mut_ptr(), 80, stdin),
-                other => panic!("{other}"),
-            }
-        }
-    });
+    if reads == "nobody" {
+        // SAFETY: a string that ends in a zero.
+        assert!(unsafe { libc::puts(c"buffered".as_ptr()) } >= 0);
+    } else {
+        block_a_thread_in(move || reads_stdin(&reads));
+    }
     let builder = HandleExit::builder().cleanup();
     match way {
         "panics" => builder.install(|| panic!("on purpose")).unwrap().keep(),
         "code" => builder.ending(Ending::Code(7)).install(|| say("callback")).unwrap().keep(),
         "shell code" => {
-            builder.ending(Ending::ShellCode).install(|| say("callback")).unwrap().keep()
+            builder.ending(Ending::ShellCode).install(|| say("callback")).unwrap().keep();
         }
         "panics inside an exit" => {
             builder.install(|| panic!("on purpose")).unwrap().keep();
+            say("exits");
             std::process::exit(3);
         }
         "exits inside an exit" => {
@@ -78,6 +87,7 @@ fn a_thread_reads_stdin() {
                 handle_exit::exit(4)
             };
             builder.install(exits).unwrap().keep();
+            say("exits");
             std::process::exit(3);
         }
         "code beside an exit" => {
@@ -102,32 +112,56 @@ fn a_thread_reads_stdin() {
     ready_for_ever();
 }
 
-fn a_stream_that_a_thread_reads_does_not_hold_up_the_end(way: &str, code: i32) {
-    for reader in ["getchar", "fgets"] {
-        let begun = Instant::now();
-        let mut victim = Victim::start(a_thread_reads_stdin.told(format!("{reader} {way}")));
-        if !way.ends_with("inside an exit") {
-            victim.expect("ready");
-            victim.send(Signal::TERM);
+fn a_stream_that_a_thread_reads_does_not_hold_up_the_end(ways: &[(&str, i32)]) {
+    in_each(ways, |(way, code)| {
+        for reader in ["getchar", "fgets"] {
+            let begun = Instant::now();
+            ends_as_told(a_thread_reads_stdin.told(format!("{reader} {way}"))).exited(code);
+            assert!(begun.elapsed() < A_FEW_SECONDS, "{reader}: {:?}", begun.elapsed());
         }
-        victim.end().exited(code);
-        assert!(begun.elapsed() < A_FEW_SECONDS, "{reader}: {:?}", begun.elapsed());
+    });
+}
+
+/// Sends TERM, where the scenario does not end by itself.
+fn ends_as_told(scenario: impl Play) -> End {
+    let mut victim = Victim::start(scenario);
+    match victim.next_line().as_deref() {
+        Some("ready") => victim.send(Signal::TERM),
+        Some("exits") => {}
+        other => panic!("{other:?}"),
     }
+    victim.end()
 }
 
 fn a_callback_that_panics_ends_the_process_though_a_thread_reads_stdin() {
-    a_stream_that_a_thread_reads_does_not_hold_up_the_end("panics", 101);
-    a_stream_that_a_thread_reads_does_not_hold_up_the_end("panics inside an exit", 101);
+    let ways = [("panics", 101), ("panics inside an exit", 101)];
+    a_stream_that_a_thread_reads_does_not_hold_up_the_end(&ways);
 }
 
 fn an_ending_with_a_code_ends_the_process_though_a_thread_reads_stdin() {
-    a_stream_that_a_thread_reads_does_not_hold_up_the_end("code", 7);
-    a_stream_that_a_thread_reads_does_not_hold_up_the_end("shell code", 128 + 15);
-    a_stream_that_a_thread_reads_does_not_hold_up_the_end("code beside an exit", 7);
+    let ways = [("code", 7), ("shell code", 128 + 15), ("code beside an exit", 7)];
+    a_stream_that_a_thread_reads_does_not_hold_up_the_end(&ways);
 }
 
 fn an_exit_inside_an_exit_ends_the_process_though_a_thread_reads_stdin() {
-    a_stream_that_a_thread_reads_does_not_hold_up_the_end("exits inside an exit", 4);
+    a_stream_that_a_thread_reads_does_not_hold_up_the_end(&[("exits inside an exit", 4)]);
+}
+
+/// The bound is for locks that never come free: what has been written before is not lost.
+fn what_the_c_library_has_buffered_is_written_by_every_end_with_a_code() {
+    let ways = [
+        ("panics", 101),
+        ("panics inside an exit", 101),
+        ("code", 7),
+        ("shell code", 128 + 15),
+        ("code beside an exit", 7),
+        ("exits inside an exit", 4),
+    ];
+    in_each(&ways, |(way, code)| {
+        let end = ends_as_told(a_thread_reads_stdin.told(format!("nobody {way}")));
+        assert_eq!(end.count("buffered"), 1, "{end:#?}");
+        end.exited(code);
+    });
 }
 
 // ---------------------------------------------------------------------- std's lock of standard output
@@ -154,11 +188,11 @@ fn a_thread_is_blocked_in_println() {
 }
 
 fn a_println_that_blocks_does_not_hold_up_the_end() {
-    for way in ["returned", "ends the process", "cleanup"] {
+    in_each(&["returned", "ends the process", "cleanup"], |way| {
         let begun = Instant::now();
         Victim::start(a_thread_is_blocked_in_println.told(way)).end().died_by(Signal::TERM);
         assert!(begun.elapsed() < A_FEW_SECONDS, "{way}: {:?}", begun.elapsed());
-    }
+    });
 }
 
 // ------------------------------------------------------ a guard that hangs is dropped by another's code
@@ -197,12 +231,16 @@ fn drops_a_guard_that_hangs() {
 }
 
 fn a_callback_that_hangs_has_its_timeout_whoever_drops_its_guard() {
-    for what in ["callback", "deferred function"] {
-        for thread in ["main", "the watcher"] {
-            let end = Victim::start(drops_a_guard_that_hangs.told(format!("{what} on {thread}")));
-            end.end().said(&["drops", "callback hangs"]).exited(101);
-        }
-    }
+    let ways = [
+        "callback on main",
+        "callback on the watcher",
+        "deferred function on main",
+        "deferred function on the watcher",
+    ];
+    in_each(&ways, |way| {
+        let end = Victim::start(drops_a_guard_that_hangs.told(way)).end();
+        end.said(&["drops", "callback hangs"]).exited(101);
+    });
 }
 
 // -------------------------------------------------------------------------------- run inside an exit
@@ -254,17 +292,15 @@ fn runs_a_guard_inside_an_exit() {
 }
 
 fn a_guard_that_is_run_inside_an_exit_ends_it(place: &str) {
-    for way in [
-        "handle_exit::exit here",
-        "handle_exit::exit on the watcher",
-        "process::exit on the watcher",
-    ] {
+    const HERE: &str = "handle_exit::exit here";
+    let ways = [HERE, "handle_exit::exit on the watcher", "process::exit on the watcher"];
+    in_each(&ways, |way| {
         let end = Victim::start(runs_a_guard_inside_an_exit.told(format!("{place}: {way}"))).end();
         end.said(&["callback"]);
         // On the watcher it is the second of two exits, and nothing says which of the two codes holds.
-        let codes: &[i32] = if way == "handle_exit::exit here" { &[5] } else { &[3, 5] };
+        let codes: &[i32] = if way == HERE { &[5] } else { &[3, 5] };
         assert!(end.status.code().is_some_and(|code| codes.contains(&code)), "{end:#?}");
-    }
+    });
 }
 
 fn a_guard_that_is_run_in_an_exit_function_and_exits_ends_the_process() {
@@ -335,6 +371,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_callback_that_panics_ends_the_process_though_a_thread_reads_stdin,
     an_ending_with_a_code_ends_the_process_though_a_thread_reads_stdin,
     an_exit_inside_an_exit_ends_the_process_though_a_thread_reads_stdin,
+    what_the_c_library_has_buffered_is_written_by_every_end_with_a_code,
     a_println_that_blocks_does_not_hold_up_the_end,
     a_callback_that_hangs_has_its_timeout_whoever_drops_its_guard,
     a_guard_that_is_run_in_an_exit_function_and_exits_ends_the_process,
