@@ -202,19 +202,7 @@ fn drops_a_guard_that_hangs() {
     static HANGS: Mutex<Option<HandleExit>> = Mutex::new(None);
     let told: String = told();
     let (what, thread) = told.split_once(" on ").unwrap();
-    let drops = || {
-        say("drops");
-        let hangs = HANGS.lock().unwrap().take();
-        drop(hangs);
-    };
-    let builder = HandleExit::builder().grace(Duration::from_millis(20));
-    let guard = if what == "callback" {
-        builder.install(drops).unwrap()
-    } else {
-        let guard = builder.install(|| {}).unwrap();
-        guard.defer(drops).unwrap();
-        guard
-    };
+    // The older of the two: whatever ends the process comes to the other one first.
     let builder = HandleExit::builder().append(true).signals([Signal::USR1]);
     let builder = builder.callback_timeout(Duration::from_millis(300));
     let hangs = builder.install(|| {
@@ -222,6 +210,19 @@ fn drops_a_guard_that_hangs() {
         park();
     });
     *HANGS.lock().unwrap() = Some(hangs.unwrap());
+    let drops = || {
+        say("drops");
+        let hangs = HANGS.lock().unwrap().take();
+        drop(hangs);
+    };
+    let builder = HandleExit::builder().append(true).grace(Duration::from_millis(20));
+    let guard = if what == "callback" {
+        builder.install(drops).unwrap()
+    } else {
+        let guard = builder.install(|| {}).unwrap();
+        guard.defer(drops).unwrap();
+        guard
+    };
     if thread == "main" {
         drop(guard);
     } else {
