@@ -114,7 +114,9 @@ fn a_quick_repeat_of_a_signal_that_was_no_exit_before(repeat: &str, early: bool)
             victim.expect("callback ends");
         }
         victim.tell("end");
-        victim.end().exited(0).ended_with("behind");
+        let end = victim.end();
+        assert_eq!((end.count("callback ends"), end.count("behind")), (1, 1), "{end:#?}");
+        end.exited(0);
         true
     });
 }

@@ -421,35 +421,33 @@ fn an_on_function_that_is_queued_before_the_signal_does_not_beat_it() {
 
 // ---------------------------------------------------------- a worker runs the callback, which panics
 
-/// A signal has begun the exit, and the watcher is in a function for HUP for over a second; a worker ends the scope.
+/// A signal has begun the exit, and a worker ends the scope. The watcher is in a function for HUP, which does not return
+/// before the worker, that waits for a second, has run the callback.
 fn worker_runs_the_callback() {
+    static IS_BUSY: AtomicBool = AtomicBool::new(false);
     static CALLS: AtomicUsize = AtomicUsize::new(0);
-    let guard = host().on(Signal::HUP, |_| held_callback()).install(|| {
-        assert_eq!(CALLS.fetch_add(1, SeqCst), 0, "called twice");
+    let busy = |_: &Received| {
+        IS_BUSY.store(true, SeqCst);
+        until("the callback has been called", || CALLS.load(SeqCst) > 0);
+    };
+    let guard = host().on(Signal::HUP, busy).install(|| {
         say(format!("callback on {}", thread_name()));
+        CALLS.fetch_add(1, SeqCst);
         panic!("on purpose");
     });
     let guard = guard.unwrap();
     guard.defer(|| say("deferred")).unwrap();
-    say("ready");
-    until_held();
+    raise(Signal::HUP);
+    until("the watcher is busy", || IS_BUSY.load(SeqCst));
     raise(Signal::TERM);
     let worker = std::thread::Builder::new().name("worker".into()).spawn(move || drop(guard));
     let _ = worker.unwrap().join();
-    say("worker has ended");
-    until_let_go();
 }
 
 /// Nothing may go on, and no 0 may tell of a clean stop, after a callback that a signal called for has panicked.
 fn a_callback_that_panics_on_a_worker_after_a_signal_ends_the_process_with_101() {
-    let mut victim = Victim::ready(worker_runs_the_callback);
-    victim.send(Signal::HUP);
-    victim.expect("callback on worker");
-    victim.tell("go on");
-    let end = victim.end();
-    assert_eq!(end.count("callback on worker"), 1, "{end:#?}");
-    assert_eq!(end.count("deferred"), 1, "{end:#?}");
-    end.exited(101);
+    let end = Victim::start(worker_runs_the_callback).end();
+    end.said(&["callback on worker", "deferred"]).exited(101);
 }
 
 // -------------------------------------------------------------------- guards that are made while the process ends
