@@ -3,12 +3,17 @@
 
 #![allow(unsafe_code, reason = "the program itself makes system calls")]
 
+use std::future::Future;
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::support::*;
-use handle_exit::{Builder, HandleExit, Repeat, Signal};
+use handle_exit::{Builder, HandleExit, Received, Repeat, Signal};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -178,6 +183,47 @@ fn deferred_function_blocks() {
     goes_on(guard, &scope);
 }
 
+/// A waker that never returns, of a task that waits for the exit.
+fn waker_blocks() {
+    struct Blocks;
+    impl Wake for Blocks {
+        fn wake(self: Arc<Self>) {
+            say("waker blocks");
+            park();
+        }
+    }
+    let (builder, scope) = settings();
+    let guard = builder.install(|| say("callback")).unwrap();
+    let mut begun = pin!(guard.begun());
+    let waker = Waker::from(Arc::new(Blocks));
+    assert!(begun.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    goes_on(guard, &scope);
+}
+
+/// The scope has the lock of standard output, which the callback wants.
+fn callback_wants_a_lock_of_the_scope() {
+    let (builder, _) = settings();
+    let guard = builder.install(|| say("never")).unwrap();
+    say("ready");
+    let mut stdout = std::io::stdout().lock();
+    raise(Signal::TERM);
+    guard.wait();
+    writeln!(stdout, "scope has the lock").unwrap();
+    park();
+}
+
+/// A function for HUP never returns.
+fn function_blocks() {
+    let (builder, scope) = settings();
+    let blocks = |_: &Received| {
+        say("function blocks");
+        park();
+    };
+    let guard = builder.on(Signal::HUP, blocks).install(|| say("callback")).unwrap();
+    raise(Signal::HUP);
+    goes_on(guard, &scope);
+}
+
 /// A signal comes, unless the scope ends without one; then the process ends by what limits it.
 fn user_code_that_blocks_is_ended(mut victim: Victim, limit: &str, scope: &str, blocks: &str) {
     victim.expect("ready");
@@ -261,6 +307,52 @@ fn a_deferred_function_that_blocks_is_ended_by_timeout_and_force() {
     a_deferred_function_that_blocks_is_ended("both", &["never ends", "ends"]);
 }
 
+fn a_waker_that_blocks_is_ended_by_the_timeout_and_by_force() {
+    let cells = [
+        ("timeout", "never ends"),
+        ("timeout", "ends without a signal"),
+        ("force", "never ends"),
+        ("force", "ends"),
+    ];
+    in_each(&cells, |(limit, scope)| {
+        let victim = Victim::start(waker_blocks.told(format!("{limit} {scope}")));
+        user_code_that_blocks_is_ended(victim, limit, scope, "");
+    });
+}
+
+/// The thread that ends the process takes no lock that the program may hold.
+fn a_callback_that_wants_a_lock_of_the_scope_is_ended() {
+    in_each(&["timeout", "force"], |limit| {
+        let told = format!("{limit} never ends");
+        let mut victim = Victim::ready(callback_wants_a_lock_of_the_scope.told(told));
+        victim.expect("scope has the lock");
+        if limit == "force" {
+            sleep(SECOND_WISH);
+            victim.send(Signal::TERM);
+        }
+        let end = victim.end();
+        end.said(&["ready", "scope has the lock"]);
+        match limit {
+            "force" => end.died_by(Signal::TERM),
+            _ => end.exited(101),
+        };
+    });
+}
+
+fn an_on_function_that_blocks_is_ended(limit: &str) {
+    let victim = Victim::start(function_blocks.told(format!("{limit} never ends")));
+    user_code_that_blocks_is_ended(victim, limit, "never ends", "");
+}
+
+/// The signal that begins the exit comes when the watcher is in that function, and the time counts from there.
+fn an_on_function_that_blocks_is_ended_by_the_timeout() {
+    an_on_function_that_blocks_is_ended("timeout");
+}
+
+fn an_on_function_that_blocks_is_ended_by_force() {
+    an_on_function_that_blocks_is_ended("force");
+}
+
 // ------------------------------------------------------------------------------------- poll and EINTR
 
 fn polls_a_descriptor_of_the_guard() {
@@ -318,6 +410,10 @@ pub(crate) const TESTS: &[Named] = tests![
     a_deferred_function_that_blocks_is_ended_by_the_timeout,
     a_deferred_function_that_blocks_is_ended_by_force,
     a_deferred_function_that_blocks_is_ended_by_timeout_and_force,
+    a_waker_that_blocks_is_ended_by_the_timeout_and_by_force,
+    a_callback_that_wants_a_lock_of_the_scope_is_ended,
+    an_on_function_that_blocks_is_ended_by_the_timeout,
+    an_on_function_that_blocks_is_ended_by_force,
     a_poll_that_a_signal_interrupts_finds_the_descriptor_readable_when_it_is_called_again,
     a_poll_on_a_thread_that_blocks_the_signal_is_not_interrupted,
 ];
