@@ -194,3 +194,74 @@ fn what_the_readme_links_to_is_packaged() {
         assert!(is_packaged, "{file} is not in the package");
     }
 }
+
+/// The documentation of a function in `src`, without its comment marks.
+fn documentation_of(function: &str) -> String {
+    fn files_in(directory: &Path, files: &mut Vec<std::path::PathBuf>) {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                files_in(&path, files);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    let mut files = Vec::new();
+    files_in(&Path::new(ROOT).join("src"), &mut files);
+    let texts = files.iter().map(|file| fs::read_to_string(file).unwrap());
+    let before = texts.filter_map(|text| Some(text.split_once(function)?.0.to_owned())).next();
+    let before = before.unwrap_or_else(|| panic!("no `{function}` in src"));
+    let mut lines: Vec<_> = before
+        .lines()
+        .rev()
+        .map(str::trim)
+        .skip_while(|line| line.is_empty() || line.starts_with("#["))
+        .map_while(|line| line.strip_prefix("///"))
+        .collect();
+    lines.reverse();
+    assert!(!lines.is_empty(), "`{function}` has no documentation");
+    lines.join("\n")
+}
+
+/// A guest is refused neither because of a host nor because of another guest.
+#[test]
+fn append_names_its_errors() {
+    let documentation = documentation_of("pub fn append(callback:");
+    let (_, errors) = documentation.split_once("# Errors").unwrap();
+    for (error, is_named) in [("Nested", false), ("Busy", true), ("System", true)] {
+        assert_eq!(errors.contains(error), is_named, "{error}: {errors}");
+    }
+}
+
+/// A signal interrupts `poll`, however its handler is installed.
+#[test]
+fn readable_fd_says_what_a_signal_does_to_poll() {
+    let documentation = documentation_of("pub fn readable_fd(");
+    let says = ["EINTR", "Interrupted"].iter().any(|name| documentation.contains(name));
+    assert!(says, "{documentation}");
+}
+
+/// What stands between backticks and looks like a path.
+#[test]
+fn the_files_that_contributing_names_are_there() {
+    let page = read("CONTRIBUTING.md");
+    let prose = page.split("```").step_by(2).collect::<Vec<_>>().join("\n");
+    let mut count = 0;
+    for span in prose.split('`').skip(1).step_by(2) {
+        let name = span.split(' ').next().unwrap();
+        let directories = ["src/", "tests/", "docs/", "examples/", "benches/", ".ci/"];
+        let is_path = directories.iter().any(|directory| name.starts_with(directory))
+            || name.ends_with(".rs")
+            || name.ends_with(".md")
+            || name.ends_with(".toml");
+        if !is_path || name.contains('<') || name.contains('…') {
+            continue;
+        }
+        count += 1;
+        let places = ["", "tests/process", "tests/support"];
+        let is_there = places.iter().any(|place| Path::new(ROOT).join(place).join(name).exists());
+        assert!(is_there, "CONTRIBUTING.md names {name}");
+    }
+    assert!(count > 10, "{count}");
+}

@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code, reason = "a signal is sent to one thread")]
 
+use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::support::*;
@@ -289,6 +290,106 @@ fn an_abort_does_not_change_the_code_that_the_callback_exits_with() {
     victim.end().said(&["callback exits", "exit function"]).exited(7);
 }
 
+// ------------------------------------------------------------------------------- with several guards
+
+fn guest() -> Builder {
+    builder().signals([Signal::ABRT]).append(true)
+}
+
+/// A callback that takes longer than an aborting thread would wait for another guard's.
+fn takes(name: &'static str, seconds: u64) -> impl FnOnce() + Send + 'static {
+    move || {
+        say(format!("{name} begins"));
+        std::thread::sleep(Duration::from_secs(seconds));
+        say(format!("{name} ends"));
+    }
+}
+
+/// The last guard before has left, and joins its watcher, which is in a function of its own.
+fn made_while_the_last_one_joins() {
+    static CLOSER: AtomicI32 = AtomicI32::new(0);
+    let last = guest().on(Signal::HUP, |_| held_callback()).install(|| say("last's callback"));
+    let last = last.unwrap();
+    raise(Signal::HUP);
+    until_held();
+    let closes = std::thread::spawn(move || {
+        // SAFETY: no arguments, cannot fail.
+        CLOSER.store(unsafe { libc::gettid() }, SeqCst);
+        drop(last);
+        say("last gone");
+    });
+    // Longer than it waits for the watcher before it runs the callback itself: under test is what comes after.
+    std::thread::sleep(Duration::from_millis(1500));
+    until("it joins", || sleeps(CLOSER.load(SeqCst)));
+    let _guard = guest().install(|| say("callback")).unwrap();
+    say("made");
+    closes.join().unwrap();
+    std::process::abort();
+}
+
+/// Again and again: one thread drops the last guard while another one makes the next, and aborts.
+fn made_at_any_moment_of_the_last_ones_end() {
+    let last = guest().install(|| {}).unwrap();
+    let moment = Duration::from_micros(told());
+    let closes = std::thread::spawn(move || drop(last));
+    let begun = Instant::now();
+    while begun.elapsed() < moment {
+        std::hint::spin_loop();
+    }
+    let _guard = guest().install(|| say("callback")).unwrap();
+    closes.join().unwrap();
+    std::process::abort();
+}
+
+/// The guards, oldest first: how long each callback runs, and its timeout in milliseconds (0 for none).
+fn several_abort() {
+    let told: String = told();
+    let mut guards = Vec::new();
+    for (guard, name) in told.split(' ').zip(["first", "second", "third"]) {
+        let (seconds, timeout) = guard.split_once('/').unwrap();
+        let builder = match timeout.parse().unwrap() {
+            0 => guest(),
+            millis => guest().callback_timeout(Duration::from_millis(millis)),
+        };
+        guards.push(builder.install(takes(name, seconds.parse().unwrap())).unwrap());
+    }
+    std::process::abort();
+}
+
+fn an_abort_runs_the_callback_of_a_guard_made_while_the_last_one_joined() {
+    let mut victim = Victim::start(made_while_the_last_one_joins);
+    victim.expect("made");
+    victim.tell("go on");
+    let lines = ["callback begins", "last's callback", "made", "callback ends", "last gone"];
+    victim.end().said(&[&lines[..], &["callback"]].concat()).died_by(Signal::ABRT);
+}
+
+fn an_abort_runs_the_callback_of_a_guard_made_at_any_moment_of_anothers_end() {
+    for moment in (0..400).step_by(10) {
+        let end = Victim::start(made_at_any_moment_of_the_last_ones_end.told(moment)).end();
+        end.said(&["callback"]).died_by(Signal::ABRT);
+    }
+}
+
+/// Each has its own `callback_timeout`, or five seconds: the times are under test.
+fn an_abort_lets_both_callbacks_end(guards: &str) {
+    let lines = ["second begins", "second ends", "first begins", "first ends"];
+    Victim::start(several_abort.told(guards)).end().said(&lines).died_by(Signal::ABRT);
+}
+
+fn an_abort_does_not_measure_a_callback_by_the_timeout_of_another_guard() {
+    an_abort_lets_both_callbacks_end("0/500 3/0");
+    an_abort_lets_both_callbacks_end("3/0 0/500");
+}
+
+fn an_abort_waits_five_seconds_for_each_callback() {
+    an_abort_lets_both_callbacks_end("3/0 3/0");
+}
+
+fn an_abort_waits_for_the_longer_timeout_of_a_younger_guard() {
+    an_abort_lets_both_callbacks_end("0/0 7/20000");
+}
+
 pub(crate) const TESTS: &[Named] = tests![
     an_abort_does_not_change_the_code_that_the_callback_exits_with,
     an_abort_runs_the_callback_and_what_was_deferred_and_dies_of_sigabrt,
@@ -301,4 +402,9 @@ pub(crate) const TESTS: &[Named] = tests![
     an_abort_waits_no_longer_than_the_callback_runs,
     a_callback_that_panics_in_an_abort_is_not_reported_as_a_clean_stop,
     an_abort_without_a_guard_of_sigabrt_runs_nothing,
+    an_abort_runs_the_callback_of_a_guard_made_while_the_last_one_joined,
+    an_abort_runs_the_callback_of_a_guard_made_at_any_moment_of_anothers_end,
+    an_abort_does_not_measure_a_callback_by_the_timeout_of_another_guard,
+    an_abort_waits_five_seconds_for_each_callback,
+    an_abort_waits_for_the_longer_timeout_of_a_younger_guard,
 ];

@@ -6,9 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use handle_exit::{Builder, Error, Exit, HandleExit, Ignored, Signal};
+use handle_exit::{AfterScope, Builder, Error, Exit, HandleExit, Ignored, Signal};
 use nix::libc::{self, c_int, c_void, siginfo_t};
 use nix::sys::resource::Resource;
+
+use std::time::Duration;
 
 use crate::support::*;
 
@@ -146,6 +148,49 @@ fn ignored_is_kept_or_guarded() {
     assert_ne!(disposition(Signal::INT), ignored);
     drop(guard);
     assert_eq!(disposition(Signal::INT), ignored);
+}
+
+/// HUP is ignored. One guard takes it all the same, another one leaves it alone, and they end in the order in which they
+/// are made, or the other way round.
+fn ignored_beside_one_that_guards_it(keeps_first: bool, is_signalled: bool) {
+    install_exactly(Signal::HUP, libc::SIG_IGN, libc::SA_RESTART, &[Signal::USR1]);
+    let ignored = disposition(Signal::HUP);
+    let make = |how: Ignored| {
+        let builder = HandleExit::builder().append(true).after_scope(AfterScope::Continue);
+        let builder = builder.grace(Duration::MAX).also([Signal::HUP]).ignored(how);
+        builder.install(callback).unwrap()
+    };
+    let (guards, keeps) = if keeps_first {
+        let keeps = make(Ignored::Keep);
+        (make(Ignored::Guard), keeps)
+    } else {
+        let guards = make(Ignored::Guard);
+        (guards, make(Ignored::Keep))
+    };
+    assert_ne!(disposition(Signal::HUP), ignored);
+    if is_signalled {
+        raise(Signal::HUP);
+        guards.wait();
+    }
+    drop(guards);
+    assert!(!keeps.is_exiting(), "it takes what it was to leave alone");
+    assert_eq!(disposition(Signal::HUP), ignored);
+    raise(Signal::HUP);
+    assert!(!keeps.is_exiting());
+    drop(keeps);
+    assert_eq!(disposition(Signal::HUP), ignored);
+}
+
+fn ignored_again_when_the_guard_that_takes_it_is_gone() {
+    for keeps_first in [false, true] {
+        ignored_beside_one_that_guards_it(keeps_first, false);
+    }
+}
+
+fn ignored_again_after_a_signal_to_the_guard_that_takes_it() {
+    for keeps_first in [false, true] {
+        ignored_beside_one_that_guards_it(keeps_first, true);
+    }
 }
 
 const EIGHT: [Signal; 8] = [
@@ -401,5 +446,7 @@ pub(crate) const TESTS: &[Named] = tests![
     the_holder_is_named,
     what_cannot_be_guarded_is_refused,
     an_empty_set_is_refused,
+    ignored_again_when_the_guard_that_takes_it_is_gone,
+    ignored_again_after_a_signal_to_the_guard_that_takes_it,
     one_of_two_racing_threads_wins,
 ];

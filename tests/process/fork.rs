@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::task::{Context, RawWaker, RawWakerVTable, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -526,6 +526,108 @@ fn rearm_again_where_no_thread_was_to_be_had() {
     say(reap(child));
 }
 
+/// Two threads of the child rearm at once: that makes one guard, which leaves nothing when it ends.
+fn rearm_on_two_threads() {
+    static READY: AtomicUsize = AtomicUsize::new(0);
+    let make = if told() { HandleExit::append } else { HandleExit::new };
+    let mut guard = Some(make(|| {}).unwrap());
+    for _ in 0..100 {
+        let child = fork(|| {
+            let guard = guard.take().unwrap();
+            let rearm = || {
+                READY.fetch_add(1, SeqCst);
+                while READY.load(SeqCst) < 2 {
+                    std::hint::spin_loop();
+                }
+                guard.rearm().is_ok()
+            };
+            let is_rearmed = std::thread::scope(|threads| {
+                let both = [threads.spawn(rearm), threads.spawn(rearm)];
+                both.map(|one| one.join().unwrap())
+            });
+            assert!(is_rearmed.contains(&true), "{is_rearmed:?}");
+            assert!(Exit::current().is_some());
+            drop(guard);
+            assert!(Exit::current().is_none(), "there is a second guard");
+            assert!(is_default(Signal::TERM) && is_default(Signal::INT));
+            until("no thread is left", || threads().len() == 1);
+        });
+        assert_eq!(reap(child), "exited with 0");
+    }
+    assert!(guard.unwrap().disarm());
+}
+
+struct CountsWakes(AtomicUsize);
+
+impl Wake for CountsWakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+/// What becomes of a future from before the fork takes nothing from one of after `rearm`.
+fn futures_from_before_and_after_a_rearm() {
+    let guard = HandleExit::new(|| {}).unwrap();
+    let wakers = [const { CountsWakes(AtomicUsize::new(0)) }; 3].map(Arc::new);
+    let [early, late, later] = wakers.each_ref().map(|wakes| Waker::from(Arc::clone(wakes)));
+    let mut before = Box::pin(guard.begun());
+    assert!(before.as_mut().poll(&mut Context::from_waker(&early)).is_pending());
+    let child = fork(|| {
+        guard.rearm().unwrap();
+        let mut after = Box::pin(guard.begun());
+        assert!(after.as_mut().poll(&mut Context::from_waker(&late)).is_pending());
+        if told::<String>() == "polled" {
+            let _ = before.as_mut().poll(&mut Context::from_waker(&later));
+        } else {
+            drop(before);
+        }
+        guard.request();
+        until("the new future is woken", || wakers[1].0.load(SeqCst) == 1);
+        assert!(after.as_mut().poll(&mut Context::from_waker(&late)).is_ready());
+        assert_eq!(wakers[0].0.load(SeqCst), 0, "the parent's waker was woken");
+    });
+    say(reap(child));
+}
+
+/// The parent's thread is in a waker of this program's, which the guard clones: what it may hold then is held in the
+/// child for ever.
+fn readable_fd_in_the_child_of_a_thread_that_begins_to_wait() {
+    let guard = guard();
+    let mut begun = guard.begun();
+    let waits = std::thread::spawn(move || {
+        // SAFETY: the functions of the table do nothing with the task.
+        let waker = unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &SLOW_TO_CLONE)) };
+        assert!(Pin::new(&mut begun).poll(&mut Context::from_waker(&waker)).is_pending());
+    });
+    until("the other thread begins to wait", || IS_BEING_CLONED.load(SeqCst));
+    let child = fork(|| {
+        let refused = guard.readable_fd().unwrap_err();
+        say(format!("refused: {}", !refused.to_string().is_empty()));
+    });
+    say(reap(child));
+    MAY_BE_CLONED.store(true, SeqCst);
+    waits.join().unwrap();
+    assert!(guard.readable_fd().is_ok());
+}
+
+/// Each child finds the lock as that thread had it at the time of its fork.
+fn readable_fd_in_children_of_a_busy_thread() {
+    let guard = guard();
+    let goes_on = AtomicBool::new(true);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while goes_on.load(SeqCst) {
+                drop(guard.readable_fd().unwrap());
+            }
+        });
+        for _ in 0..200 {
+            assert_eq!(reap(fork(|| assert!(guard.readable_fd().is_err()))), "exited with 0");
+        }
+        goes_on.store(false, SeqCst);
+    });
+    assert!(guard.disarm());
+}
+
 fn rearm_where_it_is_at_home() {
     let guard = guard();
     let (before, tasks) = (disposition(Signal::TERM), threads());
@@ -801,6 +903,25 @@ fn rearm_beside_busy_threads_is_refused_or_the_childs_and_never_hangs() {
     ends_well(rearm_while_other_threads_use_the_guard, &[AT_SCOPE_END]);
 }
 
+fn a_rearm_on_two_threads_makes_one_guard() {
+    for is_a_guest in [true, false] {
+        ends_well(rearm_on_two_threads.told(is_a_guest), &[]);
+    }
+}
+
+fn a_future_of_before_a_rearm_takes_no_wake_up_of_a_later_one() {
+    for end in ["dropped", "polled"] {
+        ends_well(futures_from_before_and_after_a_rearm.told(end), &["exited with 0"]);
+    }
+}
+
+/// The descriptor would tell of the parent's exit, which the child knows nothing of.
+fn readable_fd_is_refused_in_a_child_and_does_not_hang() {
+    let lines = ["refused: true", "exited with 0", AT_SCOPE_END];
+    ends_well(readable_fd_in_the_child_of_a_thread_that_begins_to_wait, &lines);
+    ends_well(readable_fd_in_children_of_a_busy_thread, &[]);
+}
+
 fn rearm_that_failed_can_be_tried_again() {
     let end = Victim::start(rearm_again_where_no_thread_was_to_be_had).end();
     end.exited(0);
@@ -869,6 +990,9 @@ pub(crate) const TESTS: &[Named] = tests![
     a_rearmed_guards_exit_wakes_nobody_who_waits_for_the_parents,
     rearm_is_refused_where_a_lock_was_taken_at_the_time_of_the_fork,
     rearm_beside_busy_threads_is_refused_or_the_childs_and_never_hangs,
+    a_rearm_on_two_threads_makes_one_guard,
+    a_future_of_before_a_rearm_takes_no_wake_up_of_a_later_one,
+    readable_fd_is_refused_in_a_child_and_does_not_hang,
     rearm_that_failed_can_be_tried_again,
     rearm_does_nothing_in_the_guards_own_process,
     rearm_is_refused_while_the_child_has_a_guard_of_its_own,

@@ -11,6 +11,8 @@ mod support;
 #[cfg(unix)]
 mod abort;
 mod cleanup;
+#[cfg(unix)]
+mod counted;
 mod deferred;
 #[cfg(unix)]
 mod dispositions;
@@ -20,6 +22,8 @@ mod exit_with_signal;
 mod foreign;
 #[cfg(unix)]
 mod fork;
+#[cfg(unix)]
+mod lost;
 #[cfg(unix)]
 mod nesting;
 mod observe;
@@ -62,6 +66,10 @@ const MODULES: &[&[support::Named]] = &[
     nesting::inside::TESTS,
     #[cfg(unix)]
     nesting::forks::TESTS,
+    #[cfg(unix)]
+    counted::TESTS,
+    #[cfg(unix)]
+    lost::TESTS,
     cleanup::TESTS,
     #[cfg(unix)]
     on::TESTS,

@@ -382,9 +382,14 @@ fn what_nobody_can_take_is_refused() {
         assert!(matches!(guarded, Err(Error::Unguardable { .. })), "{signal}");
         drop(HandleExit::builder().on(signal, |_| {}).install(|| {}).unwrap());
     }
-    // A guard without a signal that ends it is none.
-    let guarded = HandleExit::builder().signals([]).on(Signal::HUP, |_| {}).install(|| {});
-    assert!(matches!(guarded, Err(Error::NoSignals)));
+    // Those that end no process may be named among the guarded ones too, if they have a function.
+    let also = HandleExit::builder().also([Signal::CHLD]).on(Signal::CHLD, |_| {}).install(|| {});
+    drop(also.unwrap());
+    let also = HandleExit::builder().also([Signal::CHLD]).on(Signal::WINCH, |_| {}).install(|| {});
+    assert!(matches!(also, Err(Error::Unguardable { signal: Signal::CHLD, .. })));
+    // No signal has to end the process, but some signal has to be heard.
+    drop(HandleExit::builder().signals([]).on(Signal::HUP, |_| {}).install(|| {}).unwrap());
+    assert!(matches!(HandleExit::builder().signals([]).install(|| {}), Err(Error::NoSignals)));
     assert_eq!(all_dispositions(), before);
 }
 
@@ -398,6 +403,67 @@ fn a_signal_that_is_named_in_both_is_no_exit() {
     hup(&mut victim, &[RELOAD]);
     victim.tell("go on");
     victim.end().said(&["ready", RELOAD, "callback", "behind"]).exited(0);
+}
+
+/// The only signal is one for a function: the callback is for the end of the scope and of the process.
+fn only_signal_has_a_function() {
+    let says = |received: &Received| say(format!("function: {}", received.signal()));
+    let builder = HandleExit::builder().signals([Signal::TERM]).on(Signal::TERM, says);
+    let guard = builder.install(callback).unwrap();
+    assert!(is_default(Signal::INT));
+    until_told(guard);
+    assert!(is_default(Signal::TERM));
+}
+
+fn a_guard_whose_only_signal_has_a_function_is_ended_by_none() {
+    let mut victim = Victim::ready(only_signal_has_a_function);
+    for _ in 0..3 {
+        victim.send(Signal::TERM);
+        victim.expect("function: SIGTERM");
+        victim.at_rest();
+    }
+    victim.tell("go on");
+    let heard = "function: SIGTERM";
+    victim.end().said(&["ready", heard, heard, heard, "callback", "behind"]).exited(0);
+}
+
+/// What the old disposition of CHLD says of children: stopped ones are not told of, and nobody has to wait for those
+/// that have ended.
+const OF_CHILDREN: libc::c_int = libc::SA_NOCLDWAIT | libc::SA_NOCLDSTOP;
+
+fn nobody_waits_for_children() {
+    let old = if told() { says_old as *const () as usize } else { libc::SIG_DFL };
+    install_exactly(Signal::CHLD, old, OF_CHILDREN, &[Signal::USR1]);
+    let before = disposition(Signal::CHLD);
+    let guard = HandleExit::builder().append(true).on(Signal::CHLD, reloads).install(callback);
+    let guard = guard.unwrap();
+    assert_eq!(disposition(Signal::CHLD).1 & OF_CHILDREN, OF_CHILDREN, "they are not kept");
+    // SAFETY: the child makes one system call.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: ends the child and nothing else.
+        unsafe { libc::_exit(0) };
+    }
+    // SAFETY: no status is asked for. It waits until the child is gone, and finds none that it could be told of.
+    assert_eq!(unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) }, -1, "it was a zombie");
+    assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::ECHILD));
+    say("ready");
+    hear();
+    drop(guard);
+    assert_eq!(disposition(Signal::CHLD), before);
+}
+
+/// Who guards a signal keeps what its old flags say of children.
+fn the_old_flags_that_speak_of_children_are_kept() {
+    for has_old_handler in [true, false] {
+        let mut victim = Victim::start(nobody_waits_for_children.told(has_old_handler));
+        victim.expect_both("reload on handle-exit: SIGCHLD", "ready");
+        victim.at_rest();
+        victim.tell("go on");
+        let end = victim.end();
+        end.exited(0).ended_with("callback");
+        assert_eq!(end.count("old"), usize::from(has_old_handler), "{end:#?}");
+    }
 }
 
 // ------------------------------------------------------------------------------------------ several guards
@@ -610,6 +676,8 @@ pub(crate) const TESTS: &[Named] = tests![
     an_ignored_signal_stays_ignored_unless_it_is_to_be_guarded,
     signals_whose_default_ends_no_process_are_taken,
     a_signal_that_is_named_in_both_is_no_exit,
+    a_guard_whose_only_signal_has_a_function_is_ended_by_none,
+    the_old_flags_that_speak_of_children_are_kept,
     each_guard_has_a_function_of_its_own,
     an_exit_that_another_function_begins_stops_it_too,
     a_signal_may_be_an_exit_to_one_guard_and_none_to_another,

@@ -83,6 +83,21 @@ pub fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+/// Tests each cell of a table, all of them at once, and names those that failed. For cells whose times are under test:
+/// they sleep more than they work.
+#[track_caller]
+pub fn in_each<C: Copy + Send + Sync + std::fmt::Debug>(cells: &[C], test: impl Fn(C) + Sync) {
+    let failed: Vec<C> = std::thread::scope(|threads| {
+        let test = &test;
+        let running: Vec<_> =
+            cells.iter().map(|cell| (*cell, threads.spawn(move || test(*cell)))).collect();
+        let failed =
+            running.into_iter().filter_map(|(cell, thread)| thread.join().err().map(|_| cell));
+        failed.collect()
+    });
+    assert!(failed.is_empty(), "failed: {failed:?}");
+}
+
 /// Waits for ever.
 pub fn park() -> ! {
     loop {

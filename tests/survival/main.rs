@@ -10,6 +10,9 @@
 //! | `forks` | forks at any moment, and by the exit's own code |
 //! | `masks` | what the program blocks, waits for or keeps a handler from |
 //! | `hosts` | plugins that are unloaded, limits, a main thread that has ended |
+//! | `reported` | public reports, replayed |
+//! | `forgotten` | ends of the process beside other guards and running code |
+//! | `hangs` | locks of the C library's and of std's that never come free, and exits within exits |
 //! | `workers` | four threads that defer, work and cancel in a loop |
 
 #![allow(missing_docs, reason = "a test binary")]
@@ -25,11 +28,17 @@ mod dropped_in_exit;
 #[cfg(unix)]
 mod exits;
 #[cfg(unix)]
+mod forgotten;
+#[cfg(unix)]
 mod forks;
+#[cfg(unix)]
+mod hangs;
 #[cfg(unix)]
 mod hosts;
 #[cfg(unix)]
 mod masks;
+#[cfg(unix)]
+mod reported;
 #[cfg(unix)]
 mod two_exits;
 #[cfg(unix)]
@@ -41,9 +50,12 @@ fn main() {
         cut_short::TESTS,
         dropped_in_exit::TESTS,
         exits::TESTS,
+        forgotten::TESTS,
         forks::TESTS,
+        hangs::TESTS,
         hosts::TESTS,
         masks::TESTS,
+        reported::TESTS,
         two_exits::TESTS,
         workers::TESTS,
     ]);

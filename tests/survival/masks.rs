@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 
 use crate::support::*;
-use handle_exit::{HandleExit, Signal};
+use handle_exit::{Builder, Event, HandleExit, Signal};
 use nix::libc;
 
 fn set_of(signal: Signal) -> libc::sigset_t {
@@ -120,6 +120,44 @@ fn blocks_a_section() {
     say("behind");
 }
 
+/// Says what the calling thread blocks.
+fn say_mask(who: &str) {
+    let blocked = blocked();
+    let is_blocked = |signal: &Signal| blocked & signal_bit(*signal) != 0;
+    let signals = (1..=64).filter_map(Signal::from_raw).filter(is_blocked);
+    let named: Vec<String> = signals.map(|signal| signal.to_string()).collect();
+    say(format!("{who}: {}", named.join(" ")));
+}
+
+/// All code of a user's for this guard, which is made by a thread that blocks `signal` alone, says what it blocks.
+fn made_by_a_thread_that_blocks(
+    signal: Signal,
+    name: &'static str,
+    builder: Builder,
+) -> HandleExit {
+    let maker = std::thread::spawn(move || {
+        block(signal);
+        let builder = builder.on(Signal::HUP, move |_| say_mask(&format!("{name}'s function")));
+        let builder = builder.observe(move |event| {
+            if matches!(event, Event::CallbackStarted(_)) {
+                say_mask(&format!("{name}'s observer"));
+            }
+        });
+        let guard = builder.install(move || say_mask(&format!("{name}'s callback"))).unwrap();
+        guard.defer(move || say_mask(&format!("{name}'s deferred"))).unwrap();
+        guard
+    });
+    maker.join().unwrap()
+}
+
+fn guards_of_two_makers() {
+    let host = HandleExit::builder().cleanup();
+    let _host = made_by_a_thread_that_blocks(Signal::USR1, "host", host);
+    let guest = HandleExit::builder().append(true);
+    let _guest = made_by_a_thread_that_blocks(Signal::USR2, "guest", guest);
+    ready_for_ever();
+}
+
 extern "C" fn old_handler(_: libc::c_int) {}
 
 fn flags_of_the_handler() {
@@ -181,10 +219,33 @@ fn a_handler_does_not_run_while_the_only_thread_blocks_its_signal() {
     Victim::start(blocks_a_section).end().said(&["callback", "behind"]).exited(0);
 }
 
+/// What the watcher runs for a guard blocks what the thread that made this guard blocked.
+fn user_code_runs_with_the_mask_of_the_thread_that_made_its_guard() {
+    let mut victim = Victim::ready(guards_of_two_makers);
+    victim.send(Signal::HUP);
+    victim.expect("guest's function: SIGUSR2");
+    victim.expect("host's function: SIGUSR1");
+    victim.at_rest();
+    victim.send(Signal::TERM);
+    let lines = [
+        "ready",
+        "guest's function: SIGUSR2",
+        "host's function: SIGUSR1",
+        "guest's observer: SIGUSR2",
+        "guest's callback: SIGUSR2",
+        "host's observer: SIGUSR1",
+        "host's callback: SIGUSR1",
+        "guest's deferred: SIGUSR2",
+        "host's deferred: SIGUSR1",
+    ];
+    victim.end().said(&lines).died_by(Signal::TERM);
+}
+
 pub(crate) const TESTS: &[Named] = tests![
     sigwait_gets_what_the_program_blocks,
     a_signalfd_tells_of_every_child,
-    a_handler_does_not_run_while_the_only_thread_blocks_its_signal;
+    a_handler_does_not_run_while_the_only_thread_blocks_its_signal,
+    user_code_runs_with_the_mask_of_the_thread_that_made_its_guard;
     alone:
     flags_of_the_handler,
     mask_of_the_handler,
