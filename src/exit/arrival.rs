@@ -181,6 +181,10 @@ impl State {
             return Some(Task::Overrun { guard, needs_successor });
         }
         if self.watchers.runner.is_some() {
+            // A callback that is to run does not wait for a function of `on` longer than it may take itself.
+            if self.watchers.hears {
+                self.pending.clone().into_iter().for_each(|key| _ = self.start_clock(key));
+            }
             return None;
         }
         // First of all, so that those who wait for the exit to begin do not wait for a callback.

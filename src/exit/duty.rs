@@ -50,6 +50,7 @@ impl ProcessExit {
                 state = self.listen(state, SignalSet::default());
                 state.watchers.leader = None;
                 state.watchers.runner = Some(me);
+                state.watchers.hears = matches!(task, Task::Hear { .. });
                 self.lead.notify_all();
                 return Some(task);
             }
@@ -102,6 +103,9 @@ impl ProcessExit {
         let mut state = self.lock();
         if state.watchers.is_runner(me) {
             state.watchers.runner = None;
+            if std::mem::take(&mut state.watchers.hears) {
+                state.pending.clone().into_iter().for_each(|key| state.stop_clock(key));
+            }
             self.changed.notify_all();
         }
         let leads_another = state.watchers.leader.is_some();

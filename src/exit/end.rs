@@ -166,7 +166,7 @@ impl State {
         self.end.is_some() && !self.is_ender(ThreadId::current())
     }
 
-    fn has_overrun(&self) -> bool {
+    pub(super) fn has_overrun(&self) -> bool {
         let overran = |callback| callback == Callback::Overrun;
         self.guards.iter().any(|(_, entry)| overran(entry.callback))
             || self.end.as_ref().is_some_and(|end| end.deadline.is_some())

@@ -48,6 +48,8 @@ pub(crate) struct Guard {
     callback: Lock<Option<Callback>>,
     pub(crate) on: Vec<(Signal, OnSignal)>,
     observer: Observer,
+    /// How many threads are in its observer.
+    observing: AtomicUsize,
     pub(crate) deferred: Functions,
     pub(crate) waiters: Waiters,
     /// Of the thread that made the guard.
@@ -76,6 +78,7 @@ impl Guard {
             callback: Lock::new(Some(callback)),
             on,
             observer,
+            observing: AtomicUsize::new(0),
             deferred: Functions::default(),
             waiters: Waiters::default(),
             mask: UserMask::current(),
@@ -241,6 +244,7 @@ impl ProcessExit {
         let result = run();
         if starts {
             self.lock().stop_clock(guard.key());
+            self.changed.notify_all();
         }
         result
     }
@@ -296,9 +300,16 @@ impl ProcessExit {
         if !guard.observer.listens() {
             return Ok(());
         }
-        self.timed(guard, || {
+        // One that has overrun its time is told no more.
+        if guard.observing.load(SeqCst) > 0 && self.lock().has_overrun() {
+            return Ok(());
+        }
+        guard.observing.fetch_add(1, SeqCst);
+        let told = self.timed(guard, || {
             self.call_contained(me, guard, &mut || guard.observer.tell(event, is_first))
-        })
+        });
+        guard.observing.fetch_sub(1, SeqCst);
+        told
     }
 
     /// The exit of this guard has begun: those who wait for it continue.

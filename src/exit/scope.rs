@@ -413,6 +413,14 @@ impl ProcessExit {
     fn leave(&self, guard: &Guard) {
         let key = guard.key();
         let mut state = self.lock();
+        // Another thread is in user code of this guard that `callback_timeout` bounds, such as a waker.
+        let is_timed = |state: &State| {
+            let entry = state.guards.get(key);
+            entry.is_some_and(|entry| entry.deadline.is_some())
+        };
+        while is_timed(&state) && !thread::is_exit_thread() {
+            (state, _) = self.changed.wait(state, None);
+        }
         let Some(entry) = state.remove(key) else { return };
         let all = entry.all();
         let mut gone = state.unused(all);

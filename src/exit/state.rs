@@ -79,6 +79,8 @@ pub(crate) struct Watchers {
     pub(crate) handles: Vec<JoinHandle>,
     pub(super) leader: Option<ThreadId>,
     pub(super) runner: Option<Runner>,
+    /// The runner is in a function of `Builder::on`.
+    pub(super) hears: bool,
     /// The signals that the leader takes itself, also if the program blocks them everywhere.
     pub(super) listens: SignalSet,
     /// Those that have not left.

@@ -1,8 +1,13 @@
 //! A callback that borrows from the caller of `run`.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::process::{self, Process};
+use super::thread::{self, Runner};
+
+/// How often the end of a loan looks whether the callback can still return.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 type Callback<'env, A> = Box<dyn FnOnce(&A) + Send + 'env>;
 
@@ -24,7 +29,7 @@ enum State<A: ?Sized + 'static> {
     /// Really `Callback<'env>`, with the lifetime taken away.
     Lent(Callback<'static, A>),
     /// In this process; a forked child's copy may name the parent.
-    Running(Process),
+    Running(Process, Runner),
     Done,
 }
 
@@ -41,7 +46,8 @@ pub(crate) fn lend<'env, A: ?Sized + 'static, R>(
     body: impl FnOnce(Callback<'static, A>) -> R,
 ) -> R {
     // SAFETY: only the lifetime changes. The callback is called or dropped by `Slot` alone: called
-    // in `call` below, under a state that `Loan::drop` waits out, or dropped by `Loan::drop`. The
+    // in `call` below, under a state that `Loan::drop` waits out, unless the call is in `exit(3)` for good, or
+    // dropped by `Loan::drop`. The
     // loan is a local of this function, so that happens before `'env` can end, however `body` ends:
     // nobody else can forget it. A forked child has a copy of the slot that nothing is called from,
     // because the thread that could is not there.
@@ -55,7 +61,7 @@ pub(crate) fn lend<'env, A: ?Sized + 'static, R>(
 fn call<A: ?Sized>(slot: &Slot<A>, argument: &A) {
     let mut state = slot.lock();
     let State::Lent(callback) = std::mem::replace(&mut *state, State::Done) else { return };
-    *state = State::Running(process::this());
+    *state = State::Running(process::this(), Runner::current());
     drop(state);
     // Also when the callback unwinds.
     let _done = scopeguard::guard((), |()| {
@@ -74,8 +80,15 @@ impl<A: ?Sized> Drop for Loan<A> {
             return;
         }
         let mut state = self.slot.lock();
-        while matches!(*state, State::Running(process) if process == this) {
-            state = self.slot.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        while let State::Running(process, runner) = *state {
+            // A thread that is inside `exit(3)` never comes back to what the callback borrows, and this one is not to
+            // wait for it there.
+            let never_returns = || thread::is_inside_exit() && runner.is_inside_exit();
+            if process != this || never_returns() {
+                break;
+            }
+            let waited = self.slot.changed.wait_timeout(state, POLL_INTERVAL);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         let taken_back = std::mem::replace(&mut *state, State::Done);
         drop(state);
