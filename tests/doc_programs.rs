@@ -262,9 +262,10 @@ fn judge(run: &Run, readers: Readers) {
     let mut steps = run.steps.iter();
     let mut next = steps.next();
     let mut lines = Vec::new();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    let stdout = child.stdout.take().unwrap();
     let mut is_read = true;
-    while let Some(line) = stdout.next() {
+    // Breaking out of the loop closes the pipe.
+    for line in BufReader::new(stdout).lines() {
         lines.push(line.unwrap());
         let Some((_, step)) = next.filter(|(begins, _)| lines[lines.len() - 1].starts_with(begins))
         else {
@@ -282,7 +283,6 @@ fn judge(run: &Run, readers: Readers) {
             break;
         }
     }
-    drop(stdout);
     let mut stderr = String::new();
     if let Some(mut read) = child_stderr {
         read.read_to_string(&mut stderr).unwrap();
