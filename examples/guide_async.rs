@@ -1,21 +1,21 @@
 //! Shown in the guide: an async service with a clean-up that awaits.
 
-use handle_exit::{HandleExit, Outcome};
+use handle_exit::HandleExit;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-fn main() -> Result<Outcome, Box<dyn std::error::Error>> {
-    let guard = HandleExit::new(|| {})?; // made before the runtime, and ended after it
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let guard = HandleExit::new(|| {})?; // made before the runtime, and dropped after it
     let runtime = Runtime::new()?;
     runtime.block_on(async {
         tokio::select! {
             () = serve() => {}
-            () = guard.begun() => {}
+            () = guard.begun() => {} // cancels `serve`
         }
         flush().await; // async clean-up belongs here, not in the callback
     });
     runtime.shutdown_background(); // does not wait for a read of standard input
-    Ok(guard.finish())
+    Ok(()) // the process exits with 0
 }
 
 async fn serve() {

@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
-    // No signal begins an exit: each one goes to the child, which decides when both end.
+    // No signal begins an exit: each one goes to the child, and this program ends when the child does.
     let (sender, signals) = channel();
     let mut builder = HandleExit::builder().signals([]);
     for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
@@ -15,7 +15,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
         builder = builder.on(signal, move |received| drop(sender.send(received.clone())));
     }
     let guard = builder.install(|| {})?;
-    let mut child = command().spawn()?; // after the guard: what comes before this waits in the channel
+    let mut child = command().spawn()?; // after the guard: an earlier signal waits in the channel
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
