@@ -8,7 +8,7 @@
 //! `curl` still gets its answer; then the server says how many requests it answered and exits with 0.
 //! `cargo run --example blocking 8081` takes another port, and `0` any free one.
 
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write, stderr, stdout};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // `accept` does not return because a signal came. So the callback connects to this very server,
     // which makes it return.
     let guard = HandleExit::new(move || drop(TcpStream::connect(address)))?;
-    println!("listening on http://{address}");
+    let _ = writeln!(stdout(), "listening on http://{address}");
 
     let answered = AtomicUsize::new(0);
     // Returns when all of its threads have.
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 // For instance too many open files, of which some will be closed soon.
                 Err(error) => {
-                    eprintln!("cannot accept: {error}");
+                    let _ = writeln!(stderr(), "cannot accept: {error}");
                     std::thread::sleep(Duration::from_millis(100));
                 }
             }
@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok(())
     })?;
 
-    println!("answered {} requests", answered.into_inner());
+    let _ = writeln!(stdout(), "answered {} requests", answered.into_inner());
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //! daemon ends.
 //!
 //! ```text
-//! cargo run --example daemon /tmp/example.pid    # returns at once; the daemon goes on
+//! cargo run --example daemon /tmp/example.pid    # returns at once; the daemon continues
 //! cargo run --example daemon /tmp/example.pid    # refuses: there is one already
 //! kill $(cat /tmp/example.pid)                   # ends it, and the file is gone
 //! ```

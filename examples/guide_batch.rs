@@ -15,6 +15,7 @@ fn main() -> Result<Outcome, Error> {
 }
 
 fn work_on(piece: u32) {
-    println!("piece {piece}");
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "piece {piece}");
     std::thread::sleep(Duration::from_millis(100));
 }

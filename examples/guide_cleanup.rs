@@ -11,11 +11,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let _guard = HandleExit::cleanup(move || {
         // The scope keeps running: take the directory away from it, and then remove it.
         if fs::rename(directory, &gone).is_ok() {
-            // Again if a file that was being created at that moment has come in meanwhile.
+            // Again if a file that was being created at that moment has been added meanwhile.
             while fs::remove_dir_all(&gone).is_err_and(is_not_empty) {}
         }
     })?;
-    write_files(&work)?; // fails once `work` is gone; the process dies of the signal all the same
+    write_files(&work)?; // fails once `work` is gone; the process is killed by the signal all the same
     Ok(())
 }
 
@@ -24,7 +24,8 @@ fn is_not_empty(error: io::Error) -> bool {
 }
 
 fn write_files(work: &Path) -> io::Result<()> {
-    println!("writing");
+    use std::io::Write;
+    let _ = writeln!(io::stdout(), "writing");
     for file in 0..100_000 {
         fs::write(work.join(format!("file-{}", file % 100)), "…")?;
         std::thread::sleep(std::time::Duration::from_micros(500));

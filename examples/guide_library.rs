@@ -1,30 +1,30 @@
 //! Shown in the guide: a library inside somebody's program.
 
-use handle_exit::{Error, HandleExit};
+use handle_exit::HandleExit;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The library's function. It may be called on several threads at once.
-fn render(pages: u32) -> Result<u32, Error> {
-    let scratch = Arc::new(Mutex::new(Scratch::create()));
+/// The library's function. Several threads may call it at once.
+fn render(pages: u32) -> io::Result<()> {
+    let scratch = Arc::new(Mutex::new(Scratch::create()?));
     let removed = Arc::clone(&scratch);
-    let guard = HandleExit::append(move || lock(&removed).remove())?;
+    let guard = HandleExit::append(move || lock(&removed).remove()).map_err(io::Error::other)?;
     for page in 0..pages {
-        // Each step holds the lock, so that the callback removes the directory between two of them.
+        // One step: the callback waits for it, removes the directory, and no further step begins.
         let scratch = lock(&scratch);
         if guard.is_exiting() {
-            return Ok(page);
+            return Err(io::Error::other("interrupted"));
         }
-        scratch.write(page);
+        scratch.write(page)?;
     }
-    Ok(pages)
-}
-
-fn main() -> Result<(), Error> {
-    println!("{} pages", render(1000)?);
     Ok(())
 }
 
-/// After a panic of the thread that held it, too: there is still something to remove.
+fn main() -> io::Result<()> {
+    render(1000)
+}
+
+/// Also after a panic of the thread that held it: there is still something to remove.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -32,17 +32,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Scratch(std::path::PathBuf);
 
 impl Scratch {
-    fn create() -> Scratch {
-        let path =
-            std::path::absolute(format!("scratch-{:?}", std::thread::current().id())).unwrap();
-        std::fs::create_dir(&path).unwrap();
-        Scratch(path)
+    fn create() -> io::Result<Scratch> {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::path::absolute(format!("scratch-{process}-{number}"))?;
+        std::fs::create_dir(&path)?;
+        Ok(Scratch(path))
     }
 
-    fn write(&self, page: u32) {
-        std::fs::write(self.0.join(format!("page-{page}")), "…").unwrap();
-        println!("page {page}");
+    fn write(&self, page: u32) -> io::Result<()> {
+        std::fs::write(self.0.join(format!("page-{page}")), "…")?;
+        say(&format!("page {page}"));
         std::thread::sleep(std::time::Duration::from_millis(50));
+        Ok(())
     }
 
     fn remove(&self) {
@@ -50,9 +53,14 @@ impl Scratch {
     }
 }
 
-/// Where no guard was made, too.
+/// Also if no guard could be made.
 impl Drop for Scratch {
     fn drop(&mut self) {
         self.remove();
     }
+}
+
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(io::stdout(), "{text}");
 }

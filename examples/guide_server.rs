@@ -7,9 +7,8 @@ fn main() -> Result<(), handle_exit::Error> {
     let server = Arc::new(Server::default());
     let stop = Arc::clone(&server);
     let _guard = HandleExit::new(move || stop.shutdown())?;
-    server.serve(); // returns after `shutdown` was called
-    println!("every request is answered"); // the process exits with 0
-    Ok(())
+    server.serve(); // returns after `shutdown`, when every request is answered
+    Ok(()) // the process exits with 0
 }
 
 #[derive(Default)]
@@ -25,8 +24,14 @@ impl Server {
     }
 
     fn serve(&self) {
-        println!("serving");
+        say("serving");
         let stopped = self.stopped.lock().unwrap();
         drop(self.changed.wait_while(stopped, |stopped| !*stopped).unwrap());
+        say("every request is answered");
     }
+}
+
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
 }

@@ -16,11 +16,15 @@ fn main() -> Result<Outcome, Error> {
 }
 
 fn run(stage: &str) {
-    println!("{stage}");
+    say(stage);
     std::thread::sleep(Duration::from_millis(200));
 }
 
 fn undo(stage: &str) {
+    say(&format!("undo {stage}"));
+}
+
+fn say(text: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "undo {stage}");
+    let _ = writeln!(std::io::stdout(), "{text}");
 }

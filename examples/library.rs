@@ -1,4 +1,4 @@
-//! A library inside somebody else's program, which has signal handlers or a guard of its own.
+//! A library inside somebody else's program, which has signal handlers or a host of its own. The library makes a guest.
 //!
 //! ```text
 //! cargo run --example library
@@ -7,10 +7,10 @@
 //! The program renders pages with the library, which keeps its scratch files in a directory of its
 //! own. Press ^C while it renders: the library removes the directory, then the program's own handler
 //! runs as if the library were not there, and the program ends as it always did. Wait until it has
-//! rendered, and ^C is handled by the program alone: the library has put everything back.
+//! rendered, and ^C is handled by the program alone: the library has restored everything.
 //! `cargo run --example library 3` renders 3 pages instead of 50. With `3 guarded` the program has a
-//! guard of its own instead of handlers: the library's callback runs first, then the program's. The
-//! library does not notice the difference.
+//! host instead of handlers: the library's callback runs first, then the program's. The library does
+//! not notice the difference.
 
 use std::io::{Write, stdout};
 use std::sync::Arc;
@@ -38,15 +38,14 @@ mod library {
         let removed = Arc::clone(&scratch);
 
         // `append`: this is the program's process, and these are the program's signals. On a signal
-        // the directory goes first. Then the program's guard or handler runs and decides what comes
-        // next. Where the program has neither, `render` returns within the 5 seconds that this guard
-        // gives it.
+        // the directory is removed first. Then the program's handler or host decides what comes next.
+        // If the program has neither, the process is killed by the signal when `render` returns.
         let guard = HandleExit::append(move || lock(&removed).remove()).map_err(Error::other)?;
 
-        println!("library: rendering in {}", lock(&scratch).path.display());
+        let _ = writeln!(stdout(), "library: rendering in {}", lock(&scratch).path.display());
         for page in 0..pages {
-            // The callback runs on another thread, while this one goes on. The lock makes it wait
-            // until a page is written, and a page that comes after it is not begun.
+            // The callback runs on another thread, while this one continues. The lock makes the callback
+            // wait until a page is written, and no further page is begun.
             let scratch = lock(&scratch);
             if guard.is_exiting() {
                 return Err(Error::other("interrupted"));
@@ -56,10 +55,10 @@ mod library {
             std::thread::sleep(super::PAGE);
         }
         Ok(())
-        // The guard is dropped here: the directory is removed, and the program's handlers are back.
+        // The guard is dropped here: the directory is removed, and the program's handlers are restored.
     }
 
-    /// After a panic of the thread that held it, too: there is still something to remove.
+    /// Also after a panic of the thread that held it: there is still something to remove.
     fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,7 +80,7 @@ mod library {
             fs::write(self.path.join(name), "…")
         }
 
-        /// Part of the clean-up, so it does not panic where the terminal is gone, as `println!` does.
+        /// Part of the clean-up, so it must not panic if the terminal is gone, as `println!` does.
         fn remove(&self) {
             let _ = match fs::remove_dir_all(&self.path) {
                 Ok(()) => writeln!(stdout(), "library: scratch files removed"),
@@ -91,7 +90,7 @@ mod library {
         }
     }
 
-    /// Where no guard was made, too.
+    /// Also if no guard could be made.
     impl Drop for Scratch {
         fn drop(&mut self) {
             self.remove();
@@ -116,16 +115,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         while !stop.load(Ordering::Relaxed) {
             std::thread::sleep(PAGE);
         }
-        println!("program: my own handler was called, goodbye");
+        let _ = writeln!(stdout(), "program: my own handler was called, goodbye");
     }
     Ok(())
 }
 
 fn render(pages: usize) {
-    match library::render(pages) {
-        Ok(()) => println!("program: rendered {pages} pages"),
-        Err(error) => println!("program: could not render: {error}"),
-    }
+    let _ = match library::render(pages) {
+        Ok(()) => writeln!(stdout(), "program: rendered {pages} pages"),
+        Err(error) => writeln!(stdout(), "program: could not render: {error}"),
+    };
 }
 
 #[cfg(unix)]

@@ -4,10 +4,10 @@
 //! ```text
 //! cargo run --example outcome
 //! ```
-//! Press ^C, or `kill` it: it says goodbye and dies of that very signal, so that a shell loop around
-//! it stops as well (`while cargo run --example outcome; do :; done`). Press Enter instead, and it ends
-//! with 0. With `--fail` its clean-up panics, and the process ends with 101 instead of a status that
-//! reads as a clean stop.
+//! Press ^C, or `kill` the program: it says goodbye and is killed by that very signal, so that a shell
+//! loop around it stops as well (`while cargo run --example outcome; do :; done`). Press Enter instead,
+//! and the program ends with 0. With `--fail` the clean-up panics, and the process ends with 101 instead
+//! of a status that reads as a clean stop.
 
 use std::io::{BufRead, Write, stdout};
 
@@ -28,19 +28,19 @@ fn main() -> Result<Outcome, Error> {
     let _session = Session;
     let fails = std::env::args().any(|argument| argument == "--fail");
     let guard = HandleExit::new(move || {
-        let _ = writeln!(stdout(), "cleaning up"); // `println!` panics where the terminal is gone
+        let _ = writeln!(stdout(), "cleaning up"); // `println!` panics if the terminal is gone
         assert!(!fails, "the clean-up failed, as --fail asked");
     })?;
 
     // A thread that reads cannot be told to stop. So reading has a thread of its own, and `main` waits
-    // for what comes first, a line or a signal.
+    // for a line or a signal.
     let enter = guard.handle();
     std::thread::spawn(move || {
         let _ = std::io::stdin().lock().read_line(&mut String::new());
         enter.request();
     });
-    println!("running: press Enter or ^C");
-    println!("stopped: {}", guard.wait());
+    let _ = writeln!(stdout(), "running: press Enter or ^C");
+    let _ = writeln!(stdout(), "stopped: {}", guard.wait());
 
     Ok(guard.finish())
 }

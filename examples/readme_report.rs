@@ -1,28 +1,23 @@
-//! The second program of the README: `cargo run --example readme_report`, then `^C` or `kill`.
+//! The program of the README: `cargo run --example readme_report`, then `^C` or `kill`.
 
-use handle_exit::{Error, HandleExit, Outcome};
+use handle_exit::{HandleExit, Outcome};
 use std::fs::{self, File};
-use std::io::{Write, stderr};
+use std::io::{Write, stdout};
 use std::time::Duration;
 
-fn main() -> Result<Outcome, Error> {
-    let guard = HandleExit::builder()
-        .grace(Duration::from_secs(30))
-        // "received SIGTERM from process 4711 of user 0", and what happens next
-        .observe(|event| drop(writeln!(stderr(), "{event}")))
-        .install(|| {})?;
-
-    let mut report = File::create("report.part").unwrap();
+fn main() -> Result<Outcome, Box<dyn std::error::Error>> {
+    let guard = HandleExit::new(|| {})?; // from here on, TERM and ^C do not kill, but begin the exit
+    let mut report = File::create("report.part")?;
     let half_done = guard.defer(|| drop(fs::remove_file("report.part")))?;
     for page in 1..=1000 {
         if guard.is_exiting() {
-            return Ok(guard.finish()); // removes report.part; then the process dies of the signal
+            return Ok(guard.finish()); // removes report.part, and the process is killed by the signal
         }
-        writeln!(report, "page {page}").unwrap();
-        println!("page {page}");
+        writeln!(report, "page {page}")?;
+        let _ = writeln!(stdout(), "page {page}");
         std::thread::sleep(Duration::from_millis(100));
     }
-    fs::rename("report.part", "report.txt").unwrap();
-    half_done.cancel(); // there is nothing left to remove
+    fs::rename("report.part", "report.txt")?;
+    half_done.cancel(); // the report is complete
     Ok(guard.finish())
 }

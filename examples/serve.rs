@@ -38,10 +38,10 @@ async fn serve(port: u16) -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}"))?;
 
     // From here on ^C and `kill` do not end the process. They run this callback, once, and
-    // `guard.begun()` tells the code below to stop. It has 5 seconds: then the process dies of the
-    // signal, and a request that takes longer is cut off. Where yours may take longer, write
+    // `guard.begun()` tells the code below to stop. That code has 5 seconds: then the process is killed
+    // by the signal, and a request that takes longer is cut off. If yours may take longer, write
     // `HandleExit::builder().grace(Duration::from_secs(30)).install(...)`. The callback does not use
-    // `eprintln!`, which panics where the terminal is gone.
+    // `eprintln!`, which panics if the terminal is gone.
     let guard = HandleExit::new(|| {
         let _ = writeln!(std::io::stderr(), "stopping: answering what is in flight");
     })?;
@@ -56,7 +56,7 @@ async fn serve(port: u16) -> Result<(), Box<dyn Error>> {
                 Ok((stream, _)) => drop(connections.spawn(answer(stream, Arc::clone(&served)))),
                 // For instance too many open files, of which some will be closed soon.
                 Err(error) => {
-                    eprintln!("serve: cannot accept: {error}");
+                    let _ = writeln!(std::io::stderr(), "serve: cannot accept: {error}");
                     sleep(Duration::from_millis(100)).await;
                 }
             },
@@ -76,7 +76,7 @@ async fn serve(port: u16) -> Result<(), Box<dyn Error>> {
     while connections.join_next().await.is_some() {}
 
     let _ = writeln!(std::io::stdout(), "served {} requests", served.load(Ordering::Relaxed));
-    drop(guard); // The scope has ended in time: the program goes on, and exits with 0.
+    drop(guard); // The scope has ended in time: the program continues, and exits with 0.
     Ok(())
 }
 

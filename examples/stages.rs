@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Each Enter starts the next of four stages. Press ^C in the middle: what has been done so far is
-//! undone, the last stage first, and the script dies of the signal, so that a script around it stops
-//! too. The same happens where a stage fails: try `cargo run --example stages /tmp/site fail`. After
+//! undone, the last stage first, and the script is killed by the signal, so that a script around it stops
+//! too. The same happens if a stage fails: try `cargo run --example stages /tmp/site fail`. After
 //! the last stage `/tmp/site/current` names the new release, and only the lock and the maintenance page
 //! are removed.
 
@@ -81,20 +81,19 @@ fn deploy(
     if fails {
         return Err("the new release does not start".into());
     }
-    // The server looks in this file where its pages are. Renaming a file over another happens at once or
-    // not at all.
+    // The server reads in this file where its pages are. A file replaces another at once or not at all.
     let next = site.join("current.new");
     fs::write(&next, release.to_string_lossy().as_ref())?;
     fs::rename(next, site.join("current"))?;
 
     unpacked.cancel(); // The release stays.
-    println!("deployed");
+    let _ = writeln!(io::stdout(), "deployed");
     Ok(())
 }
 
 /// Waits for Enter, which stands for the time that a stage takes.
 fn stage(name: &str, steps: &Receiver<Step>) -> Result<(), Box<dyn Error>> {
-    println!("stage {name} (Enter or ^C)");
+    let _ = writeln!(io::stdout(), "stage {name} (Enter or ^C)");
     match steps.recv()? {
         Step::Go => Ok(()),
         Step::Stop => Err("interrupted".into()),
@@ -107,7 +106,7 @@ fn undo(
     name: &'static str,
     function: impl FnOnce() -> io::Result<()> + Send + 'static,
 ) -> Result<Deferred, handle_exit::Error> {
-    // `writeln!`, since `println!` panics where the terminal is gone.
+    // `writeln!`, since `println!` panics if the terminal is gone.
     exit.defer(move || {
         let _ = match function() {
             Ok(()) => writeln!(io::stdout(), "undone: {name}"),

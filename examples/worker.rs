@@ -5,7 +5,7 @@
 //! cargo run --example worker                     # press ^C, or `kill` the master, or a worker
 //! ```
 //!
-//! A worker that does not finish within 5 seconds is killed, and the master dies of the signal: try
+//! A worker that does not finish within 5 seconds is killed, and so is the master, by the signal: try
 //! `cargo run --example worker 60000`, whose jobs take a minute.
 //!
 //! For Unix. The code is in [`unix/worker.rs`](unix/worker.rs).

@@ -9,6 +9,8 @@
 mod pages {
     #[doc = include_str!("../docs/from-ctrlc.md")]
     struct FromCtrlc;
+    #[doc = include_str!("../docs/from-signal-hook.md")]
+    struct FromSignalHook;
     #[doc = include_str!("../docs/python.md")]
     struct Python;
 }

@@ -5,40 +5,59 @@
 #![cfg(unix)]
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nix::pty::{OpenptyResult, openpty};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 /// What a program is to do. Each run is one line of a table, in words and not in code.
 struct Run {
     /// Which example.
     program: &'static str,
-    /// Each of these signals is sent when a line that begins like this is read from standard output.
-    signals: &'static [(&'static str, Signal)],
+    /// What is done when a line that begins like this is read from standard output, in this order.
+    steps: &'static [(&'static str, Step)],
     ending: Ending,
     /// What the last lines of standard output end with.
     last: &'static [&'static str],
-    /// What standard error begins with; nothing else may be there where this is empty.
+    /// What standard error has in it; nothing else may be there where this is empty.
     stderr: &'static str,
     /// The files that are left in the working directory, which was empty.
     left: &'static [&'static str],
+    /// Whether standard input is a terminal. It has to be in its old mode at the end.
+    terminal: bool,
+}
+
+enum Step {
+    Send(Signal),
+    /// As the terminal does with `^C`: to everything in the program's process group.
+    SendToGroup(Signal),
+    /// A key of the terminal.
+    Press(u8),
+    /// Standard output is not read any more, as after `| head`.
+    StopReading,
 }
 
 #[derive(Debug, PartialEq)]
 enum Ending {
     Code(i32),
-    DiedOf(Signal),
+    KilledBy(Signal),
 }
 
-use Ending::{Code, DiedOf};
-use Signal::{SIGABRT, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use Ending::{Code, KilledBy};
+use Signal::{SIGABRT, SIGCONT, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGSTOP, SIGTERM};
+use Step::{Press, Send, SendToGroup, StopReading};
 
 /// No program here takes nearly as long.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -49,145 +68,269 @@ const RESTORED: &str = "\x1b[?25h\x1b[?1049l\x1b[?25h\x1b[?1049l";
 /// Without a file that is left and without a word on standard error, as most are.
 const fn run(
     program: &'static str,
-    signals: &'static [(&'static str, Signal)],
+    steps: &'static [(&'static str, Step)],
     ending: Ending,
     last: &'static [&'static str],
 ) -> Run {
-    Run { program, signals, ending, last, stderr: "", left: &[] }
+    Run { program, steps, ending, last, stderr: "", left: &[], terminal: false }
+}
+
+const fn in_a_terminal(step: &'static [(&'static str, Step)], ending: Ending) -> Run {
+    Run { terminal: true, ..run("guide_terminal", step, ending, &[RESTORED]) }
 }
 
 const RUNS: &[Run] = &[
+    run("readme_report", &[("page 2", Send(SIGTERM))], KilledBy(SIGTERM), &[]),
+    run("readme_report", &[("page 2", Send(SIGINT))], KilledBy(SIGINT), &[]),
+    run("guide_server", &[("serving", Send(SIGTERM))], Code(0), &["every request is answered"]),
+    run("guide_accept", &[("listening on ", Send(SIGTERM))], Code(0), &["stopped"]),
+    // Its standard input is a terminal, at which nobody presses Enter.
     Run {
-        stderr: "stopping after this piece of work\n",
-        ..run("readme_first", &[("working", SIGTERM)], Code(0), &["stopped cleanly"])
+        terminal: true,
+        ..run("guide_async", &[("serving", Send(SIGTERM))], Code(0), &["serving", "flushed"])
     },
-    Run {
-        stderr: "stopping after this piece of work\n",
-        ..run("readme_first", &[("working", SIGINT)], Code(0), &["stopped cleanly"])
-    },
-    Run {
-        stderr: "received SIGTERM from process ",
-        ..run("readme_report", &[("page 2", SIGTERM)], DiedOf(SIGTERM), &[])
-    },
-    Run {
-        stderr: "received SIGINT from process ",
-        ..run("readme_report", &[("page 2", SIGINT)], DiedOf(SIGINT), &[])
-    },
-    run("guide_server", &[("serving", SIGTERM)], Code(0), &["every request is answered"]),
-    run("guide_accept", &[("listening on ", SIGTERM)], Code(0), &["stopped"]),
-    run("guide_async", &[("serving", SIGTERM)], Code(0), &["serving", "flushed"]),
     run(
         "guide_servers",
-        &[("metrics goes on", SIGTERM)],
+        &[("metrics still runs", Send(SIGTERM))],
         Code(0),
-        &["api has stopped", "metrics goes on", "metrics has stopped"],
+        &["api has stopped", "metrics still runs", "metrics has stopped", "the program ends"],
     ),
-    run("guide_batch", &[("piece 1", SIGTERM)], DiedOf(SIGTERM), &[]),
-    run("guide_batch", &[("piece 1", SIGINT)], DiedOf(SIGINT), &[]),
-    run("guide_stages", &[("mount", SIGTERM)], DiedOf(SIGTERM), &["undo mount", "undo create"]),
+    run("guide_batch", &[("piece 1", Send(SIGTERM))], KilledBy(SIGTERM), &[]),
+    run("guide_batch", &[("piece 1", Send(SIGINT))], KilledBy(SIGINT), &[]),
+    run(
+        "guide_stages",
+        &[("mount", Send(SIGTERM))],
+        KilledBy(SIGTERM),
+        &["undo mount", "undo create"],
+    ),
     run(
         "guide_stages",
         &[],
         Code(0),
         &["check", "undo check", "undo fill", "undo mount", "undo create"],
     ),
-    run("guide_cleanup", &[("writing", SIGTERM)], DiedOf(SIGTERM), &["writing"]),
-    run("guide_cleanup", &[("writing", SIGINT)], DiedOf(SIGINT), &["writing"]),
-    run("guide_library", &[("page 2", SIGTERM)], Code(0), &[" pages"]),
-    run("guide_terminal", &[("frame", SIGTERM)], DiedOf(SIGTERM), &[RESTORED]),
-    run("guide_terminal", &[("frame", SIGHUP)], DiedOf(SIGHUP), &[RESTORED]),
-    run("guide_terminal", &[("frame", SIGQUIT)], DiedOf(SIGQUIT), &[RESTORED]),
-    run("guide_terminal", &[("frame", SIGABRT)], DiedOf(SIGABRT), &[RESTORED]),
-    run("guide_forwarder", &[("ready", SIGTERM)], Code(3), &["ready", "cleaned up"]),
+    run("guide_cleanup", &[("writing", Send(SIGTERM))], KilledBy(SIGTERM), &["writing"]),
+    run("guide_cleanup", &[("writing", Send(SIGINT))], KilledBy(SIGINT), &["writing"]),
+    // The program has no guard: `render` cleans up, and the signal still ends the program.
+    run("guide_library", &[("page 2", Send(SIGTERM))], KilledBy(SIGTERM), &["page 2"]),
+    run("guide_library", &[("page 2", Send(SIGINT))], KilledBy(SIGINT), &["page 2"]),
+    in_a_terminal(&[("frame", Send(SIGTERM))], KilledBy(SIGTERM)),
+    in_a_terminal(&[("frame", Send(SIGHUP))], KilledBy(SIGHUP)),
+    in_a_terminal(&[("frame", Send(SIGQUIT))], KilledBy(SIGQUIT)),
+    in_a_terminal(&[("frame", Send(SIGABRT))], KilledBy(SIGABRT)),
+    in_a_terminal(&[("frame", Press(3))], KilledBy(SIGINT)),
+    run("guide_forwarder", &[("ready", Send(SIGTERM))], Code(3), &["ready", "cleaned up"]),
+    run(
+        "guide_forwarder",
+        &[("ready", Send(SIGHUP)), ("reloaded", Send(SIGHUP)), ("reloaded", Send(SIGTERM))],
+        Code(3),
+        &["ready", "reloaded", "reloaded", "cleaned up"],
+    ),
+    run("guide_forwarder", &[("ready", Send(SIGINT))], KilledBy(SIGINT), &["ready"]),
     run(
         "guide_reload",
-        &[("configuration 1", SIGHUP), ("configuration 2", SIGHUP), ("configuration 3", SIGTERM)],
+        &[
+            ("configuration 1", Send(SIGHUP)),
+            ("configuration 2", Send(SIGHUP)),
+            ("configuration 3", Send(SIGTERM)),
+        ],
         Code(0),
         &["configuration 1", "configuration 2", "configuration 3", "stopped"],
     ),
-    run("guide_worker", &[], DiedOf(SIGTERM), &["job done", "cleaned up"]),
+    run("guide_worker", &[], KilledBy(SIGTERM), &["job done", "cleaned up"]),
+    run("guide_pipe", &[("line 5", StopReading)], KilledBy(SIGPIPE), &[]),
+    run("guide_pipe", &[("line 5", Send(SIGTERM))], KilledBy(SIGTERM), &[]),
+    Run { stderr: "a bug", ..run("guide_panic", &[], Code(101), &["working"]) },
+    run("guide_panic", &[("working", Send(SIGTERM))], Code(0), &["working"]),
+    run(
+        "guide_commands",
+        &[("working", SendToGroup(SIGINT)), ("unmounting", SendToGroup(SIGINT))],
+        KilledBy(SIGINT),
+        &["unmounting", "unmounted"],
+    ),
 ];
+
+/// What is there for a program's output.
+#[derive(Clone, Copy, PartialEq)]
+enum Readers {
+    Both,
+    /// As in a terminal that has gone: `eprintln!` panics then.
+    NoStderr,
+    /// As with `| tee`, which a `^C` ends too: nobody reads what comes after the last step.
+    NoStdoutAtTheEnd,
+}
 
 #[test]
 fn each_program_ends_as_the_page_says() {
-    // Some die of signals that would leave a core file.
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
-    std::thread::scope(|threads| {
-        for run in RUNS {
-            threads.spawn(|| judge(run, true));
-        }
-    });
+    judge_all(Readers::Both);
 }
 
-/// As in a terminal that has gone, with its output in a pipe: `eprintln!` panics then.
 #[test]
 fn each_program_ends_so_also_where_nobody_reads_its_standard_error() {
+    judge_all(Readers::NoStderr);
+}
+
+#[test]
+fn each_program_ends_so_also_where_a_signal_ends_the_reader_of_its_standard_output() {
+    judge_all(Readers::NoStdoutAtTheEnd);
+}
+
+fn judge_all(readers: Readers) {
+    // Some are killed by signals that would leave a core file.
     setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
     std::thread::scope(|threads| {
         for run in RUNS {
-            threads.spawn(|| judge(run, false));
+            threads.spawn(move || judge(run, readers));
         }
     });
 }
 
-fn judge(run: &Run, stderr_is_read: bool) {
-    let directory = tempfile::tempdir().unwrap();
-    let mut child = Command::new(example(run.program))
-        .current_dir(directory.path())
-        .stdin(Stdio::null())
+/// A terminal of its own, whose keys the test presses.
+struct Terminal(OpenptyResult);
+
+impl Terminal {
+    fn open() -> Terminal {
+        Terminal(openpty(None, None).unwrap())
+    }
+
+    fn stdin(&self) -> Stdio {
+        self.0.slave.try_clone().unwrap().into()
+    }
+
+    fn press(&self, key: u8) {
+        File::from(self.0.master.try_clone().unwrap()).write_all(&[key]).unwrap();
+    }
+
+    /// Whether it shows what is typed and takes lines: not so in raw mode.
+    fn is_restored(&self) -> bool {
+        let cooked = LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG;
+        tcgetattr(self.0.slave.as_fd()).unwrap().local_flags.contains(cooked)
+    }
+}
+
+fn start(program: &str, directory: &Path, stdin: Stdio) -> (Child, Watch) {
+    let child = Command::new(example(program))
+        .current_dir(directory)
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
         .spawn()
         .unwrap();
-    let pid = Pid::from_raw(child.id() as i32);
-    let child_stderr = child.stderr.take().filter(|_| stderr_is_read);
-    // Only a hang meets the deadline, or a child of the program that holds its output open.
-    let (ended, is_ended) = channel::<()>();
-    let watch = std::thread::spawn(move || {
-        if is_ended.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout) {
-            let _ = killpg(pid, Signal::SIGKILL);
-        }
-    });
+    let watch = Watch::over(Pid::from_raw(child.id() as i32));
+    (child, watch)
+}
 
-    let mut signals = run.signals.iter();
-    let mut next = signals.next();
+/// Kills a program at the deadline. Only a hang meets that, or a child of the program that holds its output open.
+struct Watch(Sender<()>, JoinHandle<()>);
+
+impl Watch {
+    fn over(pid: Pid) -> Watch {
+        let (ended, is_ended) = channel::<()>();
+        let watch = std::thread::spawn(move || {
+            if is_ended.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout) {
+                let _ = killpg(pid, Signal::SIGKILL);
+            }
+        });
+        Watch(ended, watch)
+    }
+
+    fn end(self) {
+        drop(self.0);
+        self.1.join().unwrap();
+    }
+}
+
+fn judge(run: &Run, readers: Readers) {
+    // One that is not signalled, and the one that is about a reader which leaves.
+    let is_apart = run.steps.is_empty() || run.program == "guide_pipe";
+    if readers == Readers::NoStdoutAtTheEnd && is_apart {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let terminal = run.terminal.then(Terminal::open);
+    let stdin = terminal.as_ref().map_or(Stdio::null(), Terminal::stdin);
+    let (mut child, watch) = start(run.program, directory.path(), stdin);
+    let pid = Pid::from_raw(child.id() as i32);
+    let child_stderr = child.stderr.take().filter(|_| readers != Readers::NoStderr);
+
+    let mut steps = run.steps.iter();
+    let mut next = steps.next();
     let mut lines = Vec::new();
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+    let stdout = child.stdout.take().unwrap();
+    let mut is_read = true;
+    // Breaking out of the loop closes the pipe.
+    for line in BufReader::new(stdout).lines() {
         lines.push(line.unwrap());
-        if let Some((_, signal)) =
-            next.filter(|(begins, _)| lines[lines.len() - 1].starts_with(begins))
-        {
-            kill(pid, *signal).unwrap();
-            next = signals.next();
+        let Some((_, step)) = next.filter(|(begins, _)| lines[lines.len() - 1].starts_with(begins))
+        else {
+            continue;
+        };
+        next = steps.next();
+        is_read = next.is_some() || readers != Readers::NoStdoutAtTheEnd;
+        match step {
+            Send(signal) => kill(pid, *signal).unwrap(),
+            SendToGroup(signal) => killpg(pid, *signal).unwrap(),
+            Press(key) => terminal.as_ref().unwrap().press(*key),
+            StopReading => is_read = false,
+        }
+        if !is_read {
+            break;
         }
     }
     let mut stderr = String::new();
     if let Some(mut read) = child_stderr {
         read.read_to_string(&mut stderr).unwrap();
     }
-    drop(ended);
-    watch.join().unwrap();
     let status = child.wait().unwrap();
+    watch.end();
 
-    let said = format!("{} {:?}: {status}\n{lines:#?}\n{stderr}", run.program, run.signals);
-    assert!(next.is_none(), "a signal was not sent: {said}");
+    let said = format!("{}: {status}\n{lines:#?}\n{stderr}", run.program);
+    assert!(next.is_none(), "a step was not reached: {said}");
     let ending = match status.code() {
         Some(code) => Code(code),
-        None => DiedOf(Signal::try_from(status.signal().unwrap()).unwrap()),
+        None => KilledBy(Signal::try_from(status.signal().unwrap()).unwrap()),
     };
     assert_eq!(ending, run.ending, "{said}");
-    let from =
-        lines.len().checked_sub(run.last.len()).unwrap_or_else(|| panic!("too little: {said}"));
-    let is_last = lines[from..].iter().zip(run.last).all(|(line, last)| line.ends_with(last));
-    assert!(is_last, "the last lines are others: {said}");
-    let is_right = stderr.starts_with(run.stderr) && stderr.is_empty() == run.stderr.is_empty();
-    assert!(is_right || !stderr_is_read, "standard error is not right: {said}");
     let left: BTreeSet<String> = std::fs::read_dir(directory.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     assert!(left.iter().eq(run.left), "{left:?} is left: {said}");
+    assert!(terminal.is_none_or(|terminal| terminal.is_restored()), "in raw mode: {said}");
+    if is_read {
+        let from =
+            lines.len().checked_sub(run.last.len()).unwrap_or_else(|| panic!("too little: {said}"));
+        let is_last = lines[from..].iter().zip(run.last).all(|(line, last)| line.ends_with(last));
+        assert!(is_last, "the last lines are others: {said}");
+    }
+    if readers == Readers::Both {
+        let is_right = stderr.contains(run.stderr) && stderr.is_empty() == run.stderr.is_empty();
+        assert!(is_right, "standard error is not right: {said}");
+    }
+}
+
+/// `^Z` gives the terminal back before the program stops, and `fg` takes it again.
+#[test]
+fn the_terminal_program_stops_and_continues() {
+    let directory = tempfile::tempdir().unwrap();
+    let terminal = Terminal::open();
+    let (mut child, watch) = start("guide_terminal", directory.path(), terminal.stdin());
+    let pid = Pid::from_raw(child.id() as i32);
+    let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut take = || while !stdout.next().unwrap().unwrap().contains("\x1b[?1049h") {};
+    take();
+    terminal.press(26);
+    let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+    assert_eq!(stopped, WaitStatus::Stopped(pid, SIGSTOP));
+    assert!(terminal.is_restored());
+    kill(pid, SIGCONT).unwrap();
+    take();
+    kill(pid, SIGTERM).unwrap();
+    assert_eq!(stdout.map(Result::unwrap).last().unwrap(), RESTORED);
+    assert_eq!(child.wait().unwrap().signal(), Some(SIGTERM as i32));
+    watch.end();
+    assert!(terminal.is_restored());
 }
 
 /// An example, which cargo builds beside the tests.

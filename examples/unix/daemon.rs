@@ -20,8 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         File::create_new(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     guard.defer(move || drop(fs::remove_file(path)))?;
 
-    // Forks: this process leaves with `_exit`, which runs nothing of the guard's, and its child goes
-    // on, in a session of its own, in `/`, with `/dev/null` for input and output.
+    // Forks: this process leaves with `_exit`, which runs nothing of the guard's, and its child
+    // continues, in a session of its own, in `/`, with `/dev/null` for input and output.
     nix::unistd::daemon(false, false)?;
     // A guard stays the parent's when the process forks: so far, a signal would have ended the child at
     // once. This makes the guard the child's own.

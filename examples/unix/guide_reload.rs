@@ -13,7 +13,7 @@ fn main() -> Result<(), handle_exit::Error> {
     Ok(())
 }
 
-/// What stands in the configuration file: here, how often it was read.
+/// What the configuration file says: here, how often it was read.
 fn read_config() -> u32 {
     use std::sync::atomic::{AtomicU32, Ordering};
     static READ: AtomicU32 = AtomicU32::new(0);
@@ -25,10 +25,15 @@ fn serve_until(exit: &handle_exit::Exit, config: &Mutex<u32>) {
     while !exit.is_exiting() {
         let config = *config.lock().unwrap();
         if config != used {
-            println!("configuration {config}");
+            say(&format!("configuration {config}"));
             used = config;
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    println!("stopped");
+    say("stopped");
+}
+
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
 }

@@ -5,5 +5,5 @@ use std::io::{Write, stdout};
 
 fn main() -> Result<(), handle_exit::Error> {
     HandleExit::cleanup(|| drop(writeln!(stdout(), "cleaned up")))?.keep();
-    exit_with_signal(Signal::TERM, || println!("job done"))
+    exit_with_signal(Signal::TERM, || drop(writeln!(stdout(), "job done")))
 }

@@ -1,6 +1,7 @@
 // See ../worker.rs.
 
 use std::error::Error;
+use std::io::{Write, stdout};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,6 +12,13 @@ use nix::sys::wait::wait;
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
 const WORKERS: usize = 3;
+
+/// As `println!`, which panics if the terminal is gone.
+macro_rules! say {
+    ($($text:tt)*) => {
+        let _ = writeln!(stdout(), $($text)*);
+    };
+}
 
 /// The living workers.
 type Workers = Arc<Mutex<Vec<Pid>>>;
@@ -28,14 +36,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     for _ in 0..WORKERS {
         start(&workers, &guard, job)?;
     }
-    println!("master {}: {WORKERS} workers", std::process::id());
+    say!("master {}: {WORKERS} workers", std::process::id());
 
     loop {
         match wait() {
             Ok(status) => {
                 let ended = status.pid();
                 workers.lock().unwrap().retain(|worker| Some(*worker) != ended);
-                println!("master: a worker has ended: {status:?}");
+                say!("master: a worker has ended: {status:?}");
                 start(&workers, &guard, job)?;
             }
             Err(Errno::EINTR) => {}
@@ -44,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Err(error) => return Err(error.into()),
         }
     }
-    println!("master: no worker is left");
+    say!("master: no worker is left");
     Ok(())
 }
 
@@ -81,10 +89,10 @@ fn work(job: Duration, master: Pid) -> ! {
     };
     // A master that was killed by SIGKILL has told nobody: its orphans see that it is gone.
     while !guard.is_exiting() && getppid() == master {
-        println!("worker {worker}: at a job");
+        say!("worker {worker}: at a job");
         std::thread::sleep(job);
-        println!("worker {worker}: job done");
+        say!("worker {worker}: job done");
     }
-    println!("worker {worker}: finished");
+    say!("worker {worker}: finished");
     std::process::exit(0);
 }

@@ -177,20 +177,20 @@ pub(crate) fn write(rows: &[Row], dir: &str, load: &str) -> Result<(), Box<dyn E
          \n\
          ![Ratios and their bounds](bench.svg)\n\
          \n\
-         Times are medians. The contestants take turns, each in a process of its own, so that all of them\n\
-         meet what else the machine does. *Spread*: the smallest and the largest ratio of five parts of the\n\
-         run. *At most*: the bound that this crate has set itself. It *holds* where all five parts keep it,\n\
-         and *mostly* where only the median does. Some rows compare with the least that the operating\n\
-         system asks for, without any library.\n\
+         Times are medians. The contestants take turns, each in a process of its own, so that other work on the\n\
+         machine slows all of them. *Spread*: the smallest and the largest ratio of five parts of the run.\n\
+         *At most*: the bound that this crate has set itself. A bound *holds* if all five parts keep it, and\n\
+         holds *mostly* if only the median does. Some rows compare with the least that the operating system\n\
+         asks for, without any library.\n\
          \n\
          {table}\n\
          \n\
          Without a bound:\n\
          \n\
-         * A guard inside another one. It asks for the process's number twice, for a forked child is to be\n\
-           told apart from its parent. Two such system calls take ten times as long as the vector.\n\
+         * A guard inside another one. The guard asks for the process id twice, to tell a forked child from its\n\
+           parent. Two such system calls take ten times as long as the vector.\n\
          * A whole process beside one that has no handler. Such a process does nothing at all: the thread\n\
-           that runs the callback, its first page faults and the callback itself come on top.\n\
+           that runs the callback, its first page faults and the callback are extra.\n\
          * A scope with more deferred functions, or more waiting threads: these rows show how it grows.\n"
     );
     fs::write(dir.join("bench.md"), page)?;

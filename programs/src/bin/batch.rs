@@ -1,11 +1,11 @@
-//! A long job with a progress bar. ^C stops it at a safe point; the next start goes on from there.
+//! A long job with a progress bar. ^C stops it at a safe point; the next start continues from there.
 //!
 //! ```text
 //! cargo run -p handle-exit-programs --bin batch /tmp/batch.checkpoint
 //! ```
 //!
-//! Press ^C: it finishes the current piece, writes the checkpoint, shows the cursor again, and dies of
-//! the signal, so that `make` and a shell loop around it stop too. Start it again, and it goes on from
+//! Press ^C: the job finishes the current piece, writes the checkpoint, shows the cursor again, and is killed by
+//! the signal, so that `make` and a shell loop around it stop too. Start it again, and it continues from
 //! there. `-- /tmp/batch.checkpoint 5000` gives it 5000 pieces to do instead of 500.
 
 use std::error::Error;
@@ -62,7 +62,7 @@ fn main() -> Result<Outcome, Box<dyn Error>> {
         }
         println!("{primes} primes below {}", pieces * PIECE);
     }
-    // If a signal came, the process now dies of it.
+    // If a signal came, it kills the process now.
     Ok(guard.finish())
 }
 

@@ -7,25 +7,10 @@
 //! It works on jobs of a second each. On ^C or `kill` it finishes the current one and exits with 0.
 //! It tells systemd when it is ready (`READY=1`), that it is stopping (`STOPPING=1`), and how long that
 //! may take (`EXTEND_TIMEOUT_USEC`); the unit file is `programs/supervised.service`. With `-- 60000`
-//! a job takes a minute, which is more than the grace: the service then dies of the signal.
+//! a job takes a minute, which is more than the grace period: the service is then killed by the signal.
 //!
-//! # How long it may take
-//!
-//! A supervisor sends TERM, waits, and sends KILL, which no guard can catch. The callback and the grace
-//! together have to end before that.
-//!
-//! | supervisor | from TERM to KILL | what to set |
-//! |---|---|---|
-//! | systemd | `TimeoutStopSec=`, 90 s by default | nothing with `EXTEND_TIMEOUT_USEC`, as here; else `TimeoutStopSec=` above the grace |
-//! | Docker | 10 s | `docker run --stop-timeout 30`, or `stop_grace_period: 30s` in a compose file |
-//! | Kubernetes | `terminationGracePeriodSeconds`, 30 s by default, which include the `preStop` hook | more than `preStop`, callback and grace together |
-//!
-//! # As PID 1
-//!
-//! The kernel does not kill the first process of a container by a signal of default disposition. Where
-//! the service would die of the signal, it exits there with 128 + n: 143 after TERM. It has to get the
-//! signal in the first place: write `ENTRYPOINT ["/supervised"]`, since `ENTRYPOINT /supervised` makes
-//! a shell PID 1, which does not pass signals on.
+//! `docs/supervisors.md` says how long a supervisor waits, what to set, and what changes for PID 1 of a
+//! container.
 
 use std::error::Error;
 use std::io::{Write, stderr, stdout};
@@ -55,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The callback: an ordinary function on an ordinary thread, which may open sockets and print.
 fn stopping() {
-    // More than the grace, so that the grace, and not systemd, ends a job that takes too long.
+    // More than the grace period, so that this, and not systemd, ends a job that takes too long.
     let time = GRACE + Duration::from_secs(5);
     let told = sd_notify::notify(&[
         NotifyState::Stopping,
@@ -65,5 +50,5 @@ fn stopping() {
     if let Err(error) = told {
         let _ = writeln!(stderr(), "cannot tell systemd: {error}");
     }
-    let _ = writeln!(stdout(), "stopping"); // `println!` panics where the pipe is gone
+    let _ = writeln!(stdout(), "stopping"); // `println!` panics if the pipe is gone
 }
