@@ -7,14 +7,14 @@ use windows_sys::Win32::Foundation::CloseHandle;
 use windows_sys::Win32::System::Threading::CreateThread;
 
 use super::siginfo::Arrival;
-use super::{dll, handler, mailbox, process};
+use super::{dll, handler, process, slot};
 use crate::signal::ConsoleEvent;
 use crate::sys::status::Status;
 
 /// Hands over an event that came too late for the guard.
 pub(crate) fn hand_over(arrival: &Arrival) {
     // The system's thread may still be waiting in the handler with it.
-    if !mailbox::release(arrival.signal) {
+    if !slot::release(arrival.signal) {
         deliver(arrival.info.event);
     }
 }

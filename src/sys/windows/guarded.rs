@@ -5,11 +5,10 @@
 //! which ends the process.
 
 use std::io;
-use std::time::Duration;
 
 use super::process::Process;
 use super::siginfo::{Arrival, SigInfo};
-use super::{handler, mailbox};
+use super::{handler, slot};
 use crate::signal::{Signal, SignalSet};
 use crate::sys::holder::Holder;
 
@@ -17,7 +16,6 @@ use crate::sys::holder::Holder;
 #[derive(Clone, Copy)]
 pub(crate) struct Found {
     signal: Signal,
-    is_passed_on: bool,
 }
 
 /// Why a handler was not put in place.
@@ -31,12 +29,12 @@ pub(crate) enum Refused {
 
 impl Found {
     pub(crate) fn query(signal: Signal) -> io::Result<Found> {
-        Ok(Found { signal, is_passed_on: false })
+        Ok(Found { signal })
     }
 
-    /// The same, to be passed on to the handlers below after the guard's part, or not.
-    pub(crate) fn appending(self, append: bool) -> Found {
-        Found { is_passed_on: append, ..self }
+    /// Whether it is a guard's already. Whether another handler came on top is not to be known.
+    pub(crate) fn is(&self, guarded: &Guarded) -> bool {
+        self.signal == guarded.signal && slot::is_armed(self.signal)
     }
 
     /// Not to be known. A process that ignores `^C` is not told of it at all: it stays ignored.
@@ -45,7 +43,7 @@ impl Found {
     }
 
     /// Not to be known.
-    pub(crate) fn holder(&self) -> Option<Holder> {
+    pub(crate) fn handler(&self) -> Option<usize> {
         None
     }
 
@@ -61,17 +59,34 @@ pub(crate) fn install(
 ) -> Result<(), (Signal, Refused)> {
     for one in found {
         handler::register().map_err(|source| (one.signal, Refused::System(source)))?;
-        mailbox::arm(one.signal, one.is_passed_on);
-        installed.push(Guarded { signal: one.signal, is_passed_on: one.is_passed_on });
+        slot::arm(one.signal, true);
+        installed.push(Guarded { signal: one.signal });
     }
     Ok(())
+}
+
+/// Not to be known.
+pub(crate) fn holder(address: usize) -> Holder {
+    Holder { address, object: None, offset: None, symbol: None }
 }
 
 /// A signal whose handler is the guard's.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Guarded {
     signal: Signal,
-    is_passed_on: bool,
+}
+
+/// The signal was given back.
+pub(crate) struct GivenBack {
+    pub(crate) buries: bool,
+}
+
+/// What is to be done once no lock is held.
+#[derive(Default)]
+pub(crate) struct Late {
+    /// Events that came too late for the guard.
+    pub(crate) arrivals: Vec<Arrival>,
+    pub(crate) buries: bool,
 }
 
 impl Guarded {
@@ -79,15 +94,33 @@ impl Guarded {
         self.signal
     }
 
-    /// Whether the handlers below hear of the signal after the guard's part is done.
-    pub(crate) fn has_old_handler(&self) -> bool {
-        self.is_passed_on
+    /// Whether the handlers below hear of the signal after the guard's part is done: not where a host decides.
+    pub(crate) fn has_old_handler(&self, is_hosted: bool) -> bool {
+        !is_hosted && slot::is_passed_on(self.signal)
+    }
+
+    /// A host begins or ceases to guard the signal.
+    pub(crate) fn set_hosted(&self, is_hosted: bool) {
+        slot::pass_on(self.signal, !is_hosted);
+    }
+
+    /// Not to be known.
+    pub(crate) fn old_handler(&self) -> Option<usize> {
+        None
+    }
+
+    pub(crate) fn was_ignored(&self) -> bool {
+        false
     }
 
     /// Whether the old handler may be the system's own, which ends the process and runs nothing: what
     /// is to run before the end has to run before the old handler then.
     pub(crate) fn old_handler_may_end_process(&self) -> bool {
-        self.is_passed_on
+        true
+    }
+
+    pub(crate) fn is_same(&self, other: &Guarded) -> bool {
+        self.signal == other.signal
     }
 
     /// All events go down the same list of handlers.
@@ -96,43 +129,41 @@ impl Guarded {
     }
 
     /// From now on events go to the handlers below at once.
-    pub(crate) fn give_back(&self) -> bool {
-        mailbox::give_back(self.signal);
-        true
+    pub(crate) fn give_back(&self) -> GivenBack {
+        slot::give_back(self.signal);
+        GivenBack { buries: false }
     }
 
     /// Passes on what came to the handlers below. Does not wait for them: one of them may be waiting for
     /// this program to end. Without an event there is nothing to run.
-    pub(crate) fn run_old_handler(&self, _is_restored: bool, _info: Option<&SigInfo>) {
-        mailbox::release(self.signal);
+    pub(crate) fn run_old_handler(&self, _given_back: &GivenBack, _info: &SigInfo) {
+        slot::release(self.signal);
     }
 
     /// Passes on what came to the handlers below; the next one is the guard's again.
-    pub(crate) fn call_old_handler(&self, _info: &SigInfo) {
-        mailbox::release(self.signal);
-    }
-
-    #[cfg(all(test, handle_exit_loom))]
-    pub(crate) fn for_model(signal: Signal, has_old_handler: bool) -> Guarded {
-        Guarded { signal, is_passed_on: has_old_handler }
+    pub(crate) fn call_old_handler(&self, _info: Option<&SigInfo>) {
+        slot::release(self.signal);
     }
 }
 
-/// From now on events go past the guard's handler. Returns those that came too late for the guard.
-pub(crate) fn restore_all(guarded: &[Guarded]) -> Vec<Arrival> {
-    guarded.iter().filter_map(|one| mailbox::disarm(one.signal)).collect()
+/// From now on events go past the guard's handler.
+pub(crate) fn restore_all(guarded: &[Guarded], _kept: &[Guarded]) -> Late {
+    let arrivals = guarded.iter().filter_map(|one| slot::disarm(one.signal)).collect();
+    Late { arrivals, buries: false }
 }
 
-/// As `restore_all`: no event changes how a process ends that exits.
-pub(crate) fn restore_in_exit(guarded: &[Guarded]) -> Vec<Arrival> {
-    restore_all(guarded)
+/// None stays: no event changes how a process ends that exits.
+pub(crate) fn ends_process(_guarded: &Guarded) -> bool {
+    false
 }
 
 /// Windows has no forked children.
 pub(crate) fn restore_in_child(_signals: SignalSet) {}
 
-/// Call before the first `install`.
-pub(crate) fn prepare(process: Process, abort_wait: Duration) -> io::Result<()> {
-    mailbox::claim_process(process, abort_wait);
+/// The handler's code is pinned when it is registered.
+pub(crate) fn pin() {}
+
+/// There is nothing to make ready.
+pub(crate) fn prepare(_process: Process) -> io::Result<()> {
     Ok(())
 }

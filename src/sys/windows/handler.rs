@@ -13,7 +13,7 @@ use windows_sys::Win32::System::LibraryLoader::{
 };
 use windows_sys::core::BOOL;
 
-use super::mailbox::{self, Verdict};
+use super::slot::{self, Verdict};
 use crate::signal::ConsoleEvent;
 
 const FALSE: BOOL = 0;
@@ -23,7 +23,7 @@ const TRUE: BOOL = 1;
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 unsafe extern "system" fn handle(raw: u32) -> BOOL {
-    match event(raw).map(mailbox::arrive) {
+    match event(raw).map(slot::arrive) {
         Some(Verdict::Keep) => TRUE,
         Some(Verdict::PassOn) | None => FALSE,
     }
@@ -56,7 +56,7 @@ pub(super) fn register() -> io::Result<()> {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     // A guard that lives has it in its place. One that waits with a final event cannot be moved: the
     // system would not return from the call.
-    if mailbox::is_any_armed() || mailbox::is_any_waiting() {
+    if slot::is_any_armed() || slot::is_any_waiting() {
         return Ok(());
     }
     pin();

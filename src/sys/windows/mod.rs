@@ -3,7 +3,9 @@
 //! * `process`: how the process ends, and whether it is ending
 //! * `thread`: threads, told apart and spawned
 //! * `siginfo`: an event that came
-//! * `mailbox`: what came and was not taken yet, and who waits for it to be passed on
+//! * `slot`: what came and was not taken yet, and who waits for it to be passed on
+//! * `clock`: when it came
+//! * `abort`: nothing, here
 //! * `handler`: the function the system calls
 //! * `guarded`: one signal: looked at, installed, restored
 //! * `forward`: an event for the handlers below the guard's
@@ -32,13 +34,15 @@
 //! `AllocConsole`, `AttachConsole` and `FreeConsole` forget all handlers; the next guard's is
 //! registered anew, a living one's is lost.
 
+pub(crate) mod abort;
+pub(crate) mod clock;
 mod dll;
 pub(crate) mod exit_hook;
 pub(crate) mod forward;
 pub(crate) mod guarded;
 mod handler;
-pub(crate) mod mailbox;
 pub(crate) mod process;
 pub(crate) mod siginfo;
+pub(crate) mod slot;
 pub(crate) mod thread;
 pub(crate) mod wake;

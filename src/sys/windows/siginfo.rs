@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::clock::Moment;
 use crate::signal::{ConsoleEvent, Received, Signal};
 
 /// What the system says of an event, and when it came.
@@ -10,7 +11,7 @@ pub(crate) struct SigInfo {
     pub(super) event: ConsoleEvent,
     /// Counts events: the order of arrival.
     pub(super) order: u64,
-    pub(super) at: Instant,
+    pub(super) at: Moment,
 }
 
 /// An event taken out of its mailbox.
@@ -18,11 +19,12 @@ pub(crate) struct SigInfo {
 pub(crate) struct Arrival {
     pub(crate) signal: Signal,
     pub(crate) info: SigInfo,
-    /// Whether it, or one that was merged into it, is the first of its signal since the guard was made,
-    /// or since what came before was answered.
-    pub(crate) is_first: bool,
-    /// Whether a second wish to end has come.
-    pub(crate) repeats: bool,
+    /// When it came, and when the last one that was merged into it did.
+    pub(crate) first: Moment,
+    pub(crate) last: Moment,
+    /// Nothing tells a key press from `GenerateConsoleCtrlEvent`.
+    pub(crate) is_from_kernel: bool,
+    pub(crate) has_more_from_kernel: bool,
     /// Whether a thread waits in `abort`: never, on Windows.
     pub(crate) aborts: bool,
 }
@@ -33,20 +35,24 @@ pub(crate) struct Arrival {
 const LEFT_BY_THE_SYSTEM: Duration = Duration::from_secs(4);
 
 impl Arrival {
+    pub(super) fn new(signal: Signal, info: SigInfo) -> Arrival {
+        Arrival {
+            signal,
+            info,
+            first: info.at,
+            last: info.at,
+            is_from_kernel: false,
+            has_more_from_kernel: false,
+            aborts: false,
+        }
+    }
+
     pub(crate) fn received(&self) -> Received {
         Received::new(self.info.event)
     }
 
     /// When the process had better have ended, because the system is going to end it soon after.
     pub(crate) fn last_moment(&self) -> Option<Instant> {
-        self.info.event.is_final().then(|| self.info.at + LEFT_BY_THE_SYSTEM)
-    }
-
-    #[cfg(all(test, handle_exit_loom))]
-    pub(crate) fn for_model(signal: Signal, repeats: bool) -> Arrival {
-        let event =
-            if signal == Signal::INT { ConsoleEvent::CtrlC } else { ConsoleEvent::CtrlBreak };
-        let info = SigInfo { event, order: 0, at: Instant::now() };
-        Arrival { signal, info, is_first: !repeats, repeats, aborts: false }
+        self.info.event.is_final().then(|| self.info.at.0 + LEFT_BY_THE_SYSTEM)
     }
 }

@@ -24,21 +24,33 @@ impl ThreadId {
 
 /// A thread that runs a user's function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Runner(ThreadId);
+pub(crate) struct Runner {
+    id: ThreadId,
+    is_watcher: bool,
+}
 
 impl Runner {
     /// This thread.
     pub(crate) fn current() -> Runner {
-        Runner(ThreadId::current())
+        Runner { id: ThreadId::current(), is_watcher: false }
     }
 
-    #[cfg(all(test, handle_exit_loom))]
-    pub(crate) fn for_model(id: usize) -> Runner {
-        Runner(ThreadId(id as u32))
+    /// The same, of one of the guard's own threads.
+    pub(crate) fn watcher(self) -> Runner {
+        Runner { is_watcher: true, ..self }
+    }
+
+    pub(crate) fn is_watcher(&self) -> bool {
+        self.is_watcher
+    }
+
+    /// Whether it is that thread.
+    pub(crate) fn is(&self, thread: &JoinHandle) -> bool {
+        *thread.0.step() == Step::Running(self.id)
     }
 
     pub(crate) fn id(&self) -> ThreadId {
-        self.0
+        self.id
     }
 
     /// Never: `std::process::exit` ends all other threads first, so that none sees another in it.
@@ -59,11 +71,19 @@ impl Drop for Nothing {
     fn drop(&mut self) {}
 }
 
-/// The mask of the thread that spawned a thread, if there were masks.
+/// The mask of a user's thread, if there were masks.
+#[derive(Clone, Copy)]
 pub(crate) struct UserMask(());
 
-/// There are none.
-pub(crate) fn set_mask(_mask: &UserMask) {}
+impl UserMask {
+    pub(crate) fn current() -> UserMask {
+        UserMask(())
+    }
+
+    pub(crate) fn apply(&self) -> Nothing {
+        Nothing(())
+    }
+}
 
 /// The watcher hears every event, whatever it listens for.
 pub(crate) fn set_listening(_signals: SignalSet) {}
@@ -93,25 +113,14 @@ pub(crate) fn is_exit_thread() -> bool {
     EXIT_DEPTH.get() > 0
 }
 
-/// No handler interrupts a thread here.
-pub(crate) type HeldSignals = Nothing;
-
-pub(crate) fn hold_signals() -> HeldSignals {
-    Nothing(())
-}
-
-/// Spawns a thread.
-pub(crate) fn spawn(
-    name: &str,
-    _held: &HeldSignals,
-    run: impl FnOnce(UserMask) + Send + 'static,
-) -> io::Result<JoinHandle> {
+/// Starts a thread.
+pub(crate) fn spawn(name: &str, run: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle> {
     let progress = Arc::new(Progress::default());
     let theirs = Arc::clone(&progress);
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         if theirs.begin() {
             let _end = scopeguard::guard(theirs, |progress| progress.set(Step::Done));
-            run(UserMask(()));
+            run();
         }
     })?;
     Ok(JoinHandle(progress))

@@ -15,20 +15,11 @@
 //! only those that came since it armed the signal: a final event that an earlier guard has answered stays.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
-use super::process::{self, Process};
+use super::clock::Moment;
 use super::siginfo::{Arrival, SigInfo};
 use super::wake;
 use crate::signal::{ConsoleEvent, Signal, SignalSet};
-use crate::sys::status::Status;
-
-/// Two events of a signal within this time are one wish to end: a shell and a parent may both deliver
-/// it. Nothing tells a key press from `GenerateConsoleCtrlEvent`, so the time counts for all of them.
-const SAME_EVENT: Duration = Duration::from_millis(500);
-
-/// `abort` cannot be caught on Windows.
-pub(crate) const ABORT: Option<Signal> = None;
 
 /// All there is to know of events. Locked for a few instructions at a time, by handlers and others.
 static STATE: Mutex<State> = Mutex::new(State { came: 0, slots: [Slot::NEW; 2] });
@@ -50,17 +41,7 @@ struct Slot {
     armed_at: u64,
     /// Whether the handlers below the guard's get it after the guard.
     is_passed_on: bool,
-    mail: Option<SigInfo>,
-    /// When the first event came since the signal was armed, or since one was answered.
-    first: Option<Instant>,
-    /// Whether the first one has come since the mailbox was last taken.
-    is_first: bool,
-    /// What came so far has been answered: one that is no part of that event is a first one again.
-    is_answered: bool,
-    /// Whether a second wish to end has come.
-    repeats: bool,
-    /// How a second wish to end ends the process at once, if it does.
-    cut: Option<Status>,
+    mail: Option<Arrival>,
     /// The events whose handlers wait.
     waiting: Vec<u64>,
 }
@@ -75,39 +56,8 @@ pub(super) enum Verdict {
 }
 
 impl Slot {
-    const NEW: Slot = Slot {
-        is_armed: false,
-        armed_at: 0,
-        is_passed_on: false,
-        mail: None,
-        first: None,
-        is_first: false,
-        is_answered: false,
-        repeats: false,
-        cut: None,
-        waiting: Vec::new(),
-    };
-
-    /// Whether an event that comes now is a second wish to end.
-    fn is_repeat(&mut self, now: Instant) -> bool {
-        let is_another = match self.first {
-            None => true,
-            Some(first) => now.duration_since(first) >= SAME_EVENT,
-        };
-        let begins = is_another && (self.first.is_none() || self.is_answered);
-        if begins {
-            self.first = Some(now);
-            self.is_first = true;
-            self.is_answered = false;
-        }
-        is_another && !begins
-    }
-
-    fn take(&mut self, signal: Signal) -> Option<Arrival> {
-        let info = self.mail.take()?;
-        let is_first = std::mem::take(&mut self.is_first);
-        Some(Arrival { signal, info, is_first, repeats: self.repeats, aborts: false })
-    }
+    const NEW: Slot =
+        Slot { is_armed: false, armed_at: 0, is_passed_on: false, mail: None, waiting: Vec::new() };
 }
 
 impl State {
@@ -140,14 +90,9 @@ pub(super) fn arrive(event: ConsoleEvent) -> Verdict {
     state.came += 1;
     let order = state.came;
     let slot = state.slot(signal);
-    let at = Instant::now();
-    if slot.is_repeat(at) {
-        slot.repeats = true;
-        if let Some(status) = slot.cut {
-            process::end_now(status);
-        }
-    }
-    slot.mail.get_or_insert(SigInfo { event, order, at });
+    let at = Moment::now();
+    let info = SigInfo { event, order, at };
+    slot.mail.get_or_insert(Arrival::new(signal, info)).last = at;
     wake::post();
     if !slot.is_passed_on && !event.is_final() {
         return Verdict::Keep;
@@ -163,27 +108,13 @@ pub(super) fn arrive(event: ConsoleEvent) -> Verdict {
 pub(crate) fn take(signals: SignalSet, into: &mut Vec<Arrival>) {
     let before = into.len();
     let mut state = state();
-    into.extend(signals.iter().filter_map(|signal| state.slot(signal).take(signal)));
+    into.extend(signals.iter().filter_map(|signal| state.slot(signal).mail.take()));
     // There are two at most.
     if let [first, second] = &mut into[before..] {
         if second.info.order < first.info.order {
             std::mem::swap(first, second);
         }
     }
-}
-
-/// The guard that decided about this signal has ended its scope in time, and the program goes on: the
-/// next one is no second wish to end.
-pub(crate) fn set_answered(signal: Signal) {
-    let mut state = state();
-    let slot = state.slot(signal);
-    slot.repeats = false;
-    slot.is_answered = true;
-}
-
-/// While this is `Some`, a second wish to end ends the process in the handler, this way.
-pub(crate) fn set_cut(signal: Signal, status: Option<Status>) {
-    state().slot(signal).cut = status;
 }
 
 /// From now on events of this signal are the guard's.
@@ -193,6 +124,21 @@ pub(super) fn arm(signal: Signal, is_passed_on: bool) {
     let slot = state.slot(signal);
     let waiting = std::mem::take(&mut slot.waiting);
     *slot = Slot { is_armed: true, armed_at, is_passed_on, waiting, ..Slot::NEW };
+}
+
+/// Whether the handlers below the guard's get the signal after the guard.
+pub(super) fn pass_on(signal: Signal, is_passed_on: bool) {
+    state().slot(signal).is_passed_on = is_passed_on;
+}
+
+/// Whether it is so.
+pub(super) fn is_passed_on(signal: Signal) -> bool {
+    state().slot(signal).is_passed_on
+}
+
+/// Whether events of this signal are a guard's.
+pub(super) fn is_armed(signal: Signal) -> bool {
+    state().slot(signal).is_armed
 }
 
 /// Whether events of any signal are a guard's.
@@ -214,8 +160,7 @@ pub(super) fn disarm(signal: Signal) -> Option<Arrival> {
     let mut state = state();
     let slot = state.slot(signal);
     slot.is_armed = false;
-    slot.cut = None;
-    let late = slot.take(signal);
+    let late = slot.mail.take();
     let is_passed_on = slot.is_passed_on && state.release(signal);
     late.filter(|_| !is_passed_on)
 }
@@ -225,7 +170,6 @@ pub(super) fn give_back(signal: Signal) {
     let mut state = state();
     let slot = state.slot(signal);
     slot.is_armed = false;
-    slot.cut = None;
     // Repeats that came before are part of the one delivery.
     slot.mail = None;
 }
@@ -234,17 +178,3 @@ pub(super) fn give_back(signal: Signal) {
 pub(super) fn release(signal: Signal) -> bool {
     state().release(signal)
 }
-
-/// There is no process that this one was forked from.
-pub(crate) fn claim_process(_process: Process, _abort_wait: Duration) {}
-
-/// No thread waits in `abort`.
-pub(crate) fn set_abort_wait(_abort_wait: Duration) {}
-
-/// No thread waits in `abort`.
-pub(crate) fn a_thread_aborts() -> bool {
-    false
-}
-
-/// No thread waits in `abort`.
-pub(crate) fn release_abort() {}
