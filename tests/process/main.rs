@@ -55,6 +55,12 @@ const MODULES: &[&[support::Named]] = &[
     #[cfg(unix)]
     nesting::callbacks::TESTS,
     #[cfg(unix)]
+    nesting::hosts::TESTS,
+    #[cfg(unix)]
+    nesting::late::TESTS,
+    #[cfg(unix)]
+    nesting::on_top::TESTS,
+    #[cfg(unix)]
     nesting::deciders::TESTS,
     #[cfg(unix)]
     nesting::parts::TESTS,
