@@ -87,7 +87,7 @@ fn parked_with_hup_for_the_second() {
 
 fn hup_that_one_guards_is_answered() {
     let first = guard("first", beside().grace(Duration::ZERO));
-    let second = guard("second", beside().signals([Signal::HUP]).grace(Duration::MAX));
+    let second = guard("second", continues().signals([Signal::HUP]).grace(Duration::MAX));
     let third = guard("third", beside());
     say("ready");
     assert_eq!(short(&second.wait()), "SIGHUP");
@@ -123,8 +123,9 @@ fn before_a_signal_that_one_guards_ends_the_process_the_others_run_newest_first(
 }
 
 fn two_with_different_signals() {
-    let outer = guard("outer", beside().signals([Signal::TERM, Signal::INT]).grace(Duration::MAX));
-    let inner = guard("inner", beside().signals([Signal::INT, Signal::HUP]).grace(Duration::MAX));
+    let settings = |signals: [Signal; 2]| continues().signals(signals).grace(Duration::MAX);
+    let outer = guard("outer", settings([Signal::TERM, Signal::INT]));
+    let inner = guard("inner", settings([Signal::INT, Signal::HUP]));
     say("ready");
     hear();
     say(format!("{} {}", outer.is_exiting(), inner.is_exiting()));
@@ -398,7 +399,7 @@ fn a_wait_that_is_over_makes_no_circle() {
 }
 
 fn held_in_process_exit() {
-    let first = guard("first", beside().grace(Duration::ZERO).ending(Ending::Code(9)));
+    let first = guard("first", continues().grace(Duration::ZERO).ending(Ending::Code(9)));
     first.keep();
     HandleExit::append(held_callback).unwrap().keep();
     guard("third", beside()).keep();

@@ -130,7 +130,7 @@ fn deferred_functions_are_of_their_guard() {
 
 fn finish_says_what_began_the_exit_of_each() {
     let other = HandleExit::builder().append(true).signals([Signal::HUP]).install(|| {}).unwrap();
-    let [older, younger] = [(); 2].map(|()| HandleExit::append(|| {}).unwrap());
+    let [older, younger] = [(); 2].map(|()| continues().install(|| {}).unwrap());
     younger.request();
     assert_eq!(younger.wait(), Cause::Requested);
     raise(Signal::TERM);
@@ -153,7 +153,7 @@ fn disarming_one_leaves_the_others_armed() {
         move || ran.send(name).unwrap()
     };
     let [older, younger] =
-        ["older", "younger"].map(|name| HandleExit::append(callback(name)).unwrap());
+        ["older", "younger"].map(|name| continues().install(callback(name)).unwrap());
     assert!(younger.disarm());
     let second = HandleExit::append(callback("second")).unwrap();
     raise(Signal::TERM);
@@ -200,7 +200,7 @@ fn observed(name: &'static str, builder: Builder) -> HandleExit {
             other => format!("{name}: {other}"),
         });
     };
-    builder.append(true).observe(tell).install(|| {}).unwrap()
+    builder.observe(tell).install(|| {}).unwrap()
 }
 
 fn three_observers() {
@@ -335,7 +335,7 @@ fn storm_of_guards() {
     let count = || {
         RAN.fetch_add(1, SeqCst);
     };
-    let settings = || beside().grace(Duration::MAX).repeat(Repeat::Absorb);
+    let settings = || continues().grace(Duration::MAX).repeat(Repeat::Absorb);
     let oldest = settings().install(count).unwrap();
     let workers: Vec<_> = (0..4)
         .map(|worker| {
@@ -389,36 +389,6 @@ fn a_guard_that_is_kept_outlives_the_outer_one() {
 
 // --------------------------------------------------------------------------------------------- refusals
 
-fn new_and_cleanup_refuse_to_nest_and_change_nothing() {
-    let outer = HandleExit::new(|| {}).unwrap();
-    let inner = HandleExit::append(|| {}).unwrap();
-    let (before, threads_before) = (all_dispositions(), threads());
-    let dropped = Arc::new(());
-    type Refusal = fn(Arc<()>) -> Result<HandleExit, Error>;
-    let refusals: [Refusal; 4] = [
-        |callback| HandleExit::new(move || drop(callback)),
-        |callback| HandleExit::cleanup(move || drop(callback)),
-        |callback| HandleExit::builder().install(move || drop(callback)),
-        // One that would need a handler more.
-        |callback| HandleExit::builder().also([Signal::HUP]).install(move || drop(callback)),
-    ];
-    for refusal in refusals {
-        assert!(matches!(refusal(Arc::clone(&dropped)), Err(Error::Nested)));
-        assert_eq!(all_dispositions(), before);
-        assert_eq!(threads(), threads_before);
-        // What it captured is gone.
-        assert_eq!(Arc::strong_count(&dropped), 1);
-        has_not_begun(&outer);
-        has_not_begun(&inner);
-    }
-    assert!(matches!(HandleExit::run(|| {}, |_| unreachable!()), Err::<(), _>(Error::Nested)));
-    // Whichever is left.
-    drop(outer);
-    assert!(matches!(HandleExit::new(|| {}), Err(Error::Nested)));
-    drop(inner);
-    drop(HandleExit::new(|| {}).unwrap());
-}
-
 fn an_append_that_is_refused_changes_nothing() {
     let outer = HandleExit::append(|| {}).unwrap();
     let before = all_dispositions();
@@ -441,25 +411,6 @@ fn append_takes_what_is_there() {
     assert_eq!(all_dispositions(), with_outer);
     drop(outer);
     assert_eq!(all_dispositions(), before);
-}
-
-/// Where nobody is there, `append` is `new`: the scope has time to end by itself.
-fn appends_alone() {
-    let guard = HandleExit::append(|| say("callback")).unwrap();
-    say("ready");
-    guard.wait();
-    hear();
-    drop(guard);
-    say("behind");
-}
-
-fn append_behaves_as_new_where_nobody_is_there() {
-    let mut victim = Victim::ready(appends_alone);
-    victim.send(Signal::TERM);
-    victim.expect("callback");
-    victim.at_rest();
-    victim.tell("go on");
-    victim.end().said(&["ready", "callback", "behind"]).exited(0);
 }
 
 // ------------------------------------------------------------------------------------------------- many
@@ -667,7 +618,6 @@ pub(crate) const TESTS: &[Named] = tests![
     each_observer_hears_of_its_own_guard,
     guards_that_come_and_go_in_a_storm_run_once_each,
     a_guard_that_is_kept_outlives_the_outer_one,
-    append_behaves_as_new_where_nobody_is_there,
     ten_thousand_guards_run_on_one_signal,
     a_guard_inside_a_guard_makes_no_system_call_but_getpid;
     alone:
@@ -680,7 +630,6 @@ pub(crate) const TESTS: &[Named] = tests![
     handlers_stay_until_the_last_guard_and_then_all_is_as_before,
     each_signal_is_put_back_with_its_last_guard,
     all_end_at_once,
-    new_and_cleanup_refuse_to_nest_and_change_nothing,
     an_append_that_is_refused_changes_nothing,
     append_takes_what_is_there,
     ten_thousand_guards_live_at_once_and_end_in_any_order,
