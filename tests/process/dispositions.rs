@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use handle_exit::{Builder, Error, Exit, HandleExit, Ignored, Signal};
+use handle_exit::{AfterScope, Builder, Error, Exit, HandleExit, Ignored, Signal};
 use nix::libc::{self, c_int, c_void, siginfo_t};
 use nix::sys::resource::Resource;
 
@@ -111,8 +111,8 @@ fn a_disposition_is_put_back_exactly_after_a_signal() {
         }
         install_exactly(Signal::TERM, handler, flags, mask);
         let all = all_dispositions();
-        let guard = HandleExit::builder().append(true).ignored(Ignored::Guard).install(|| {});
-        let guard = guard.unwrap();
+        let builder = HandleExit::builder().append(true).after_scope(AfterScope::Continue);
+        let guard = builder.ignored(Ignored::Guard).install(|| {}).unwrap();
         raise(Signal::TERM);
         guard.wait();
         drop(guard);

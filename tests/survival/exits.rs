@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use crate::support::*;
-use handle_exit::{Cause, Ending, HandleExit, Signal};
+use handle_exit::{AfterScope, Cause, Ending, HandleExit, Signal};
 use nix::libc;
 
 /// The exit takes its time, in code that is not the guard's.
@@ -62,6 +62,7 @@ fn guard_that_exits(who: &str) -> HandleExit {
     };
     let (exits, panics) = (who == "callback", who == "panic");
     let guard = HandleExit::builder().append(true).grace(grace).ending(ending);
+    let guard = guard.after_scope(AfterScope::Continue);
     let guard = guard.install_with(move |cause| {
         say(format!("callback: {}", if let Cause::Signal(_) = cause { "signal" } else { "exit" }));
         if exits {
@@ -132,6 +133,7 @@ fn exits_with_main_in_a_handler() {
     let (ending, panics, exits) = (who == "ending", who == "panic", who == "callback");
     let grace = if ending { Duration::ZERO } else { Duration::MAX };
     let guard = HandleExit::builder().append(true).grace(grace).ending(Ending::Code(7));
+    let guard = guard.after_scope(AfterScope::Continue);
     let guard = guard.install(move || {
         CALLBACK_RUNS.store(true, SeqCst);
         until("main is in the foreign handler", || FOREIGN_RUNS.load(SeqCst));

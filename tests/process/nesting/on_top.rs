@@ -19,9 +19,9 @@ fn drop_in_order(guards: Vec<HandleExit>, order: &str) {
         let guard = guards[usize::from(place - b'0')].take().unwrap();
         // Also on a thread that has made none of them.
         if turn == 0 {
-            thread::spawn(move || drop(guard)).join().unwrap()
+            thread::spawn(move || drop(guard)).join().unwrap();
         } else {
-            drop(guard)
+            drop(guard);
         }
         let alive = guards.iter().flatten().count();
         assert_eq!(is_default(Signal::INT), alive == 0, "{alive}");
