@@ -38,6 +38,8 @@ mod routes;
 mod signals;
 #[cfg(unix)]
 mod surface;
+#[cfg(unix)]
+mod timeouts;
 mod waiting;
 
 const MODULES: &[&[support::Named]] = &[
@@ -76,6 +78,8 @@ const MODULES: &[&[support::Named]] = &[
     #[cfg(unix)]
     surface::TESTS,
     policies::TESTS,
+    #[cfg(unix)]
+    timeouts::TESTS,
     waiting::TESTS,
     deferred::TESTS,
     outcome::TESTS,
