@@ -382,29 +382,15 @@ fn what_nobody_can_take_is_refused() {
         assert!(matches!(guarded, Err(Error::Unguardable { .. })), "{signal}");
         drop(HandleExit::builder().on(signal, |_| {}).install(|| {}).unwrap());
     }
-    // A guard without any signal is none.
-    let guarded = HandleExit::builder().signals([]).install(|| {});
-    assert!(matches!(guarded, Err(Error::NoSignals)));
+    // Those that end no process may be named among the guarded ones too, if they have a function.
+    let also = HandleExit::builder().also([Signal::CHLD]).on(Signal::CHLD, |_| {}).install(|| {});
+    drop(also.unwrap());
+    let also = HandleExit::builder().also([Signal::CHLD]).on(Signal::WINCH, |_| {}).install(|| {});
+    assert!(matches!(also, Err(Error::Unguardable { signal: Signal::CHLD, .. })));
+    // No signal has to end the process, but some signal has to be heard.
+    drop(HandleExit::builder().signals([]).on(Signal::HUP, |_| {}).install(|| {}).unwrap());
+    assert!(matches!(HandleExit::builder().signals([]).install(|| {}), Err(Error::NoSignals)));
     assert_eq!(all_dispositions(), before);
-}
-
-fn reloads_and_guards_nothing() {
-    let guard = reloading().signals([]).install(callback).unwrap();
-    assert!(is_default(Signal::TERM) && is_default(Signal::INT));
-    until_told(guard);
-    assert!(is_default(Signal::HUP));
-}
-
-fn a_guard_may_name_no_signal_but_those_that_are_no_exit() {
-    let mut victim = Victim::ready(reloads_and_guards_nothing);
-    hup(&mut victim, &[RELOAD]);
-    hup(&mut victim, &[RELOAD]);
-    victim.tell("go on");
-    victim.end().said(&["ready", RELOAD, RELOAD, "callback", "behind"]).exited(0);
-
-    let victim = Victim::ready(reloads_and_guards_nothing);
-    victim.send(Signal::TERM);
-    victim.end().said(&["ready"]).died_by(Signal::TERM);
 }
 
 fn named_in_both() {
@@ -631,7 +617,6 @@ pub(crate) const TESTS: &[Named] = tests![
     a_handler_that_is_there_is_refused_or_called_after_it_each_time,
     an_ignored_signal_stays_ignored_unless_it_is_to_be_guarded,
     signals_whose_default_ends_no_process_are_taken,
-    a_guard_may_name_no_signal_but_those_that_are_no_exit,
     a_signal_that_is_named_in_both_is_no_exit,
     each_guard_has_a_function_of_its_own,
     an_exit_that_another_function_begins_stops_it_too,
