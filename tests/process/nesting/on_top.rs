@@ -171,7 +171,7 @@ fn dispositions_are_right_after_each_order_of_dropping() {
             for (signal, disposition) in all_dispositions() {
                 let is_foreign = signal == Signal::TERM;
                 let expected = if is_foreign { foreign } else { buried_of(&before, signal) };
-                assert_eq!(disposition, expected, "{signal}");
+                assert_eq!(disposition, expected, "{signal}, {older_is_host}, {guest_ends_first}");
             }
             install_exactly(Signal::TERM, nix::libc::SIG_DFL, 0, &[]);
         }
