@@ -562,7 +562,8 @@ fn each_way_to_make_a_host(judge: fn(Result<HandleExit, Error>)) {
         let captured = Arc::new(());
         judge(make(Arc::clone(&captured)));
         assert_eq!(all_dispositions(), before);
-        assert_eq!(threads(), threads_before);
+        // One that was joined before may have been listed for a moment longer.
+        assert!(threads().iter().all(|thread| threads_before.contains(thread)));
         assert_eq!(Arc::strong_count(&captured), 1);
     }
 }

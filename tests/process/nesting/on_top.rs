@@ -164,7 +164,8 @@ fn dispositions_are_right_after_each_order_of_dropping() {
             drop(one);
             assert_eq!(is_default(Signal::HUP), guest_ends_first);
             assert!(!is_default(Signal::INT));
-            assert_eq!(threads(), threads_with_guards);
+            // One that was joined before may have been listed for a moment longer.
+            assert!(threads().iter().all(|thread| threads_with_guards.contains(thread)));
             drop(other);
             // All is as before, but for what somebody else has installed.
             let foreign = buried_of(&buried, Signal::TERM);
