@@ -17,8 +17,6 @@ static HANDLER_MAY_GO: AtomicBool = AtomicBool::new(false);
 /// What Rust code of this process calls instead of the C library's.
 #[unsafe(no_mangle)]
 extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> libc::c_int {
-    #[cfg(target_env = "gnu")]
-    crate::jumps::on_clock_gettime();
     // SAFETY: no arguments, cannot fail.
     if HELD_THREAD.load(SeqCst) == unsafe { libc::gettid() } {
         HANDLER_IS_HELD.store(true, SeqCst);

@@ -12,7 +12,7 @@ use nix::libc;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::ForkResult;
 
-use crate::sigaction::{Call, Next, is_still_to_come, next};
+use crate::sigaction::{Call, Next, calls_of, is_still_to_come, next};
 use crate::support::*;
 
 /// As `put_on_top`, but when the guard has looked and is about to install.
@@ -229,6 +229,22 @@ fn a_process_may_exit_while_a_guard_is_made() {
     Victim::start(exits_while_another_thread_makes_a_guard).end().said(&[]).exited(3);
 }
 
+/// One look for each of its signals, since a foreign handler may have come on top; nothing is installed.
+fn a_guard_inside_a_guard_asks_once_for_each_of_its_signals() {
+    let _outer = HandleExit::builder().also([Signal::HUP]).install(|| {}).unwrap();
+    // Twice: what is done once in a process is done.
+    for _ in 0..2 {
+        for signals in [&[Signal::TERM][..], &[Signal::HUP, Signal::INT, Signal::TERM]] {
+            let inner = HandleExit::builder().append(true).signals(signals.iter().copied());
+            let calls = calls_of(|| drop(inner.install(|| {}).unwrap()));
+            let mut looks: Vec<_> =
+                signals.iter().map(|signal| (signal.as_raw(), Call::Query)).collect();
+            looks.sort_by_key(|(raw, _)| *raw);
+            assert_eq!(calls, looks);
+        }
+    }
+}
+
 pub(crate) const TESTS: &[Named] = tests![
     a_handler_that_comes_in_while_a_guard_is_made_has_it_refused,
     a_handler_that_comes_in_while_a_guard_is_rearmed_leaves_it_the_parents,
@@ -239,4 +255,5 @@ pub(crate) const TESTS: &[Named] = tests![
     a_process_may_exit_while_a_guard_is_made;
     alone:
     a_disposition_that_the_kernel_refuses_is_an_error_with_everything_as_it_was,
+    a_guard_inside_a_guard_asks_once_for_each_of_its_signals,
 ];

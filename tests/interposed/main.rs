@@ -15,21 +15,12 @@ mod clock;
 mod dispositions;
 #[cfg(unix)]
 mod faults;
-#[cfg(all(target_os = "linux", target_env = "gnu", not(target_arch = "arm")))]
-mod jumps;
 #[cfg(unix)]
 mod sigaction;
 
 #[cfg(unix)]
 fn main() {
-    support::main(&[
-        allocator::TESTS,
-        clock::TESTS,
-        dispositions::TESTS,
-        faults::TESTS,
-        #[cfg(all(target_os = "linux", target_env = "gnu", not(target_arch = "arm")))]
-        jumps::TESTS,
-    ]);
+    support::main(&[allocator::TESTS, clock::TESTS, dispositions::TESTS, faults::TESTS]);
 }
 
 /// For Unix.

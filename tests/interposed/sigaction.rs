@@ -38,6 +38,18 @@ impl Next {
 
 static NEXT: Mutex<Option<Next>> = Mutex::new(None);
 
+/// The calls of `calls_of`, while it is at work.
+static CALLS: Mutex<Option<Vec<(c_int, Call)>>> = Mutex::new(None);
+
+/// The calls that are made for this, by the number of the signal.
+pub(crate) fn calls_of(what: impl FnOnce()) -> Vec<(c_int, Call)> {
+    *CALLS.lock().unwrap() = Some(Vec::new());
+    what();
+    let mut calls = CALLS.lock().unwrap().take().unwrap();
+    calls.sort_by_key(|(raw, _)| *raw);
+    calls
+}
+
 pub(crate) fn next(next: Next) {
     *NEXT.lock().unwrap() = Some(next);
 }
@@ -62,6 +74,10 @@ unsafe extern "C" fn sigaction(
     old: *mut libc::sigaction,
 ) -> c_int {
     let call = if new.is_null() { Call::Query } else { Call::Installation };
+    // Handlers call this too, and must not wait.
+    if let Ok(Some(calls)) = CALLS.try_lock().as_deref_mut() {
+        calls.push((raw, call));
+    }
     // SAFETY: the caller's arguments.
     let of_libc = || unsafe { sigaction_of_libc(raw, new, old) };
     let Some(next) = take_if_it_is(raw, call) else { return of_libc() };

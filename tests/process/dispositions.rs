@@ -113,8 +113,8 @@ fn a_disposition_is_put_back_exactly_after_a_signal() {
         }
         install_exactly(Signal::TERM, handler, flags, mask);
         let all = all_dispositions();
-        let guard = HandleExit::builder().append(true).ignored(Ignored::Guard).install(|| {});
-        let guard = guard.unwrap();
+        let builder = HandleExit::builder().append(true).after_scope(AfterScope::Continue);
+        let guard = builder.ignored(Ignored::Guard).install(|| {}).unwrap();
         raise(Signal::TERM);
         guard.wait();
         drop(guard);

@@ -42,6 +42,8 @@ mod routes;
 mod signals;
 #[cfg(unix)]
 mod surface;
+#[cfg(unix)]
+mod timeouts;
 mod waiting;
 
 const MODULES: &[&[support::Named]] = &[
@@ -58,6 +60,12 @@ const MODULES: &[&[support::Named]] = &[
     fork::TESTS,
     #[cfg(unix)]
     nesting::callbacks::TESTS,
+    #[cfg(unix)]
+    nesting::hosts::TESTS,
+    #[cfg(unix)]
+    nesting::late::TESTS,
+    #[cfg(unix)]
+    nesting::on_top::TESTS,
     #[cfg(unix)]
     nesting::deciders::TESTS,
     #[cfg(unix)]
@@ -78,6 +86,8 @@ const MODULES: &[&[support::Named]] = &[
     #[cfg(unix)]
     surface::TESTS,
     policies::TESTS,
+    #[cfg(unix)]
+    timeouts::TESTS,
     waiting::TESTS,
     deferred::TESTS,
     outcome::TESTS,

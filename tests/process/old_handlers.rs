@@ -420,26 +420,6 @@ fn signalled_while_the_process_exits() {
     std::process::exit(3);
 }
 
-/// Where no handler stands, `append` is `new`.
-fn append_without_an_old_handler() {
-    let (stop, stopped) = channel();
-    {
-        let _guard = HandleExit::append(move || {
-            callback();
-            stop.send(()).unwrap();
-        })
-        .unwrap();
-        say("ready");
-        stopped.recv().unwrap();
-    }
-    say("behind");
-}
-
-fn append_without_an_old_handler_parked() {
-    let _guard = append().install(callback).unwrap();
-    ready_for_ever();
-}
-
 // ---------------------------------------------------------------------------------------- tests
 
 fn a_signal_with_a_handler_of_its_own_does_not_end_the_process() {
@@ -650,15 +630,6 @@ fn deferred_functions_run_behind_the_old_handler() {
     }
 }
 
-fn append_without_an_old_handler_is_new() {
-    let victim = Victim::ready(append_without_an_old_handler);
-    victim.send(Signal::TERM);
-    victim.end().said(&["ready", "callback", "behind"]).exited(0);
-    let victim = Victim::ready(append_without_an_old_handler_parked);
-    victim.send(Signal::TERM);
-    victim.end().said(&["ready", "callback"]).died_by(Signal::TERM);
-}
-
 pub(crate) const TESTS: &[Named] = tests![
     a_signal_with_a_handler_of_its_own_does_not_end_the_process,
     after_its_handler_ran_the_signal_is_its_own,
@@ -685,8 +656,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_signal_in_an_exit_goes_to_its_old_handler_and_ends_nothing,
     a_signal_while_the_scope_ends_is_handed_over_as_it_came,
     a_signal_while_the_process_exits_runs_its_old_handler_and_that_is_put_back,
-    deferred_functions_run_behind_the_old_handler,
-    append_without_an_old_handler_is_new;
+    deferred_functions_run_behind_the_old_handler;
     alone:
     a_disarmed_guard_runs_no_old_handler,
 ];

@@ -10,7 +10,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use crate::support::*;
-use handle_exit::{Builder, Error, Event, Exit, HandleExit, Ignored, Received, Signal};
+use handle_exit::{AfterScope, Builder, Error, Event, Exit, HandleExit, Ignored, Received, Signal};
 use nix::libc;
 
 fn reloads(received: &Received) {
@@ -518,7 +518,10 @@ fn an_exit_that_another_function_begins_stops_it_too() {
 
 /// HUP is an exit to the one, and none to the other; `outer_exits` says to which.
 fn an_exit_to_one(outer_exits: bool) {
-    let builder = || HandleExit::builder().append(true).grace(Duration::MAX);
+    let builder = || {
+        let guest = HandleExit::builder().append(true).grace(Duration::MAX);
+        guest.after_scope(AfterScope::Continue)
+    };
     let exits = || builder().signals([Signal::HUP]);
     let hears = || builder().on(Signal::HUP, reloads);
     let callback = |name: &'static str| move || say(format!("{name}'s callback"));

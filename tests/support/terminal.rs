@@ -55,6 +55,10 @@ impl Terminal {
         self.keyboard.write_all(&[3]).unwrap();
     }
 
+    pub fn press_ctrl_backslash(&mut self) {
+        self.keyboard.write_all(&[0x1c]).unwrap();
+    }
+
     /// Lets a victim write its standard error on this terminal, and reads what appears there.
     pub fn show(&self, victim: impl Play) -> (Start, Shown) {
         let mut start = victim.start();

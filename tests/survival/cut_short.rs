@@ -124,31 +124,6 @@ fn made_after_a_kept_one() {
     HandleExit::new(|| say("callback")).unwrap().keep();
 }
 
-// --------------------------------------------------------- scenarios: who waits for whom goes round
-
-extern "C" fn old_handler_exits(_: libc::c_int) {
-    say_in_handler("old handler\n");
-    std::process::exit(8);
-}
-
-/// A callback on main ends a younger guard, whose old handler exits on the watcher; and that exit waits for the callback
-/// on main.
-fn ends_a_guard_whose_old_handler_exits() {
-    install(Signal::TERM, old_handler_exits);
-    let guard = HandleExit::builder().signals([Signal::INT]).install(|| {
-        say("callback begins");
-        let (begins, begun) = std::sync::mpsc::channel();
-        let inner = HandleExit::append(move || begins.send(()).unwrap()).unwrap();
-        kill_this_process(Signal::TERM);
-        begun.recv().unwrap();
-        drop(inner);
-        say("callback ends");
-    });
-    drop(guard.unwrap());
-    // The exit is the watcher's by then, or about to be.
-    park();
-}
-
 // ---------------------------------------------------------------------------------------- tests
 
 const OLD: [&str; 5] = ["ready", "callback", "old handler begins", "main ends", "old handler ends"];
@@ -219,13 +194,7 @@ fn a_guard_made_after_a_kept_one_has_run_runs_its_callback() {
     end.said(&["callback", "late callback", "dropped"]).exited(0);
 }
 
-fn a_callback_is_not_cut_by_an_old_handler_that_exits_where_both_wait() {
-    let end = Victim::start(ends_a_guard_whose_old_handler_exits).end();
-    end.said(&["callback begins", "old handler", "callback ends"]).exited(8);
-}
-
 pub(crate) const TESTS: &[Named] = tests![
-    a_callback_is_not_cut_by_an_old_handler_that_exits_where_both_wait,
     an_old_handler_is_not_cut_by_a_drop_and_return_from_main,
     an_old_handler_is_not_cut_by_return_from_main,
     two_exits_of_c_do_not_cut_the_callback,

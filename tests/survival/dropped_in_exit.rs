@@ -101,7 +101,7 @@ fn dropped_while_the_callback_runs() {
     let guard = HandleExit::builder().append(true).grace(Duration::MAX);
     let guard = match what {
         "ending" => guard.after_scope(AfterScope::End).ending(Ending::Code(9)),
-        _ => guard.callback_timeout(timeout(what)),
+        _ => guard.after_scope(AfterScope::Continue).callback_timeout(timeout(what)),
     };
     let what = what.to_owned();
     let guard = guard.install(move || {

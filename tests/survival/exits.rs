@@ -61,11 +61,8 @@ fn guard_that_exits(who: &str) -> HandleExit {
         false => (Duration::MAX, Ending::Signal),
     };
     let (exits, panics) = (who == "callback", who == "panic");
-    let guard = HandleExit::builder()
-        .append(true)
-        .after_scope(AfterScope::Continue)
-        .grace(grace)
-        .ending(ending);
+    let guard = HandleExit::builder().append(true).grace(grace).ending(ending);
+    let guard = guard.after_scope(AfterScope::Continue);
     let guard = guard.install_with(move |cause| {
         say(format!("callback: {}", if let Cause::Signal(_) = cause { "signal" } else { "exit" }));
         if exits {
@@ -135,11 +132,8 @@ fn exits_with_main_in_a_handler() {
     }
     let (ending, panics, exits) = (who == "ending", who == "panic", who == "callback");
     let grace = if ending { Duration::ZERO } else { Duration::MAX };
-    let guard = HandleExit::builder()
-        .append(true)
-        .after_scope(AfterScope::Continue)
-        .grace(grace)
-        .ending(Ending::Code(7));
+    let guard = HandleExit::builder().append(true).grace(grace).ending(Ending::Code(7));
+    let guard = guard.after_scope(AfterScope::Continue);
     let guard = guard.install(move || {
         CALLBACK_RUNS.store(true, SeqCst);
         until("main is in the foreign handler", || FOREIGN_RUNS.load(SeqCst));

@@ -8,6 +8,7 @@
 //! | `two_exits` | two threads exit, with and without `/proc`; callbacks that look like it |
 //! | `cut_short` | what has begun is to run to its end while the process ends |
 //! | `forks` | forks at any moment, and by the exit's own code |
+//! | `blocked` | a program that blocks a signal in each of its threads, and reads it by itself |
 //! | `masks` | what the program blocks, waits for or keeps a handler from |
 //! | `hosts` | plugins that are unloaded, limits, a main thread that has ended |
 //! | `reported` | public reports, replayed |
@@ -21,6 +22,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(unix)]
+mod blocked;
 #[cfg(unix)]
 mod cut_short;
 #[cfg(unix)]
@@ -47,6 +50,7 @@ mod workers;
 #[cfg(unix)]
 fn main() {
     support::main(&[
+        blocked::TESTS,
         cut_short::TESTS,
         dropped_in_exit::TESTS,
         exits::TESTS,

@@ -4,9 +4,7 @@
 #![allow(unsafe_code, reason = "the test itself makes system calls")]
 
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
-use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use crate::support::*;
@@ -151,55 +149,6 @@ fn callback_joins_an_exit() {
     ready_for_ever();
 }
 
-/// The callback of the older guard, on the watcher, exits as the second one. That of the younger, on a thread of
-/// its own, is waited for by the first exit, and drops the older.
-fn drops_what_exits() {
-    let older = HandleExit::append(|| {
-        held_callback();
-        std::process::exit(7);
-    });
-    let older = older.unwrap();
-    older.request();
-    until_held();
-    let (begins, begun) = channel();
-    let younger = HandleExit::append(move || {
-        begins.send(()).unwrap();
-        until_let_go();
-        hear();
-        drop(older);
-        say("dropped");
-    });
-    let younger = younger.unwrap();
-    std::thread::spawn(move || drop(younger));
-    begun.recv().unwrap();
-    say("main ends");
-    std::process::exit(3);
-}
-
-/// The callback of the younger guard, inside the exit of main, ends the process anew, and waits for that of the
-/// older, on the watcher, which waits for the younger's.
-fn ends_what_waits_for_it() {
-    static YOUNGER: Mutex<Option<HandleExit>> = Mutex::new(None);
-    let (begins, begun) = channel();
-    let older = HandleExit::append(move || {
-        begun.recv().unwrap();
-        say("drops");
-        drop(YOUNGER.lock().unwrap().take());
-        say("dropped");
-        hear();
-        say("older ends");
-    });
-    let older = older.unwrap();
-    let younger = HandleExit::append(move || {
-        begins.send(()).unwrap();
-        hear();
-        handle_exit::exit(4);
-    });
-    *YOUNGER.lock().unwrap() = Some(younger.unwrap());
-    older.request();
-    std::process::exit(3);
-}
-
 /// One of the deferred functions, on another thread, exits as the second one.
 fn deferred_exits() {
     let guard = HandleExit::new(|| say("callback")).unwrap();
@@ -311,32 +260,6 @@ fn a_callback_that_joins_an_exit_has_its_timeout() {
     assert!([Some(7), Some(101)].contains(&end.status.code()), "{end:#?}");
 }
 
-/// It is not in an exit itself, but one waits for it.
-fn a_callback_that_an_exit_waits_for_does_not_wait_for_another_exit() {
-    let mut victim = Victim::start(drops_what_exits);
-    victim.expect("main ends");
-    victim.at_rest();
-    victim.tell("exit");
-    victim.expect("callback ends");
-    victim.at_rest();
-    victim.tell("drop");
-    let end = victim.end();
-    end.said(&["callback begins", "main ends", "callback ends", "dropped"]).exited(3);
-}
-
-/// Of the two that wait for each other, the one gives way that cuts nothing by it.
-fn the_end_of_the_process_cuts_no_callback_that_waits_for_it() {
-    let mut victim = Victim::start(ends_what_waits_for_it);
-    victim.expect("drops");
-    victim.at_rest();
-    victim.tell("exit");
-    victim.expect("dropped");
-    victim.has_looked();
-    std::thread::sleep(LOOKS);
-    victim.tell("go on");
-    victim.end().said(&["drops", "dropped", "older ends"]).exited(4);
-}
-
 fn an_exit_in_a_deferred_function_leaves_the_others_to_the_first_exit() {
     let mut victim = Victim::start(deferred_exits);
     victim.expect("main ends");
@@ -355,7 +278,5 @@ pub(crate) const TESTS: &[Named] = tests![
     a_callback_in_ppoll_is_not_cut,
     nothing_goes_on_behind_a_scope_whose_callback_exits_however_late_it_ends,
     a_callback_that_joins_an_exit_has_its_timeout,
-    a_callback_that_an_exit_waits_for_does_not_wait_for_another_exit,
-    the_end_of_the_process_cuts_no_callback_that_waits_for_it,
     an_exit_in_a_deferred_function_leaves_the_others_to_the_first_exit,
 ];

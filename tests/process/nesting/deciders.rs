@@ -1,5 +1,5 @@
-//! Who decides what follows a signal: the old handler, else the oldest guard that guards the signal when it
-//! comes. What a younger guard says of grace, repeats and the ending means nothing then.
+//! Who decides what follows a signal where there is no host: the old handler, else the oldest guest that guards the
+//! signal when it comes. What a younger guest says of its grace period, repeats and the ending means nothing then.
 //!
 //! Time is the thing under test in some of these: there a test sleeps, and says why the margin holds on a
 //! machine that is busy.
@@ -36,9 +36,9 @@ fn ends_when_told(oldest: HandleExit, younger: HandleExit) {
     say("behind");
 }
 
-/// No limit for the scope.
+/// No limit for the scope, after which the program continues.
 fn unlimited() -> Builder {
-    beside().grace(Duration::MAX)
+    continues().grace(Duration::MAX)
 }
 
 fn at_once() -> Builder {
@@ -377,29 +377,6 @@ fn a_second_signal_while_the_oldest_ends_is_decided_by_the_younger() {
     }
 }
 
-/// A guard that is made when the exit has begun hears the next signal like any other.
-fn made_when_the_exit_has_begun() {
-    let oldest = guard("oldest", unlimited());
-    say("ready");
-    oldest.wait();
-    let _late = guard("late", unlimited());
-    say("made");
-    park();
-}
-
-fn a_guard_that_is_made_when_the_exit_has_begun_hears_the_next_signal() {
-    let mut victim = Victim::ready(made_when_the_exit_has_begun);
-    victim.send(Signal::TERM);
-    victim.expect_both(&on_watcher("oldest", Signal::TERM), "made");
-    sleep(SECOND_WISH);
-    victim.send(Signal::TERM);
-    let end = victim.end();
-    // A second wish to end, says the oldest.
-    let ends = lines(&[&[on_watcher("late", Signal::TERM)], &["late", "oldest"].map(deferred)]);
-    assert_eq!(end.lines[3..], ends, "{end:#?}");
-    end.died_by(Signal::TERM);
-}
-
 fn younger_is_requested() {
     let oldest = guard("oldest", at_once());
     let younger = guard("younger", unlimited());
@@ -443,7 +420,7 @@ fn guard_elsewhere(end: Receiver<()>) -> (thread::JoinHandle<()>, handle_exit::E
 }
 
 fn younger_outlives_the_oldest() {
-    let outer = guard("outer", beside().grace(GRACE));
+    let outer = guard("outer", continues().grace(GRACE));
     let (end, ends) = channel();
     let (thread, inner) = guard_elsewhere(ends);
     say("ready");
@@ -507,13 +484,15 @@ fn a_quick_repeat_of_an_answered_signal_is_the_same_event() {
     }
 }
 
-/// The signal is answered, and the callback of the guard that is left runs for another cause when it comes again.
+/// The signal is answered, and the callback of the newest guard runs for another cause when it comes again.
 fn answered_before_the_callback_of_another() {
     let outer = guard("outer", unlimited());
+    // It decides as soon as the outer one is gone.
+    let _middle = at_once().repeat(Repeat::Force).install(|| {}).unwrap();
     say("ready");
     outer.wait();
-    let inner = at_once().repeat(Repeat::Force).install(held_callback).unwrap();
     drop(outer);
+    let inner = beside().install(held_callback).unwrap();
     inner.request();
     park();
 }
@@ -545,23 +524,23 @@ fn a_signal_after_an_answered_one_cuts_no_callback() {
 /// A repeat comes before the signal is answered, and the scope of another guard lives on.
 fn absorbed_before_it_is_answered() {
     let outer = guard("outer", unlimited().repeat(Repeat::Absorb));
-    say("ready");
-    outer.wait();
-    hear();
     let inner = guard("inner", unlimited());
-    drop(outer);
-    say("answered");
-    inner.wait();
+    say("ready");
     hear();
+    drop(outer);
+    // Hears of the next signal alone, whose exit it is made before.
+    let newest = guard("newest", beside());
+    say("answered");
+    hear();
+    drop(newest);
     drop(inner);
     say("behind");
 }
 
 fn a_repeat_before_the_answer_is_none_of_the_next_signal() {
     let mut victim = Victim::ready(absorbed_before_it_is_answered);
-    let callbacks = ["outer", "inner"].map(|name| on_watcher(name, Signal::TERM));
     victim.send(Signal::TERM);
-    victim.expect(&callbacks[0]);
+    victim.expect(&on_watcher("outer", Signal::TERM));
     sleep(SECOND_WISH);
     victim.send(Signal::TERM);
     victim.at_rest();
@@ -569,7 +548,7 @@ fn a_repeat_before_the_answer_is_none_of_the_next_signal() {
     victim.expect("answered");
     sleep(SECOND_WISH);
     victim.send(Signal::TERM);
-    victim.expect(&callbacks[1]);
+    victim.expect(&on_watcher("newest", Signal::TERM));
     victim.at_rest();
     victim.tell("go on");
     victim.end().ended_with("behind").exited(0);
@@ -590,7 +569,6 @@ pub(crate) const TESTS: &[Named] = tests![
     a_signal_that_comes_while_a_younger_guard_ends_is_the_others,
     a_signal_that_comes_while_the_oldest_ends_does_not_cut_its_callback,
     a_second_signal_while_the_oldest_ends_is_decided_by_the_younger,
-    a_guard_that_is_made_when_the_exit_has_begun_hears_the_next_signal,
     a_request_is_of_one_guard_and_a_signal_after_it_of_all,
     the_signal_is_answered_when_the_oldest_has_ended_however_long_a_younger_lives,
     a_second_signal_is_decided_by_the_guard_that_is_oldest_by_then,

@@ -37,7 +37,7 @@ fn reap(child: Pid) -> String {
 
 /// The second has a signal of its own besides.
 fn two() -> [HandleExit; 2] {
-    let second = beside().also([Signal::HUP]);
+    let second = continues().also([Signal::HUP]);
     [guard("first", beside().grace(Duration::ZERO)), guard("second", second)]
 }
 

@@ -26,7 +26,7 @@ fn around(name: &'static str, builder: Builder, inside: fn()) -> HandleExit {
         inside();
         say(format!("{name} ends"));
     };
-    let guard = builder.append(true).install(callback).unwrap();
+    let guard = builder.install(callback).unwrap();
     guard.defer(move || say(deferred(name))).unwrap();
     guard
 }
@@ -77,7 +77,8 @@ fn a_guard_that_a_callback_makes_on_the_watcher_runs_before_the_process_ends() {
     let victim = Victim::ready(made_and_dropped_on_a_signal);
     victim.send(Signal::TERM);
     let end = victim.end();
-    let made = ["made on handle-exit: the scope ended".into(), deferred("made")];
+    // It has joined the exit that the signal began.
+    let made = [on_watcher("made", Signal::TERM), deferred("made")];
     let outer = begins_and_ends("outer", &made);
     said(&end, &[&line("ready"), &outer, &[deferred("outer")]]).died_by(Signal::TERM);
 }
@@ -125,18 +126,17 @@ fn a_guard_that_a_callback_makes_in_process_exit_runs_too() {
     end.exited(3);
 }
 
-/// A callback has made a guard and dropped it: only that one's own things have run.
 fn new_is_refused_in_a_callback() {
     let inside = || match HandleExit::new(|| say("never")) {
         Err(error) => say(format!("{error:?}").split(':').next().unwrap()),
         Ok(_) => say("made"),
     };
-    drop(around("outer", beside(), inside));
+    drop(around("outer", host(), inside));
     // With the guard gone there is nothing to be nested in.
     drop(HandleExit::new(|| say("after it")).unwrap());
 }
 
-fn new_is_refused_in_the_callback_of_the_last_guard() {
+fn new_is_refused_in_the_callback_of_a_host() {
     let end = Victim::start(new_is_refused_in_a_callback).end();
     let outer = begins_and_ends("outer", &line("Nested"));
     said(&end, &[&outer, &[deferred("outer")], &line("after it")]).exited(0);
@@ -145,7 +145,7 @@ fn new_is_refused_in_the_callback_of_the_last_guard() {
 // ---------------------------------------------------------------------------------------- dropped inside
 
 fn inner_is_dropped_by_the_outer(signals: &[Signal]) {
-    let builder = beside().signals(signals.iter().copied()).grace(Duration::MAX);
+    let builder = continues().signals(signals.iter().copied()).grace(Duration::MAX);
     let outer = around("outer", builder, drop_what_was_put);
     put(guard("inner", beside()));
     say("ready");
@@ -180,7 +180,7 @@ fn a_callback_may_drop_a_younger_guard() {
 }
 
 fn outer_is_put() -> HandleExit {
-    put(guard("outer", beside()));
+    put(guard("outer", continues()));
     around("inner", beside(), drop_what_was_put)
 }
 
@@ -232,7 +232,7 @@ fn a_callback_may_drop_an_older_guard_in_process_exit() {
 
 /// The younger one's callback, on the watcher, drops the older one when main is in `process::exit`.
 fn outer_is_dropped_while_the_process_exits() {
-    put(guard("outer", beside()));
+    put(guard("outer", continues()));
     let callback = || {
         held_callback();
         drop_what_was_put();
@@ -268,7 +268,7 @@ fn callback_waits_for_a_worker(end: fn(HandleExit)) {
     static STOP: AtomicBool = AtomicBool::new(false);
     let (made, is_made) = channel();
     let work = move || {
-        let worker = guard("worker", beside());
+        let worker = guard("worker", continues());
         made.send(()).unwrap();
         while !STOP.load(SeqCst) && worker.wait_timeout(Duration::from_millis(1)).is_none() {
             thread::yield_now();
@@ -471,7 +471,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_guard_that_a_callback_makes_on_the_watcher_runs_before_the_process_ends,
     a_guard_that_a_callback_makes_on_drop_outlives_the_one_that_ends,
     a_guard_that_a_callback_makes_in_process_exit_runs_too,
-    new_is_refused_in_the_callback_of_the_last_guard,
+    new_is_refused_in_the_callback_of_a_host,
     a_callback_may_drop_a_younger_guard,
     a_callback_may_drop_an_older_guard,
     a_callback_may_drop_an_older_guard_in_process_exit,

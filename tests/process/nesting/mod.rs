@@ -3,7 +3,10 @@
 //! | file | what it has |
 //! |---|---|
 //! | `callbacks` | whose callback runs, in which order, however the process ends |
-//! | `deciders` | who decides what follows a signal |
+//! | `hosts` | one host, any number of guests: who may be made beside whom, and whose word counts |
+//! | `late` | guards that are made when an exit has begun |
+//! | `on_top` | guests of a foreign handler that came on top of the guard's own |
+//! | `deciders` | who decides what follows a signal, among guests |
 //! | `parts` | a guard as a part: what it does not touch, what it costs, in which order guards end |
 //! | `inside` | guards that are made and dropped in the callback of another |
 //! | `forks` | two guards in a forked child |
@@ -11,20 +14,33 @@
 pub(crate) mod callbacks;
 pub(crate) mod deciders;
 pub(crate) mod forks;
+pub(crate) mod hosts;
 pub(crate) mod inside;
+pub(crate) mod late;
+pub(crate) mod on_top;
 pub(crate) mod parts;
 
 use std::time::Duration;
 
 use crate::support::*;
-use handle_exit::{Builder, Cause, HandleExit, Signal};
+use handle_exit::{AfterScope, Builder, Cause, HandleExit, Signal};
 
 /// A second wish to end, and not a second delivery of the first: the rule says 500 ms.
 const SECOND_WISH: Duration = Duration::from_millis(700);
 
-/// Settings of a guard that may be beside others.
+/// Settings of a host.
+fn host() -> Builder {
+    HandleExit::builder()
+}
+
+/// Settings of a guest.
 fn beside() -> Builder {
     HandleExit::builder().append(true)
+}
+
+/// Settings of a guest after whose scope the program continues.
+fn continues() -> Builder {
+    beside().after_scope(AfterScope::Continue)
 }
 
 /// What began an exit, without the sender.
@@ -39,7 +55,7 @@ pub(crate) fn short(cause: &Cause) -> String {
 fn guard(name: &'static str, builder: Builder) -> HandleExit {
     let callback =
         move |cause: &Cause| say(format!("{name} on {}: {}", thread_name(), short(cause)));
-    let guard = builder.append(true).install_with(callback).unwrap();
+    let guard = builder.install_with(callback).unwrap();
     guard.defer(move || say(format!("{name}'s deferred"))).unwrap();
     guard
 }

@@ -130,7 +130,7 @@ fn deferred_functions_are_of_their_guard() {
 
 fn finish_says_what_began_the_exit_of_each() {
     let other = HandleExit::builder().append(true).signals([Signal::HUP]).install(|| {}).unwrap();
-    let [older, younger] = [(); 2].map(|()| HandleExit::append(|| {}).unwrap());
+    let [older, younger] = [(); 2].map(|()| continues().install(|| {}).unwrap());
     younger.request();
     assert_eq!(younger.wait(), Cause::Requested);
     raise(Signal::TERM);
@@ -153,7 +153,7 @@ fn disarming_one_leaves_the_others_armed() {
         move || ran.send(name).unwrap()
     };
     let [older, younger] =
-        ["older", "younger"].map(|name| HandleExit::append(callback(name)).unwrap());
+        ["older", "younger"].map(|name| continues().install(callback(name)).unwrap());
     assert!(younger.disarm());
     let second = HandleExit::append(callback("second")).unwrap();
     raise(Signal::TERM);
@@ -200,7 +200,7 @@ fn observed(name: &'static str, builder: Builder) -> HandleExit {
             other => format!("{name}: {other}"),
         });
     };
-    builder.append(true).observe(tell).install(|| {}).unwrap()
+    builder.observe(tell).install(|| {}).unwrap()
 }
 
 fn three_observers() {
@@ -335,7 +335,7 @@ fn storm_of_guards() {
     let count = || {
         RAN.fetch_add(1, SeqCst);
     };
-    let settings = || beside().grace(Duration::MAX).repeat(Repeat::Absorb);
+    let settings = || continues().grace(Duration::MAX).repeat(Repeat::Absorb);
     let oldest = settings().install(count).unwrap();
     let workers: Vec<_> = (0..4)
         .map(|worker| {
@@ -389,36 +389,6 @@ fn a_guard_that_is_kept_outlives_the_outer_one() {
 
 // --------------------------------------------------------------------------------------------- refusals
 
-fn new_and_cleanup_refuse_to_nest_and_change_nothing() {
-    let outer = HandleExit::new(|| {}).unwrap();
-    let inner = HandleExit::append(|| {}).unwrap();
-    let (before, threads_before) = (all_dispositions(), threads());
-    let dropped = Arc::new(());
-    type Refusal = fn(Arc<()>) -> Result<HandleExit, Error>;
-    let refusals: [Refusal; 4] = [
-        |callback| HandleExit::new(move || drop(callback)),
-        |callback| HandleExit::cleanup(move || drop(callback)),
-        |callback| HandleExit::builder().install(move || drop(callback)),
-        // One that would need a handler more.
-        |callback| HandleExit::builder().also([Signal::HUP]).install(move || drop(callback)),
-    ];
-    for refusal in refusals {
-        assert!(matches!(refusal(Arc::clone(&dropped)), Err(Error::Nested)));
-        assert_eq!(all_dispositions(), before);
-        assert_eq!(threads(), threads_before);
-        // What it captured is gone.
-        assert_eq!(Arc::strong_count(&dropped), 1);
-        has_not_begun(&outer);
-        has_not_begun(&inner);
-    }
-    assert!(matches!(HandleExit::run(|| {}, |_| unreachable!()), Err::<(), _>(Error::Nested)));
-    // Whichever is left.
-    drop(outer);
-    assert!(matches!(HandleExit::new(|| {}), Err(Error::Nested)));
-    drop(inner);
-    drop(HandleExit::new(|| {}).unwrap());
-}
-
 fn an_append_that_is_refused_changes_nothing() {
     let outer = HandleExit::append(|| {}).unwrap();
     let before = all_dispositions();
@@ -441,25 +411,6 @@ fn append_takes_what_is_there() {
     assert_eq!(all_dispositions(), with_outer);
     drop(outer);
     assert_eq!(all_dispositions(), before);
-}
-
-/// Where nobody is there, `append` is `new`: the scope has time to end by itself.
-fn appends_alone() {
-    let guard = HandleExit::append(|| say("callback")).unwrap();
-    say("ready");
-    guard.wait();
-    hear();
-    drop(guard);
-    say("behind");
-}
-
-fn append_behaves_as_new_where_nobody_is_there() {
-    let mut victim = Victim::ready(appends_alone);
-    victim.send(Signal::TERM);
-    victim.expect("callback");
-    victim.at_rest();
-    victim.tell("go on");
-    victim.end().said(&["ready", "callback", "behind"]).exited(0);
 }
 
 // ------------------------------------------------------------------------------------------------- many
@@ -528,8 +479,9 @@ fn a_guard_inside_a_guard_starts_no_thread_and_opens_nothing() {
     assert_eq!(threads(), threads_before);
 }
 
-/// From here on this thread may make only these system calls; any other ends the process with 7, after a
-/// line that has its number. False where the kernel has no such filter.
+/// From here on this thread may make only these system calls, and ask for dispositions; any other call, and one that
+/// changes a disposition, ends the process with 7, after a line that has its number. False where the kernel has no
+/// such filter.
 fn allow_only(calls: &[libc::c_long]) -> bool {
     extern "C" fn says_which(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
         // SAFETY: the kernel's siginfo of SIGSYS: an address, then the number of the call. Both calls here
@@ -553,15 +505,26 @@ fn allow_only(calls: &[libc::c_long]) -> bool {
     const IS: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
     let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    // Where the number of the call is, and the low half of its first argument, on a little-endian machine.
-    let mut program = vec![step(LOAD, 0, 0, 0)];
+    // Where the number of the call is, and both halves of its first two arguments, on a little-endian machine.
+    const NUMBER: u32 = 0;
+    const FIRST: [u32; 2] = [16, 20];
+    const SECOND: [u32; 2] = [24, 28];
+    let mut program = vec![step(LOAD, 0, 0, NUMBER)];
     for call in calls.iter().chain(&[libc::SYS_exit_group]) {
         program.push(step(IS, 0, 1, *call as u32));
         program.push(step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
     }
+    // rt_sigaction(n, NULL, …) is a query.
+    program.push(step(IS, 0, 7, libc::SYS_rt_sigaction as u32));
+    for half in SECOND {
+        program.push(step(LOAD, 0, 0, half));
+        program.push(step(IS, 1, 0, 0));
+        program.push(step(RETURN, 0, 0, libc::SECCOMP_RET_TRAP));
+    }
+    program.push(step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
     // write(1, …) is for the lines of this test.
     program.push(step(IS, 0, 3, libc::SYS_write as u32));
-    program.push(step(LOAD, 0, 0, 16));
+    program.push(step(LOAD, 0, 0, FIRST[0]));
     program.push(step(IS, 0, 1, 1));
     program.push(step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
     program.push(step(RETURN, 0, 0, libc::SECCOMP_RET_TRAP));
@@ -587,8 +550,8 @@ const OF_THE_ALLOCATOR: &[libc::c_long] = &[
 #[cfg(not(target_env = "musl"))]
 const OF_THE_ALLOCATOR: &[libc::c_long] = &[];
 
-/// Does this a hundred times to warm up, and then a thousand times with no system call but getpid, and those of the
-/// allocator.
+/// Does this a hundred times to warm up, and then a thousand times with no system call but getpid, queries of
+/// dispositions, and those of the allocator.
 fn quietly(what: fn()) {
     (0..100).for_each(|_| what());
     if allow_only(&[&[libc::SYS_getpid], OF_THE_ALLOCATOR].concat()) {
@@ -601,10 +564,15 @@ fn quietly(what: fn()) {
     unsafe { libc::_exit(0) };
 }
 
-/// A guard whose watcher sleeps: nobody else is awake in this process.
+/// A guest whose watcher sleeps: nobody else is awake in this process.
 fn guard_at_rest() -> HandleExit {
+    at_rest(beside())
+}
+
+/// As `guard_at_rest`, with these settings.
+fn at_rest(settings: Builder) -> HandleExit {
     let before = threads();
-    let guard = HandleExit::append(|| {}).unwrap();
+    let guard = settings.install(|| {}).unwrap();
     let watcher = started_since(&before);
     until("the watcher sleeps", || sleeps(watcher));
     guard
@@ -642,13 +610,39 @@ fn quiet_with_everything() {
     });
 }
 
+fn quiet_inside_a_host() {
+    let _host = at_rest(host());
+    quietly(make_and_drop_one);
+}
+
+/// A host beside a guest that guards what it guards.
+fn quiet_host_beside_a_guest() {
+    let _guest = guard_at_rest();
+    quietly(|| drop(HandleExit::new(|| {}).unwrap()));
+}
+
+/// HUP is ignored, as under nohup, and stays so: the inner guard asks, and takes nothing.
+fn quiet_with_an_ignored_signal() {
+    install_exactly(Signal::HUP, libc::SIG_IGN, 0, &[]);
+    let _outer = guard_at_rest();
+    quietly(|| {
+        let inner = beside().also([Signal::HUP]).install(|| {}).unwrap();
+        assert_eq!(disposition(Signal::HUP).0, libc::SIG_IGN);
+        drop(inner);
+    });
+}
+
 fn not_quiet() {
     quietly(|| {
         nix::unistd::getppid();
     });
 }
 
-fn a_guard_inside_a_guard_makes_no_system_call_but_getpid() {
+fn not_quiet_with_a_disposition() {
+    quietly(|| install_exactly(Signal::URG, libc::SIG_DFL, 0, &[]));
+}
+
+fn a_guard_inside_a_guard_makes_no_system_call_but_getpid_and_queries() {
     let end = Victim::start(not_quiet).end();
     let skipped = "skipped: no filter of system calls";
     if end.count(skipped) == 1 {
@@ -656,9 +650,18 @@ fn a_guard_inside_a_guard_makes_no_system_call_but_getpid() {
         return;
     }
     // The filter finds what is there to be found.
-    let found = format!("system call {:04}", libc::SYS_getppid);
-    end.said(&[&found]).exited(7);
-    for scenario in scenarios![quiet_inside_one, quiet_inside_many, quiet_with_everything] {
+    let found = |call| format!("system call {call:04}");
+    end.said(&[&found(libc::SYS_getppid)]).exited(7);
+    let end = Victim::start(not_quiet_with_a_disposition).end();
+    end.said(&[&found(libc::SYS_rt_sigaction)]).exited(7);
+    for scenario in scenarios![
+        quiet_inside_one,
+        quiet_inside_many,
+        quiet_inside_a_host,
+        quiet_with_everything,
+        quiet_with_an_ignored_signal,
+        quiet_host_beside_a_guest
+    ] {
         Victim::start(scenario).end().said(&["quiet"]).exited(0);
     }
 }
@@ -667,9 +670,8 @@ pub(crate) const TESTS: &[Named] = tests![
     each_observer_hears_of_its_own_guard,
     guards_that_come_and_go_in_a_storm_run_once_each,
     a_guard_that_is_kept_outlives_the_outer_one,
-    append_behaves_as_new_where_nobody_is_there,
     ten_thousand_guards_run_on_one_signal,
-    a_guard_inside_a_guard_makes_no_system_call_but_getpid;
+    a_guard_inside_a_guard_makes_no_system_call_but_getpid_and_queries;
     alone:
     a_guard_that_ends_without_a_signal_is_nothing_to_the_others,
     waiters_wait_for_their_own_guard,
@@ -680,7 +682,6 @@ pub(crate) const TESTS: &[Named] = tests![
     handlers_stay_until_the_last_guard_and_then_all_is_as_before,
     each_signal_is_put_back_with_its_last_guard,
     all_end_at_once,
-    new_and_cleanup_refuse_to_nest_and_change_nothing,
     an_append_that_is_refused_changes_nothing,
     append_takes_what_is_there,
     ten_thousand_guards_live_at_once_and_end_in_any_order,

@@ -1,0 +1,225 @@
+//! A foreign handler that came on top of the guard's own before a guest was made: the guest hears the signal, and the
+//! foreign handler decides.
+
+use std::thread;
+use std::time::Duration;
+
+use super::*;
+use handle_exit::{Ending, Error};
+
+/// A guard that would end the process at once.
+fn deadly(settings: Builder) -> Builder {
+    settings.cleanup().ending(Ending::Code(7))
+}
+
+/// Drops guards in an order that is told: places, as digits.
+fn drop_in_order(guards: Vec<HandleExit>, order: &str) {
+    let mut guards: Vec<_> = guards.into_iter().map(Some).collect();
+    for (turn, place) in order.bytes().enumerate() {
+        let guard = guards[usize::from(place - b'0')].take().unwrap();
+        // Also on a thread that has made none of them.
+        if turn == 0 {
+            thread::spawn(move || drop(guard)).join().unwrap();
+        } else {
+            drop(guard);
+        }
+        let alive = guards.iter().flatten().count();
+        assert_eq!(is_default(Signal::INT), alive == 0, "{alive}");
+        say("one gone");
+    }
+}
+
+/// A handler that replaces what is there, and calls nothing.
+fn replaced_above(older: Builder) {
+    let older = guard("older", older);
+    install_old(Signal::TERM);
+    let foreign = disposition(Signal::TERM);
+    let guest = guard("guest", deadly(beside()));
+    say("ready");
+    hear();
+    drop_in_order(vec![older, guest], &told::<String>());
+    assert_eq!(disposition(Signal::TERM), foreign);
+    // It is alone now.
+    raise(Signal::TERM);
+    say("behind");
+}
+
+fn replaced_above_a_host() {
+    replaced_above(deadly(host()));
+}
+
+fn replaced_above_a_guest() {
+    replaced_above(deadly(beside()));
+}
+
+fn a_guest_hears_a_signal_whose_handler_came_on_top_of_an_older_guard() {
+    for scenario in scenarios![replaced_above_a_host, replaced_above_a_guest] {
+        for order in ["01", "10"] {
+            let mut victim = Victim::ready(scenario.told(order));
+            victim.send(Signal::TERM);
+            victim.expect("old");
+            victim.at_rest();
+            victim.tell("go on");
+            let end = victim.end();
+            // It decides: nobody's settings mean anything.
+            let callbacks = ["guest", "older"].map(|name| on_watcher(name, Signal::TERM));
+            let ends = order.bytes().flat_map(|place| {
+                [deferred(["older", "guest"][usize::from(place - b'0')]), "one gone".into()]
+            });
+            let ends: Vec<_> = ends.collect();
+            said(
+                &end,
+                &[&line("ready"), &callbacks, &line("old"), &ends, &line("old"), &line("behind")],
+            )
+            .exited(0);
+        }
+    }
+}
+
+/// The other signal of the guards has no foreign handler.
+fn another_signal_is_decided_as_if_there_were_none() {
+    for (scenario, code) in [
+        (Scenario::of(|| replaced_above(host().cleanup().ending(Ending::Code(9)))), 9),
+        (Scenario::of(replaced_above_a_guest), 7),
+    ] {
+        let victim = Victim::ready(scenario.told("01"));
+        victim.send(Signal::INT);
+        let end = victim.end();
+        let callbacks = ["guest", "older"].map(|name| on_watcher(name, Signal::INT));
+        said(&end, &[&line("ready"), &callbacks, &["guest", "older"].map(deferred)]).exited(code);
+    }
+}
+
+/// Handlers that chain came between three guards.
+fn chained_above() {
+    let first = guard("first", deadly(host()));
+    put_on_top(0);
+    let second = guard("second", deadly(beside()));
+    put_on_top(1);
+    let foreign = disposition(Signal::TERM);
+    let third = guard("third", deadly(beside()));
+    say("ready");
+    hear();
+    drop_in_order(vec![first, second, third], &told::<String>());
+    assert_eq!(disposition(Signal::TERM), foreign);
+    say("behind");
+}
+
+fn guests_over_chains_hear_the_signal_and_each_handler_runs_once() {
+    for order in ["012", "021", "102", "120", "201", "210"] {
+        let mut victim = Victim::ready(chained_above.told(order));
+        victim.send(Signal::TERM);
+        victim.expect("foreign 0");
+        victim.at_rest();
+        victim.tell("go on");
+        let end = victim.end();
+        let callbacks = ["third", "second", "first"].map(|name| on_watcher(name, Signal::TERM));
+        let chain = ["foreign 1", "foreign 0"].map(String::from);
+        let ends = order.bytes().flat_map(|place| {
+            let name = ["first", "second", "third"][usize::from(place - b'0')];
+            [deferred(name), "one gone".into()]
+        });
+        let ends: Vec<_> = ends.collect();
+        said(&end, &[&line("ready"), &callbacks, &chain, &ends, &line("behind")]).exited(0);
+    }
+}
+
+/// The older guard hears what the guest would have heard, from the kernel or through the foreign handler.
+fn guest_has_gone_again() {
+    let older = guard("older", host().grace(Duration::MAX));
+    put_on_top(0);
+    let foreign = disposition(Signal::TERM);
+    drop(guard("guest", beside()));
+    say("ready");
+    hear();
+    drop(older);
+    assert_eq!(disposition(Signal::TERM), foreign);
+    say("behind");
+}
+
+fn the_older_guard_hears_the_signal_when_the_guest_has_gone() {
+    let mut victim = Victim::ready(guest_has_gone_again);
+    victim.send(Signal::TERM);
+    victim.expect_both("foreign 0", &on_watcher("older", Signal::TERM));
+    victim.at_rest();
+    victim.tell("go on");
+    let end = victim.end();
+    end.ended_with("behind").exited(0);
+    assert_eq!(end.count("foreign 0"), 1, "{end:#?}");
+}
+
+/// Every disposition is right whatever ends first, without a signal.
+fn dispositions_are_right_after_each_order_of_dropping() {
+    for older_is_host in [true, false] {
+        for guest_ends_first in [true, false] {
+            let before = all_dispositions();
+            let older = if older_is_host { host() } else { beside() };
+            let older = older.install(|| {}).unwrap();
+            install_old(Signal::TERM);
+            let buried = all_dispositions();
+            let guest = beside().also([Signal::HUP]).install(|| {}).unwrap();
+            assert_ne!(disposition(Signal::TERM), buried_of(&buried, Signal::TERM));
+            let threads_with_guards = threads();
+            let (one, other) = if guest_ends_first { (guest, older) } else { (older, guest) };
+            drop(one);
+            assert_eq!(is_default(Signal::HUP), guest_ends_first);
+            assert!(!is_default(Signal::INT));
+            // One that was joined before may have been listed for a moment longer.
+            assert!(threads().iter().all(|thread| threads_with_guards.contains(thread)));
+            drop(other);
+            // All is as before, but for what somebody else has installed.
+            let foreign = buried_of(&buried, Signal::TERM);
+            for (signal, disposition) in all_dispositions() {
+                let is_foreign = signal == Signal::TERM;
+                let expected = if is_foreign { foreign } else { buried_of(&before, signal) };
+                assert_eq!(disposition, expected, "{signal}, {older_is_host}, {guest_ends_first}");
+            }
+            install_exactly(Signal::TERM, nix::libc::SIG_DFL, 0, &[]);
+        }
+    }
+}
+
+fn buried_of(all: &[(Signal, Disposition)], signal: Signal) -> Disposition {
+    all.iter().find(|(of, _)| *of == signal).unwrap().1
+}
+
+/// As any foreign handler is.
+fn a_handler_on_top_of_a_guest_is_refused_by_a_host() {
+    let guest = beside().grace(Duration::MAX).install(|| {}).unwrap();
+    install_old(Signal::TERM);
+    let foreign = disposition(Signal::TERM);
+    let before = all_dispositions();
+    let refused = |made| match made {
+        Err(Error::HandlerExists { signal: Signal::TERM, holder, .. }) => {
+            assert_eq!(holder.address(), foreign.0);
+        }
+        other => panic!("{other:?}"),
+    };
+    let refuse_all = || {
+        refused(HandleExit::new(|| unreachable!()));
+        refused(HandleExit::cleanup(|| unreachable!()));
+    };
+    refuse_all();
+    assert_eq!(all_dispositions(), before);
+    assert!(!guest.is_exiting());
+    // Nor where another guest has come over it since.
+    let second = HandleExit::append(|| {}).unwrap();
+    let with_second = all_dispositions();
+    refuse_all();
+    assert_eq!(all_dispositions(), with_second);
+    // The other signal is free.
+    drop(host().signals([Signal::INT]).install(|| {}).unwrap());
+    drop(second);
+    drop(guest);
+    assert_eq!(disposition(Signal::TERM), foreign);
+}
+
+pub(crate) const TESTS: &[Named] = tests![
+    a_guest_hears_a_signal_whose_handler_came_on_top_of_an_older_guard,
+    another_signal_is_decided_as_if_there_were_none,
+    guests_over_chains_hear_the_signal_and_each_handler_runs_once,
+    the_older_guard_hears_the_signal_when_the_guest_has_gone;
+    alone:
+    dispositions_are_right_after_each_order_of_dropping,
+    a_handler_on_top_of_a_guest_is_refused_by_a_host,
+];
