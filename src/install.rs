@@ -117,7 +117,9 @@ fn enter(
     if plan.missing.is_empty() && state.watchers.handles.len() >= threads {
         state.end_is_over();
         guard.process.set(process);
-        state.enter(guard, plan.ignored);
+        if state.enter(guard, plan.ignored) {
+            wake::post();
+        }
         return Ok(());
     }
     if is_first {

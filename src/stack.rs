@@ -83,6 +83,7 @@ impl<T> Stack<T> {
     }
 
     /// Takes all of them out, from the oldest to the newest. No later one gets a key of theirs.
+    #[cfg(any(unix, test))]
     pub(crate) fn take_all(&mut self) -> impl Iterator<Item = T> + use<T> {
         self.gaps = 0;
         std::mem::take(&mut self.places).into_iter().filter_map(|(_, item)| item)

@@ -1,6 +1,7 @@
 //! What signals mean that came, and what the watcher is to do for them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use super::Guard;
@@ -72,8 +73,10 @@ impl State {
         let signal = arrival.signal;
         let open = || self.guards.iter().map(|(_, entry)| entry).filter(|entry| entry.is_open());
         let is_guarded = open().any(|entry| entry.signals.contains(signal));
-        if open().any(|entry| entry.on.contains(signal) && entry.callback == Callback::Armed) {
+        if open().any(|entry| entry.on.contains(signal)) {
             self.heard.push(arrival.clone());
+        } else if !is_guarded && self.is_part_of_answered(&arrival) {
+            return self.repeats.push((signal, false));
         } else if !is_guarded && self.exits.iter().all(|exit| exit.arrival.signal != signal) {
             return self.hold(arrival);
         }
@@ -391,7 +394,8 @@ impl State {
             entry.callback = Callback::Overrun;
         }
         let timeout = guard.settings.callback_timeout.unwrap_or_default();
-        self.fail(now.checked_add(timeout), is_callback).then_some(guard)
+        let gives_up = is_callback || guard.observing.load(SeqCst) > 0;
+        self.fail(now.checked_add(timeout), gives_up).then_some(guard)
     }
 }
 

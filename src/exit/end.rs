@@ -108,11 +108,11 @@ fn failed() -> Status {
 
 impl State {
     /// User code has overrun its time. What is left has until `deadline`. False if that was said before, and no
-    /// callback is to be given up.
-    pub(super) fn fail(&mut self, deadline: Option<Instant>, is_callback: bool) -> bool {
+    /// callback or observer is to be given up.
+    pub(super) fn fail(&mut self, deadline: Option<Instant>, gives_up: bool) -> bool {
         let me = ThreadId::current();
         let end = self.end.get_or_insert(End::new(me, Rank::Outside, None));
-        let is_new = end.deadline.is_none() || is_callback;
+        let is_new = end.deadline.is_none() || gives_up;
         end.status = Some(Status::Failed);
         if is_new {
             end.deadline = deadline;

@@ -329,7 +329,6 @@ impl ProcessExit {
         me: Runner,
         patience: Option<Duration>,
     ) -> Result<Option<Payload>, Forked> {
-        wake::post();
         let mut state = self.lock();
         let is_runner = state.watchers.is_runner(me);
         let (mut missing, mut since) = (Missing::Nothing, Instant::now());
@@ -337,6 +336,8 @@ impl ProcessExit {
         loop {
             let now_missing = state.missing(guard.key(), me, !is_runner);
             if now_missing != missing {
+                // The leader may be about to sleep.
+                wake::post();
                 (missing, since, look) = (now_missing, Instant::now(), FIRST_LOOK);
             }
             let watcher = state.watchers.runner;

@@ -241,8 +241,8 @@ impl State {
     }
 
     /// Lets the guard in, with the signals that it really has. One that is made while an exit by one of its signals
-    /// is under way joins that.
-    pub(crate) fn enter(&mut self, guard: &Arc<Guard>, kept_ignored: SignalSet) {
+    /// is under way joins that. Whether there is something to do for the leader.
+    pub(crate) fn enter(&mut self, guard: &Arc<Guard>, kept_ignored: SignalSet) -> bool {
         let has = self.signals().minus(kept_ignored);
         let settings = &guard.settings;
         let signals = settings.signals.intersection(has);
@@ -276,6 +276,7 @@ impl State {
             self.held.drain(..).partition(|arrival: &Arrival| all.contains(arrival.signal));
         self.held = others;
         self.admit(mine);
+        self.is_pending(key)
     }
 
     /// The exit of this guard begins with this signal, or has begun already.
@@ -448,7 +449,7 @@ impl State {
     pub(super) fn start_clock(&mut self, key: usize) -> bool {
         let Some(entry) = self.guards.get_mut(key) else { return false };
         let timeout = entry.guard.settings.callback_timeout;
-        if entry.deadline.is_some() || entry.callback == Callback::Overrun {
+        if entry.deadline.is_some() {
             return false;
         }
         entry.deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));

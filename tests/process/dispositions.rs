@@ -391,7 +391,7 @@ fn no_thread_to_be_had() {
     assert_eq!(steps.first(), Some(&"spawning the watcher thread"));
     // As root it has become a user whom nobody else is.
     if is_alone {
-        assert_eq!(steps, ["spawning the watcher thread", "spawning the timer thread"]);
+        assert_eq!(steps, ["spawning the watcher thread", "spawning the watcher thread"]);
     }
     drop(guard.unwrap());
     assert_eq!(all_dispositions(), all);

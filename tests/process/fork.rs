@@ -448,26 +448,6 @@ fn clone_slowly(task: *const ()) -> RawWaker {
 
 fn nothing_to_do(_: *const ()) {}
 
-/// The child has the lock of that thread, and not the thread.
-fn rearm_while_another_thread_begins_to_wait() {
-    let guard = guard();
-    let mut begun = guard.begun();
-    let waits = std::thread::spawn(move || {
-        // SAFETY: the functions of the table do nothing with the task.
-        let waker = unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &SLOW_TO_CLONE)) };
-        assert!(Pin::new(&mut begun).poll(&mut Context::from_waker(&waker)).is_pending());
-    });
-    until("the other thread begins to wait", || IS_BEING_CLONED.load(SeqCst));
-    let child = fork(|| {
-        let refused = guard.rearm().unwrap_err().to_string();
-        assert!(refused.contains("another thread was using"), "{refused}");
-        raise(Signal::TERM);
-    });
-    say(reap(child));
-    MAY_BE_CLONED.store(true, SeqCst);
-    waits.join().unwrap();
-}
-
 /// Each child finds the locks as these threads had them at the time of its fork.
 fn rearm_while_other_threads_use_the_guard() {
     let guard = guard();
@@ -893,12 +873,6 @@ fn a_rearmed_guards_exit_wakes_nobody_who_waits_for_the_parents() {
     ends_well(rearm_beside_the_parents_waiters, &["exited with 0", "woken"]);
 }
 
-fn rearm_is_refused_where_a_lock_was_taken_at_the_time_of_the_fork() {
-    let end = Victim::start(rearm_while_another_thread_begins_to_wait).end();
-    end.exited(0);
-    assert_eq!(end.lines[0], "died of SIGTERM", "{end:#?}");
-}
-
 fn rearm_beside_busy_threads_is_refused_or_the_childs_and_never_hangs() {
     ends_well(rearm_while_other_threads_use_the_guard, &[AT_SCOPE_END]);
 }
@@ -988,7 +962,6 @@ pub(crate) const TESTS: &[Named] = tests![
     a_rearmed_guard_that_is_dropped_restores_in_the_child,
     a_rearmed_guard_runs_the_old_handler,
     a_rearmed_guards_exit_wakes_nobody_who_waits_for_the_parents,
-    rearm_is_refused_where_a_lock_was_taken_at_the_time_of_the_fork,
     rearm_beside_busy_threads_is_refused_or_the_childs_and_never_hangs,
     a_rearm_on_two_threads_makes_one_guard,
     a_future_of_before_a_rearm_takes_no_wake_up_of_a_later_one,

@@ -264,7 +264,7 @@ fn a_signal_from_outside_names_its_sender_and_its_repeats_what_they_do() {
             "process ends by SIGTERM",
         ])
         .died_by(Signal::TERM);
-    assert_eq!(Event::RepeatAbsorbed(Signal::INT).to_string(), "SIGINT again: nothing changes");
+    assert_eq!(Event::RepeatAbsorbed(Signal::INT).to_string(), "SIGINT again: ignored");
 }
 
 // -------------------------------------------------------------------------- observers that fail

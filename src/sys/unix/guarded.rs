@@ -69,7 +69,7 @@ impl Found {
             (Some((level, below)), _) => (level, below),
             // A foreign handler may pass signals on to a level that it buried earlier.
             (None, Action::Handler(_)) => {
-                (slot.level_over(&top).unwrap_or(slot.free_level()), intern(top))
+                (slot.level_over(&top).unwrap_or(slot.free_level_on_top()), intern(top))
             }
             (None, Action::Default | Action::Ignore) => (0, intern(top)),
         };

@@ -104,6 +104,11 @@ impl Slot {
         usize::from(self.buried.load(SeqCst))
     }
 
+    /// The same, while a foreign handler is on top of a guard's that lives.
+    pub(super) fn free_level_on_top(&self) -> usize {
+        self.free_level().max(usize::from(self.armed.load(SeqCst)))
+    }
+
     /// The level that was installed over exactly this disposition, if a foreign handler buried it:
     /// what was below it then can lead to no level from here up.
     pub(super) fn level_over(&self, disposition: &Disposition) -> Option<usize> {

@@ -247,26 +247,26 @@ fn always_dropped_in_either_order() {
         drop(other);
         assert_eq!([Signal::TERM, Signal::INT].map(disposition), before);
     }
-    // Only the oldest wants it, and is the last one to end.
+    // Only the oldest wants it.
     let first = guard("first", beside().old_handler(OldHandler::Always));
     drop(guard("second", beside()));
     say("one left");
     drop(first);
 }
 
-fn old_handlers_that_always_run_do_so_with_the_last_guard() {
+fn old_handlers_that_always_run_do_so_with_each_guard_that_asks_for_it() {
     let [first, second] = ["first", "second"].map(ends_on_main);
-    // After the callback of the last one.
+    // After the callback.
     let with_old = |ends: &[String; 2]| [ends[0].clone(), "old".into(), ends[1].clone()];
     let left = line("one left");
     let end = Victim::start(always_dropped_in_either_order).end();
     said(
         &end,
         &[
-            &second,
+            &with_old(&second),
             &left,
             &with_old(&first),
-            &first,
+            &with_old(&first),
             &left,
             &with_old(&second),
             &second,
@@ -291,9 +291,10 @@ fn always_with_the_last_guard_of_its_signal() {
     drop(first);
 }
 
-fn old_handlers_that_always_run_do_so_with_the_last_guard_of_their_signal() {
+fn old_handlers_that_always_run_do_so_with_each_guard_of_their_signal() {
     let [first, second, third] = NAMES.map(ends_on_main);
-    let third = [third[0].clone(), "old".into(), third[1].clone()];
+    let [second, third] =
+        [second, third].map(|ends| [ends[0].clone(), "old".into(), ends[1].clone()]);
     let end = Victim::start(always_with_the_last_guard_of_its_signal).end();
     said(&end, &[&second, &line("one left"), &third, &line("no HUP left"), &first]).exited(0);
 }
@@ -709,8 +710,8 @@ pub(crate) const TESTS: &[Named] = tests![
     before_a_signal_that_one_guards_ends_the_process_the_others_run_newest_first,
     each_guard_hears_its_own_signals,
     an_old_handler_runs_once_after_the_callbacks_of_all,
-    old_handlers_that_always_run_do_so_with_the_last_guard,
-    old_handlers_that_always_run_do_so_with_the_last_guard_of_their_signal,
+    old_handlers_that_always_run_do_so_with_each_guard_that_asks_for_it,
+    old_handlers_that_always_run_do_so_with_each_guard_of_their_signal,
     process_exit_runs_all_newest_first_each_with_what_it_deferred,
     a_panic_in_process_exit_stops_none_of_the_others,
     a_request_in_process_exit_takes_no_callback_away_from_the_exiting_thread,
