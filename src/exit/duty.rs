@@ -4,9 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::arrival::Task;
+use super::callback::Tells;
 use super::state::State;
-use super::{Forked, Guard, ProcessExit, Tells, Which};
+use super::task::Task;
+use super::{Forked, Guard, ProcessExit, Which};
 use crate::cause::Cause;
 use crate::event::Event;
 use crate::signal::{Received, Signal, SignalSet};

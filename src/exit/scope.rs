@@ -1,28 +1,19 @@
 //! How the scope of a guard ends, and what a thread that ends it waits for.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::callback::{FIRST_LOOK, LAST_LOOKS, Tells};
 use super::state::{Callback, Ended, Scope, Stage, State};
 use super::{Forked, Guard, Payload, ProcessExit, is_stuck};
 use crate::cause::Cause;
 use crate::event::Event;
 use crate::settings::OldHandler;
-use crate::signal::SignalSet;
 use crate::sys::guarded::{self, Late};
 use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
 use crate::sys::thread::{self, JoinHandle, Runner};
-use crate::sys::{abort, forward, wake};
-
-/// How long the end of a scope waits for the watcher to come to its callback, or to an old handler: the watcher may
-/// be in user code that waits for this thread.
-const WATCHER_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long a thread waits before it looks whether what it waits for can still come: doubled each time,
-const FIRST_LOOK: Duration = Duration::from_millis(50);
-/// up to this.
-const LAST_LOOKS: Duration = Duration::from_millis(800);
+use crate::sys::{forward, wake};
 
 /// Who ends a scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,30 +44,6 @@ enum Step {
     Inside,
     /// Another thread ends the scope: wait for the callback, do nothing else.
     Late,
-}
-
-/// Who is to hear that a callback starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tells {
-    All,
-    /// They were told by a thread that never came to the callback.
-    None,
-}
-
-/// What the end of a guard still waits for.
-#[derive(Clone, Copy, PartialEq)]
-enum Missing {
-    Nothing,
-    /// The callback runs on another thread, or is about to.
-    Callback(Runner),
-    Turn(Runner),
-    /// The watcher is to run the callback.
-    Watcher,
-    /// The watcher runs an old handler, or is to.
-    OldHandler,
-    NextOldHandler,
-    /// The callback runs beyond its time: the process ends for it.
-    Overrun,
 }
 
 impl State {
@@ -122,64 +89,6 @@ impl State {
             Callback::Disarmed => Step::Disarmed,
             _ => Step::Wait,
         }
-    }
-
-    pub(super) fn is_pending(&self, key: usize) -> bool {
-        self.pending.binary_search(&key).is_ok()
-    }
-
-    /// This thread is about to run the callback: it is armed, or its turn is that of a thread which never comes to
-    /// it.
-    pub(super) fn take_turn(&mut self, key: usize, me: Runner, cause: Cause) {
-        if let Ok(at) = self.pending.binary_search(&key) {
-            self.pending.remove(at);
-        }
-        if let Some(entry) = self.guards.get_mut(key) {
-            entry.callback = Callback::Turn(me);
-            entry.guard.begin(cause);
-        }
-    }
-
-    /// The claim: this thread calls the callback now.
-    pub(super) fn claim(&mut self, key: usize, me: Runner) -> bool {
-        let Some(entry) = self.guards.get_mut(key) else { return false };
-        let may = matches!(entry.callback, Callback::Turn(runner) if runner.id() == me.id());
-        if may {
-            entry.callback = Callback::Running(me);
-        }
-        may
-    }
-
-    fn missing(&self, key: usize, me: Runner, waits_for_old_handlers: bool) -> Missing {
-        let Some(entry) = self.guards.get(key) else {
-            // It is gone with the process, whose exit its callback has begun, on that thread.
-            let exits = self.end.as_ref().and_then(|end| end.exits_in_callback(key));
-            let elsewhere = exits.filter(|runner| runner.id() != me.id());
-            return elsewhere.map_or(Missing::Nothing, Missing::Callback);
-        };
-        match entry.callback {
-            Callback::Running(runner) if runner.id() == me.id() => Missing::Nothing,
-            Callback::Running(runner) => Missing::Callback(runner),
-            Callback::Turn(runner) => Missing::Turn(runner),
-            Callback::Armed => Missing::Watcher,
-            Callback::Disarmed => Missing::Nothing,
-            Callback::Overrun => Missing::Overrun,
-            Callback::Done { .. } if !waits_for_old_handlers => Missing::Nothing,
-            Callback::Done { .. } => self.missing_old_handler(entry.guard.settings.signals),
-        }
-    }
-
-    fn missing_old_handler(&self, signals: SignalSet) -> Missing {
-        let mut missing = Missing::Nothing;
-        for exit in self.exits.iter().filter(|exit| signals.contains(exit.arrival.signal)) {
-            if exit.stage == Stage::OldHandler {
-                return Missing::OldHandler;
-            }
-            if self.has_old_handler(exit.arrival.signal) {
-                missing = Missing::NextOldHandler;
-            }
-        }
-        missing
     }
 }
 
@@ -260,133 +169,6 @@ impl ProcessExit {
         self.release_waiters(me, guard)?;
         closed.ended = Some(ended);
         Ok(())
-    }
-
-    /// Runs the callback, in this thread's turn, and says so to everybody. Returns what it panicked with, if it did.
-    pub(super) fn run_callback(
-        &'static self,
-        guard: &Guard,
-        me: Runner,
-        tells: Tells,
-    ) -> Result<Option<Payload>, Forked> {
-        let payload = self.timed(guard, || self.run_in_turn(guard, me, tells))?;
-        let mut state = self.lock();
-        let panicked = payload.is_some();
-        if panicked && me.is_watcher() {
-            state.failed = Some(guard.key());
-        }
-        // One that has been given up returns too late.
-        if let Some(entry) = state.guards.get_mut(guard.key()) {
-            if matches!(entry.callback, Callback::Running(runner) if runner.id() == me.id()) {
-                entry.callback = Callback::Done { panicked };
-            }
-        }
-        self.changed.notify_all();
-        let wakes_leader = !me.is_watcher() && !state.exits.is_empty();
-        drop(state);
-        if wakes_leader {
-            wake::post();
-        }
-        Ok(payload)
-    }
-
-    fn run_in_turn(
-        &self,
-        guard: &Guard,
-        me: Runner,
-        tells: Tells,
-    ) -> Result<Option<Payload>, Forked> {
-        let cause = guard.cause().cloned().unwrap_or(Cause::ScopeEnd);
-        if tells == Tells::All {
-            self.release_waiters(me, guard)?;
-            self.tell_one(me, guard, &Event::CallbackStarted(cause.clone()))?;
-        }
-        if !self.lock().claim(guard.key(), me) {
-            return Ok(None);
-        }
-        abort::allow(guard.settings.abort_wait());
-        let mut callback = guard.take_callback();
-        let began = guard.observer.listens().then(Instant::now);
-        let payload = self.call(me, guard, &mut || {
-            if let Some(callback) = callback.take() {
-                callback(&cause);
-            }
-        })?;
-        let elapsed = began.map(|began| began.elapsed()).unwrap_or_default();
-        let event = match payload {
-            Some(_) => Event::CallbackPanicked { elapsed },
-            None => Event::CallbackFinished { elapsed },
-        };
-        self.tell_one(me, guard, &event)?;
-        Ok(payload)
-    }
-
-    /// Waits until the callback has run, and the old handlers of the signals that came. If it was the watcher's to
-    /// run and the watcher does not come to it, runs it here. With `patience` old handlers are waited for that long.
-    pub(super) fn wait_done(
-        &'static self,
-        guard: &Guard,
-        me: Runner,
-        patience: Option<Duration>,
-    ) -> Result<Option<Payload>, Forked> {
-        let mut state = self.lock();
-        let is_runner = state.watchers.is_runner(me);
-        let (mut missing, mut since) = (Missing::Nothing, Instant::now());
-        let mut look = FIRST_LOOK;
-        loop {
-            let now_missing = state.missing(guard.key(), me, !is_runner);
-            if now_missing != missing {
-                // The leader may be about to sleep.
-                wake::post();
-                (missing, since, look) = (now_missing, Instant::now(), FIRST_LOOK);
-            }
-            let watcher = state.watchers.runner;
-            let (runner, timeout) = match missing {
-                Missing::Nothing => return Ok(None),
-                Missing::Callback(runner) | Missing::Turn(runner) => (Some(runner), None),
-                Missing::Watcher if is_runner => (None, Some(Duration::ZERO)),
-                Missing::Watcher | Missing::NextOldHandler => (watcher, Some(WATCHER_TIMEOUT)),
-                Missing::OldHandler => (watcher, patience),
-                Missing::Overrun => (None, patience.map(|_| Duration::ZERO)),
-            };
-            let waited = since.elapsed();
-            let is_over = timeout.is_some_and(|timeout| waited >= timeout && !is_model());
-            let looks = waited >= look && !is_model();
-            if is_over || looks && runner.is_some_and(is_stuck) {
-                let tells = match missing {
-                    Missing::Watcher => Tells::All,
-                    Missing::Turn(_) => Tells::None,
-                    _ => return Ok(None),
-                };
-                state.take_turn(guard.key(), me, Cause::ProcessExit);
-                drop(state);
-                return self.run_callback(guard, me, tells);
-            }
-            if looks {
-                look = (look * 2).min(LAST_LOOKS);
-            }
-            let next_look = runner.map(|_| since + waited + look);
-            let deadlines = [timeout.map(|timeout| since + timeout), next_look];
-            let deadline = deadlines.into_iter().flatten().min().filter(|_| !is_model());
-            (state, _) = self.changed.wait(state, deadline);
-        }
-    }
-
-    /// The deferred functions of a guard.
-    pub(super) fn run_deferred(&'static self, guard: &Guard, me: Runner) -> Result<(), Forked> {
-        abort::allow(guard.settings.abort_wait());
-        self.timed(guard, || {
-            while let Some(function) = guard.deferred.next_to_run(me, &is_stuck) {
-                let mut function = Some(function);
-                self.call_contained(me, guard, &mut || {
-                    if let Some(function) = function.take() {
-                        function();
-                    }
-                })?;
-                guard.deferred.done(me.id());
-            }
-            Ok(())
-        })
     }
 
     /// Old handlers that are to be run even without a signal, each distinct one once: those that a signal has not
@@ -474,9 +256,4 @@ impl ProcessExit {
             }
         }
     }
-}
-
-/// loom knows no time.
-fn is_model() -> bool {
-    cfg!(handle_exit_loom)
 }

@@ -25,12 +25,10 @@
 //! All of this is under one lock. It is never held while user code runs.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
 use super::Guard;
 use super::end::End;
-use crate::cause::Cause;
 use crate::signal::{Received, Signal, SignalSet};
 use crate::stack::Stack;
 use crate::sys::clock::Moment;
@@ -44,7 +42,7 @@ pub(crate) struct State {
     /// By age.
     pub(super) guards: Stack<Entry>,
     /// The key of the host.
-    host: Option<usize>,
+    pub(super) host: Option<usize>,
     /// By age. A signal is here twice if a foreign handler came on top of the guard's, and then another guard.
     pub(crate) installed: Vec<Installed>,
     /// In order of arrival.
@@ -151,7 +149,7 @@ pub(super) enum Scope {
 pub(crate) struct Installed {
     pub(crate) guarded: Guarded,
     /// The first guard that it was installed for.
-    first: usize,
+    pub(super) first: usize,
     /// When the event came that was answered last.
     pub(super) answered: Option<Moment>,
 }
@@ -231,214 +229,6 @@ impl State {
     #[inline(never)]
     pub(super) fn signals(&self) -> SignalSet {
         self.installed.iter().map(|one| one.guarded.signal()).collect()
-    }
-
-    /// Remembers handlers that were put in place for the guard that enters next.
-    pub(crate) fn add_installed(&mut self, guarded: &[Guarded]) {
-        let first = self.guards.next_key();
-        let new = guarded.iter().map(|&guarded| Installed { guarded, first, answered: None });
-        self.installed.extend(new);
-    }
-
-    /// Lets the guard in, with the signals that it really has. One that is made while an exit by one of its signals
-    /// is under way joins that. Whether there is something to do for the leader.
-    pub(crate) fn enter(&mut self, guard: &Arc<Guard>, kept_ignored: SignalSet) -> bool {
-        let has = self.signals().minus(kept_ignored);
-        let settings = &guard.settings;
-        let signals = settings.signals.intersection(has);
-        let entry = Entry {
-            guard: Arc::clone(guard),
-            signals,
-            on: settings.on.intersection(has),
-            callback: Callback::Armed,
-            scope: Scope::Open,
-            deadline: None,
-            signal: None,
-            old_handlers_run: Vec::new(),
-            ended_by: None,
-            decided: None,
-        };
-        let all = entry.all();
-        let key = self.guards.push(entry);
-        guard.key.store(key, SeqCst);
-        if settings.is_host() {
-            self.host = Some(key);
-            self.set_hosted(signals, true);
-        }
-        let joins = |exit: &&SignalExit| {
-            signals.contains(exit.arrival.signal) && exit.answered_by.is_none()
-        };
-        if let Some(arrival) = self.exits.iter().find(joins).map(|exit| exit.arrival.clone()) {
-            self.join(key, &arrival);
-        }
-        // What came while nobody had the signal.
-        let (mine, others) =
-            self.held.drain(..).partition(|arrival: &Arrival| all.contains(arrival.signal));
-        self.held = others;
-        self.admit(mine);
-        self.is_pending(key)
-    }
-
-    /// The exit of this guard begins with this signal, or has begun already.
-    pub(super) fn join(&mut self, key: usize, arrival: &Arrival) {
-        let signal = arrival.signal;
-        let has_old_handler = self.has_old_handler(signal);
-        let Some(entry) = self.guards.get_mut(key) else { return };
-        entry.signal.get_or_insert(signal);
-        if !has_old_handler {
-            entry.ended_by.get_or_insert(signal);
-        }
-        self.begin(key, Cause::Signal(arrival.received()));
-    }
-
-    /// The exit of a guard begins, if it has not, and its callback is the watcher's.
-    pub(super) fn begin(&mut self, key: usize, cause: Cause) -> bool {
-        let Some(entry) = self.guards.get_mut(key) else { return false };
-        let begins = entry.callback == Callback::Armed && entry.guard.begin(cause);
-        if begins {
-            if let Err(at) = self.pending.binary_search(&key) {
-                self.pending.insert(at, key);
-            }
-        }
-        begins
-    }
-
-    pub(super) fn has_old_handler(&self, signal: Signal) -> bool {
-        let is_hosted = self.host_has(signal);
-        self.installed(signal).is_some_and(|one| one.guarded.has_old_handler(is_hosted))
-    }
-
-    fn host_has(&self, signal: Signal) -> bool {
-        self.host().is_some_and(|host| host.signals.contains(signal))
-    }
-
-    fn set_hosted(&self, signals: SignalSet, is_hosted: bool) {
-        for one in self.installed.iter().filter(|one| signals.contains(one.guarded.signal())) {
-            one.guarded.set_hosted(is_hosted);
-        }
-    }
-
-    /// The guard that decides about a signal without a handler of its own.
-    pub(super) fn decider(&self, signal: Signal) -> Option<usize> {
-        let can = |entry: &Entry| entry.is_open() && entry.signals.contains(signal);
-        let host = self.host.filter(|key| self.guards.get(*key).is_some_and(can));
-        let oldest = || self.guards.iter().find(|(_, entry)| can(entry)).map(|(key, _)| key);
-        host.or_else(oldest)
-    }
-
-    /// Marks the scope as closing, if it is open. The exits that this guard decides are answered.
-    pub(super) fn close_scope(&mut self, key: usize, scope: Scope) {
-        let Some(entry) = self.guards.get(key).filter(|entry| entry.is_open()) else { return };
-        let signals = entry.signals;
-        let is_open = |exit: &&SignalExit| exit.answered_by.is_none();
-        let asked: Vec<Signal> =
-            self.exits.iter().filter(is_open).map(|exit| exit.arrival.signal).collect();
-        for signal in asked {
-            let decides = signals.contains(signal)
-                && !self.has_old_handler(signal)
-                && self.decider(signal) == Some(key);
-            let exit = self.exits.iter_mut().rfind(|exit| exit.arrival.signal == signal);
-            if let Some(exit) = exit.filter(|exit| decides && !exit.arrival.aborts) {
-                exit.answered_by = Some(key);
-                if let Some(entry) = self.guards.get_mut(key) {
-                    entry.decided.get_or_insert(signal);
-                }
-            }
-        }
-        if let Some(entry) = self.guards.get_mut(key) {
-            entry.scope = scope;
-        }
-    }
-
-    /// Takes the guard out. The caller drops the entry once the lock is free: user code may hang on it.
-    pub(super) fn remove(&mut self, key: usize) -> Option<Entry> {
-        self.close_scope(key, Scope::Closing);
-        if let Ok(at) = self.pending.binary_search(&key) {
-            self.pending.remove(at);
-        }
-        if self.host == Some(key) {
-            self.host = None;
-            if let Some(entry) = self.guards.get(key) {
-                self.set_hosted(entry.signals, false);
-            }
-        }
-        let entry = self.guards.remove(key);
-        while let Some(at) = self.exits.iter().position(|exit| exit.answered_by == Some(key)) {
-            let arrival = self.exits.remove(at).arrival;
-            if let Some(installed) = self.installed_mut(arrival.signal) {
-                installed.answered = Some(arrival.first);
-            }
-        }
-        entry
-    }
-
-    /// The handlers that stay when these are gone.
-    pub(super) fn kept(&self, gone: &[Guarded]) -> Vec<Guarded> {
-        let all = self.installed.iter().map(|one| one.guarded);
-        all.filter(|one| !gone.iter().any(|other| other.is_same(one))).collect()
-    }
-
-    /// The handlers that no living guard needs.
-    pub(super) fn unused(&self, all: SignalSet) -> Vec<Guarded> {
-        let is_unused = |(at, one): &(usize, &Installed)| {
-            let signal = one.guarded.signal();
-            let newer = self.installed[at + 1..].iter().find(|one| one.guarded.signal() == signal);
-            let end = newer.map_or(usize::MAX, |newer| newer.first);
-            let needs = |(key, entry): (usize, &Entry)| {
-                (one.first..end).contains(&key) && entry.all().contains(signal)
-            };
-            all.contains(signal) && !self.guards.iter().any(needs)
-        };
-        let unused = self.installed.iter().enumerate().filter(is_unused);
-        unused.map(|(_, one)| one.guarded).collect()
-    }
-
-    /// These handlers are restored. Returns what is for the old dispositions: signals that came to no open guard,
-    /// and those whose old handler has still to hear of them.
-    pub(super) fn forget(&mut self, gone: &[Guarded]) -> Vec<Arrival> {
-        let mut late = Vec::new();
-        for one in gone {
-            let signal = one.signal();
-            let had_old_handler = self.has_old_handler(signal);
-            self.installed.retain(|other| !other.guarded.is_same(one));
-            if self.installed(signal).is_some() {
-                continue;
-            }
-            self.held.retain(|arrival| {
-                arrival.signal != signal || {
-                    late.push(arrival.clone());
-                    false
-                }
-            });
-            self.heard.retain(|arrival| {
-                let is_its = arrival.signal == signal;
-                let begins = |exit: &SignalExit| exit.arrival.signal == signal;
-                if is_its && had_old_handler && !self.exits.iter().any(begins) {
-                    late.push(arrival.clone());
-                }
-                !is_its
-            });
-            self.exits.retain(|exit| {
-                let is_its = exit.arrival.signal == signal && !exit.arrival.aborts;
-                if is_its && had_old_handler && exit.stage == Stage::Callbacks {
-                    late.push(exit.arrival.clone());
-                }
-                !is_its
-            });
-        }
-        late
-    }
-
-    /// The signal is its old handler's again, and no guard's any more.
-    pub(super) fn give_back(&mut self, guarded: &Guarded) {
-        let signal = guarded.signal();
-        self.installed.retain(|one| one.guarded.signal() != signal);
-        let one = SignalSet::of(&[signal]);
-        for (_, entry) in self.guards.iter_mut().filter(|(_, entry)| entry.all().contains(signal)) {
-            entry.old_handlers_run.push(*guarded);
-            entry.signals = entry.signals.minus(one);
-            entry.on = entry.on.minus(one);
-        }
     }
 
     pub(super) fn ended(&self, key: usize) -> Ended {

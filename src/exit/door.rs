@@ -1,0 +1,185 @@
+//! The one door to user code, and what goes through it to several guards.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::task::Waker;
+
+use super::state::{Callback, Entry};
+use super::{Guard, Payload, ProcessExit};
+use crate::event::Event;
+use crate::signal::Signal;
+use crate::sys::process;
+use crate::sys::thread::{self, Runner};
+use crate::sys::wake;
+
+/// This is a child that user code has forked: nothing of the parent's is to be done here.
+#[derive(Debug)]
+pub(crate) struct Forked;
+
+/// Which guards are asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Which {
+    All,
+    /// Those that have this signal.
+    With(Signal),
+    /// Those to which this signal is no exit; one whose exit has begun hears no more.
+    Hearing(Signal),
+}
+
+impl Which {
+    pub(super) fn is(self, entry: &Entry) -> bool {
+        match self {
+            Which::All => true,
+            Which::With(signal) => entry.guard.settings.all_signals().contains(signal),
+            Which::Hearing(signal) => {
+                entry.is_open() && entry.callback == Callback::Armed && entry.on.contains(signal)
+            }
+        }
+    }
+}
+
+impl ProcessExit {
+    /// The one door to user code: callbacks, deferred functions, functions of `on`, observers, wakers, old handlers,
+    /// destructors. A watcher runs it with the mask of the thread that made the guard. Returns what it panicked
+    /// with; `Forked` in a child that it has forked.
+    #[inline(never)]
+    pub(super) fn call(
+        &self,
+        me: Runner,
+        guard: &Guard,
+        function: &mut dyn FnMut(),
+    ) -> Result<Option<Payload>, Forked> {
+        let mask = me.is_watcher().then(|| guard.mask.apply());
+        let exit_thread = thread::mark_exit_thread();
+        let result = catch_unwind(AssertUnwindSafe(function));
+        drop(exit_thread);
+        drop(mask);
+        if process::has_forked_from(self.process) {
+            std::mem::forget(result);
+            return Err(Forked);
+        }
+        Ok(result.err())
+    }
+
+    /// As `call`, for user code that must not stop the exit: its panic ends here, after the panic hook has reported
+    /// it.
+    pub(crate) fn call_contained(
+        &self,
+        me: Runner,
+        guard: &Guard,
+        function: &mut dyn FnMut(),
+    ) -> Result<(), Forked> {
+        let payload = self.call(me, guard, function)?;
+        self.drop_payload(me, guard, payload)
+    }
+
+    /// The destructor of a panic's payload is user code too, and may panic.
+    pub(super) fn drop_payload(
+        &self,
+        me: Runner,
+        guard: &Guard,
+        payload: Option<Payload>,
+    ) -> Result<(), Forked> {
+        let Some(payload) = payload else { return Ok(()) };
+        let mut payload = Some(payload);
+        let again = self.call(me, guard, &mut || drop(payload.take()))?;
+        std::mem::forget(again);
+        Ok(())
+    }
+
+    /// Runs user code of this guard that `callback_timeout` bounds.
+    pub(super) fn timed<T>(&self, guard: &Guard, run: impl FnOnce() -> T) -> T {
+        let is_timed = guard.settings.callback_timeout.is_some();
+        let starts = is_timed && self.lock().start_clock(guard.key());
+        if starts {
+            // The leader sleeps, with another deadline or none.
+            wake::post();
+        }
+        let result = run();
+        if starts {
+            self.lock().stop_clock(guard.key());
+            self.changed.notify_all();
+        }
+        result
+    }
+
+    /// Goes through these guards, from the newest to the oldest, as long as all goes well.
+    pub(super) fn each(
+        &self,
+        which: Which,
+        visit: &mut dyn FnMut(&Arc<Guard>) -> Result<(), Forked>,
+    ) -> Result<(), Forked> {
+        let mut next = usize::MAX;
+        loop {
+            let state = self.lock();
+            let found = state.guards.older_than(next).find(|(_, entry)| which.is(entry));
+            let Some((key, guard)) = found.map(|(key, entry)| (key, Arc::clone(&entry.guard)))
+            else {
+                return Ok(());
+            };
+            drop(state);
+            next = key;
+            visit(&guard)?;
+            self.drop_guard(guard)?;
+        }
+    }
+
+    /// What a guard captured may be dropped with it.
+    pub(crate) fn drop_guard(&self, guard: Arc<Guard>) -> Result<(), Forked> {
+        let Some(guard) = Arc::into_inner(guard) else { return Ok(()) };
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(guard)));
+        std::mem::forget(dropped);
+        if process::has_forked_from(self.process) { Err(Forked) } else { Ok(()) }
+    }
+
+    /// Tells the observers of these guards; `tracing` once.
+    pub(crate) fn tell(&self, me: Runner, which: Which, event: &Event) -> Result<(), Forked> {
+        let mut is_first = true;
+        self.each(which, &mut |guard| self.observe(me, guard, event, std::mem::take(&mut is_first)))
+    }
+
+    /// Tells the observer of this guard.
+    pub(super) fn tell_one(&self, me: Runner, guard: &Guard, event: &Event) -> Result<(), Forked> {
+        self.observe(me, guard, event, true)
+    }
+
+    #[inline(never)]
+    fn observe(
+        &self,
+        me: Runner,
+        guard: &Guard,
+        event: &Event,
+        is_first: bool,
+    ) -> Result<(), Forked> {
+        if !guard.observer.listens() {
+            return Ok(());
+        }
+        // One that has overrun its time is told no more.
+        if guard.observing.load(SeqCst) > 0 && self.lock().has_overrun() {
+            return Ok(());
+        }
+        guard.observing.fetch_add(1, SeqCst);
+        let told = self.timed(guard, || {
+            self.call_contained(me, guard, &mut || guard.observer.tell(event, is_first))
+        });
+        guard.observing.fetch_sub(1, SeqCst);
+        told
+    }
+
+    /// The exit of this guard has begun: those who wait for it continue.
+    pub(crate) fn release_waiters(&self, me: Runner, guard: &Guard) -> Result<(), Forked> {
+        if !guard.waiters.may_be_any() {
+            return Ok(());
+        }
+        #[cfg(unix)]
+        guard.waiters.release_descriptors();
+        self.timed(guard, || {
+            while let Some(waker) = guard.waiters.next_waker() {
+                let mut waker = Some(waker);
+                self.call_contained(me, guard, &mut || waker.take().map_or((), Waker::wake))?;
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,103 @@
+//! A guard: one scope's part in the exit of its process.
+
+use std::any::Any;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use crate::cause::Cause;
+use crate::deferred::Functions;
+use crate::event::Observer;
+use crate::settings::Settings;
+use crate::signal::{Received, Signal};
+use crate::sys::lock::{Condition, Lock};
+use crate::sys::process::{AtomicProcess, Process};
+use crate::sys::thread::UserMask;
+use crate::waiters::Waiters;
+
+pub(crate) type Callback = Box<dyn FnOnce(&Cause) + Send>;
+pub(crate) type OnSignal = Box<dyn Fn(&Received) + Send + Sync>;
+pub(crate) type Payload = Box<dyn Any + Send>;
+
+/// One scope's part in the exit.
+pub(crate) struct Guard {
+    pub(crate) settings: Settings,
+    callback: Lock<Option<Callback>>,
+    pub(crate) on: Vec<(Signal, OnSignal)>,
+    pub(super) observer: Observer,
+    /// How many threads are in its observer.
+    pub(super) observing: AtomicUsize,
+    pub(crate) deferred: Functions,
+    pub(crate) waiters: Waiters,
+    /// Of the thread that made the guard.
+    pub(super) mask: UserMask,
+    /// The process whose guard it is: of a forked child only after `rearm`.
+    pub(crate) process: AtomicProcess,
+    /// Under which key the state has it: the newest guard has the largest; 0 while it has not.
+    pub(super) key: AtomicUsize,
+    /// Written once, under the lock of the exit; read without.
+    cause: OnceLock<Cause>,
+    /// For threads that wait for `cause`, with the lock of the exit. One for each guard, so that the waiters of one
+    /// do not wake those of all others.
+    pub(super) has_cause: Condition,
+}
+
+impl Guard {
+    pub(crate) fn new(
+        settings: Settings,
+        callback: Callback,
+        on: Vec<(Signal, OnSignal)>,
+        observer: Observer,
+        process: Process,
+    ) -> Guard {
+        let guard = Guard {
+            settings,
+            callback: Lock::new(Some(callback)),
+            on,
+            observer,
+            observing: AtomicUsize::new(0),
+            deferred: Functions::default(),
+            waiters: Waiters::default(),
+            mask: UserMask::current(),
+            process: AtomicProcess::new(),
+            key: AtomicUsize::new(0),
+            cause: OnceLock::new(),
+            has_cause: Condition::default(),
+        };
+        guard.process.set(process);
+        guard
+    }
+
+    /// What began its exit, if it has begun. Takes no lock.
+    pub(crate) fn cause(&self) -> Option<&Cause> {
+        self.cause.get()
+    }
+
+    pub(super) fn key(&self) -> usize {
+        self.key.load(SeqCst)
+    }
+
+    /// The exit begins, if it has not. Under the lock of the exit.
+    pub(super) fn begin(&self, cause: Cause) -> bool {
+        let begins = self.cause.set(cause).is_ok();
+        if begins {
+            self.has_cause.notify_all();
+        }
+        begins
+    }
+
+    /// Takes the callback out, with what it captured.
+    pub(crate) fn take_callback(&self) -> Option<Callback> {
+        self.callback.lock().take()
+    }
+
+    /// Whether anybody may want to be told that the exit has begun.
+    pub(super) fn is_watched(&self) -> bool {
+        self.observer.listens() || self.waiters.may_be_any()
+    }
+
+    /// Whether no thread is at work on it. In a forked child none could ever be done with that.
+    #[cfg(unix)]
+    pub(crate) fn is_free(&self) -> bool {
+        self.callback.is_free() && self.deferred.is_free() && self.waiters.is_free()
+    }
+}

@@ -1,0 +1,279 @@
+//! What the watchers are to do, and when.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+
+use super::Guard;
+use super::state::{Callback, Entry, Scope, SignalExit, Stage, State};
+use crate::cause::Cause;
+use crate::settings::Repeat;
+use crate::signal::{Received, Signal};
+use crate::sys::guarded::Guarded;
+use crate::sys::siginfo::Arrival;
+use crate::sys::status::Status;
+use crate::sys::thread::Runner;
+
+/// What the watcher is to do next. All but `Cut` runs user code.
+pub(crate) enum Task {
+    /// Tell the guards that have it of a signal.
+    Tell(Received),
+    Callback(Arc<Guard>),
+    /// Give the signal back to its old handler, and run that.
+    OldHandler {
+        arrival: Arrival,
+        guarded: Guarded,
+        guard: Arc<Guard>,
+    },
+    /// Run the functions of `Builder::on`, then the old handler, if it is to be called.
+    Hear {
+        arrival: Arrival,
+        old_handler: Option<Guarded>,
+        guard: Arc<Guard>,
+    },
+    /// A repeat came: whether it ends a wait.
+    Repeat(Signal, bool),
+    /// The guard was dropped inside its own callback or old handler: do the rest.
+    Complete(Arc<Guard>),
+    /// End the process, because of a signal or of a callback that panicked.
+    End {
+        status: Status,
+        cause: Cause,
+        grace_over: Option<(Signal, Duration)>,
+    },
+    /// User code has overrun its `callback_timeout`: run the rest, then end the process.
+    Overrun {
+        guard: Arc<Guard>,
+        needs_successor: bool,
+    },
+    /// End the process now, and run nothing.
+    Cut(Status),
+}
+
+impl State {
+    /// What the leader is to do now. Where user code runs on a watcher already, only what cannot wait for it.
+    pub(super) fn task(&mut self, me: Runner) -> Option<Task> {
+        let now = Instant::now();
+        if let Some(status) = self.cut(now) {
+            return Some(Task::Cut(status));
+        }
+        if let Some(guard) = self.overrun(now) {
+            // The one that runs user code now does not come back.
+            let needs_successor = self.watchers.runner.is_some();
+            return Some(Task::Overrun { guard, needs_successor });
+        }
+        if self.watchers.runner.is_some() {
+            // A callback that is to run does not wait for a function of `on` longer than it may take itself.
+            if self.watchers.hears {
+                self.pending.clone().into_iter().for_each(|key| _ = self.start_clock(key));
+            }
+            return None;
+        }
+        // First of all, so that those who wait for the exit to begin do not wait for a callback.
+        while !self.untold.is_empty() {
+            let received = self.untold.remove(0);
+            let is_watched = |(_, entry): (usize, &Entry)| entry.guard.is_watched();
+            if self.guards.iter().any(is_watched) {
+                return Some(Task::Tell(received));
+            }
+        }
+        if let Some(key) = self.pending.last().copied() {
+            self.take_turn(key, me, Cause::Requested);
+            return self.guards.get(key).map(|entry| Task::Callback(Arc::clone(&entry.guard)));
+        }
+        if let Some(at) = (0..self.exits.len()).find(|at| self.advance(*at, now)) {
+            let arrival = self.exits[at].arrival.clone();
+            let guarded = self.installed(arrival.signal)?.guarded;
+            let guard = self.oldest_with(arrival.signal)?;
+            return Some(Task::OldHandler { arrival, guarded, guard });
+        }
+        if !self.repeats.is_empty() {
+            let (signal, forces) = self.repeats.remove(0);
+            return Some(Task::Repeat(signal, forces));
+        }
+        if self.end.is_none() {
+            if let Some(end) = self.end_due(now) {
+                return Some(end);
+            }
+            if !self.heard.is_empty() {
+                let arrival = self.heard.remove(0);
+                return self.hear(arrival);
+            }
+        }
+        let is_complete = |key: &usize| {
+            let entry = self.guards.get(*key);
+            entry.is_none_or(|entry| entry.callback == Callback::Done { panicked: false })
+        };
+        let at = self.inside.iter().position(is_complete)?;
+        let key = self.inside.remove(at);
+        self.guards.get(key).map(|entry| Task::Complete(Arc::clone(&entry.guard)))
+    }
+
+    /// When the leader has to look again, if nothing comes.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let clocks = self.ticking.iter().filter_map(|key| self.guards.get(*key)?.deadline);
+        let graces = self.exits.iter().filter_map(|exit| match exit.stage {
+            Stage::Grace { deadline, .. } if exit.answered_by.is_none() => deadline,
+            _ => None,
+        });
+        let graces = graces.filter(|_| self.end.is_none());
+        let end = self.end.as_ref().and_then(|end| end.deadline);
+        clocks.chain(graces).chain(end).min()
+    }
+
+    /// Takes an exit as far as it goes without user code. Whether its old handler is to be run.
+    fn advance(&mut self, at: usize, now: Instant) -> bool {
+        let exit = &self.exits[at];
+        let (signal, stage) = (exit.arrival.signal, exit.stage);
+        let has_old_handler = self.has_old_handler(signal);
+        if exit.answered_by.is_some() || self.end.is_some() && !has_old_handler {
+            return false;
+        }
+        let is_elsewhere = |(_, entry): (usize, &Entry)| {
+            let runs = matches!(entry.callback, Callback::Turn(_) | Callback::Running(_));
+            runs && entry.signals.contains(signal)
+        };
+        if stage == Stage::Callbacks {
+            if self.guards.iter().any(is_elsewhere) {
+                return false;
+            }
+            if has_old_handler {
+                self.exits[at].stage = Stage::OldHandler;
+                return true;
+            }
+        }
+        if stage == Stage::OldHandler {
+            return false;
+        }
+        let aborts = self.exits[at].arrival.aborts;
+        let decider = self.decider(signal).and_then(|key| self.guards.get(key));
+        let Some(settings) = decider.map(|entry| entry.guard.settings.clone()) else {
+            self.exits[at].stage = Stage::Grace { deadline: None, forced: aborts };
+            return false;
+        };
+        let exit = &mut self.exits[at];
+        let (deadline, was_forced) = match stage {
+            Stage::Grace { deadline, forced } => (deadline, forced),
+            _ => {
+                let deadlines = [settings.deadline(now), exit.arrival.last_moment()];
+                (deadlines.into_iter().flatten().min(), false)
+            }
+        };
+        let wished_by = exit.wished_by.take();
+        let ends_wait = settings.repeat != Repeat::Absorb;
+        let forced = was_forced || aborts || wished_by.is_some() && ends_wait;
+        exit.stage = Stage::Grace { deadline, forced };
+        self.repeats.extend(wished_by.map(|signal| (signal, ends_wait)));
+        false
+    }
+
+    /// How the process ends because of a signal, or because of a callback that panicked, if it has to end now.
+    fn end_due(&mut self, now: Instant) -> Option<Task> {
+        if let Some(entry) = self.failed.take().and_then(|key| self.guards.get(key)) {
+            // Where a thread closes the scope, that one knows what to do.
+            if matches!(entry.scope, Scope::Open | Scope::ClosingInside) {
+                let cause = entry.guard.cause().cloned().unwrap_or(Cause::ScopeEnd);
+                return Some(Task::End { status: Status::Failed, cause, grace_over: None });
+            }
+        }
+        let is_due = |exit: &&SignalExit| match exit.stage {
+            Stage::Grace { deadline, forced } if exit.answered_by.is_none() => {
+                forced || deadline.is_some_and(|deadline| now >= deadline)
+            }
+            _ => false,
+        };
+        let exit = self.exits.iter().find(is_due)?;
+        let cause = Cause::Signal(exit.arrival.received());
+        let signal = exit.arrival.signal;
+        if exit.arrival.aborts {
+            return Some(Task::End { status: Status::Signal(signal), cause, grace_over: None });
+        }
+        let decider = self.decider(signal)?;
+        let settings = &self.guards.get(decider)?.guard.settings;
+        let is_forced = matches!(exit.stage, Stage::Grace { forced: true, .. });
+        let waited = !is_forced && !settings.grace.is_zero();
+        let grace_over = waited.then_some((signal, settings.grace));
+        // Whatever else came: the first one is what the process is killed by.
+        let status = settings.status(self.first_decided_by(decider).unwrap_or(signal));
+        Some(Task::End { status, cause, grace_over })
+    }
+
+    /// The first signal that this guard decides about.
+    fn first_decided_by(&self, key: usize) -> Option<Signal> {
+        let decided =
+            |signal: &Signal| !self.has_old_handler(*signal) && self.decider(*signal) == Some(key);
+        let open = self.exits.iter().filter(|exit| exit.answered_by.is_none());
+        open.map(|exit| exit.arrival.signal).find(decided)
+    }
+
+    /// A signal for `Builder::on`: the old handler is called here if no guard takes it for an exit.
+    fn hear(&self, arrival: Arrival) -> Option<Task> {
+        let signal = arrival.signal;
+        let is_exit = self.exits.iter().any(|exit| exit.arrival.signal == signal);
+        let installed = self.installed(signal).filter(|_| !is_exit);
+        let old_handler = installed.map(|one| one.guarded);
+        let old_handler = old_handler.filter(|_| self.has_old_handler(signal));
+        let guard = self.oldest_with(signal)?;
+        Some(Task::Hear { arrival, old_handler, guard })
+    }
+
+    /// A guard with whose mask an old handler runs.
+    fn oldest_with(&self, signal: Signal) -> Option<Arc<Guard>> {
+        let has = |(_, entry): &(usize, &Entry)| entry.all().contains(signal);
+        self.guards.iter().find(has).map(|(_, entry)| Arc::clone(&entry.guard))
+    }
+
+    /// Whether the process is to end at once: a repeat under `Repeat::Force`, or time that is over.
+    fn cut(&self, now: Instant) -> Option<Status> {
+        if let Some(end) = &self.end {
+            if let Some(status) = end.cut(now, !self.ticking.is_empty()) {
+                return Some(status);
+            }
+        }
+        if self.cut.is_some() {
+            return self.cut;
+        }
+        let forced = |exit: &SignalExit| {
+            let signal = exit.wished_by.map(|_| exit.arrival.signal)?;
+            if self.has_old_handler(signal) {
+                return None;
+            }
+            let decider = exit.answered_by.or_else(|| self.decider(signal));
+            let settings = &self.guards.get(decider?)?.guard.settings;
+            (settings.repeat == Repeat::Force).then(|| settings.status(signal))
+        };
+        let status = self.exits.iter().find_map(forced)?;
+        let has_failed = self.end.as_ref().is_some_and(|end| end.has_failed());
+        self.is_busy().then_some(if has_failed { Status::Failed } else { status })
+    }
+
+    /// Whether user code of an exit runs, on whatever thread.
+    fn is_busy(&self) -> bool {
+        let runs = |(_, entry): (usize, &Entry)| {
+            let callback = matches!(entry.callback, Callback::Turn(_) | Callback::Running(_));
+            callback || !entry.is_open()
+        };
+        self.watchers.runner.is_some() || self.end.is_some() || self.guards.iter().any(runs)
+    }
+
+    /// User code that has overrun its `callback_timeout`. The process has to end for it: nobody waits for that
+    /// callback any more, and the rest gets the same time once more.
+    fn overrun(&mut self, now: Instant) -> Option<Arc<Guard>> {
+        let is_over = |key: &usize| {
+            let deadline = self.guards.get(*key).and_then(|entry| entry.deadline);
+            deadline.is_some_and(|deadline| now >= deadline)
+        };
+        let at = self.ticking.iter().position(is_over)?;
+        let key = self.ticking.swap_remove(at);
+        let entry = self.guards.get_mut(key)?;
+        entry.deadline = None;
+        let guard = Arc::clone(&entry.guard);
+        let is_callback = matches!(entry.callback, Callback::Turn(_) | Callback::Running(_));
+        if is_callback {
+            entry.callback = Callback::Overrun;
+        }
+        let timeout = guard.settings.callback_timeout.unwrap_or_default();
+        let gives_up = is_callback || guard.observing.load(SeqCst) > 0;
+        self.fail(now.checked_add(timeout), gives_up).then_some(guard)
+    }
+}
