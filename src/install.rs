@@ -188,7 +188,7 @@ fn look(settings: &Settings, state: &State) -> Result<Plan, Refusal> {
         let handler = ours.map_or(found.handler(), |ours| ours.old_handler());
         match handler {
             Some(address) if settings.is_host() => return Err(Refusal::Held { signal, address }),
-            Some(_) if ours.is_none() && found.is_buried_too_deep() => {
+            _ if ours.is_none() && found.is_buried_too_deep() => {
                 return Err(Error::busy_for(
                     signal,
                     "other handlers were installed over the guard's too often",

@@ -57,13 +57,17 @@ impl State {
             return self.repeats.push((signal, false));
         }
         self.press(&arrival);
+        let has_old_handler = self.has_old_handler(signal);
+        let Some(guarded) = self.installed(signal).map(|one| one.guarded) else { return };
         let having =
             |(_, entry): &(usize, &Entry)| entry.is_open() && entry.signals.contains(signal);
         let keys: Vec<usize> = self.guards.iter().filter(having).map(|(key, _)| key).collect();
         for key in keys {
-            self.join(key, &arrival);
+            self.join(key, &arrival, has_old_handler);
         }
         self.exits.push(SignalExit {
+            guarded,
+            has_old_handler,
             has_kernel: arrival.is_from_kernel,
             wished_by: begins_twice(&arrival).then_some(signal),
             arrival,
@@ -104,8 +108,8 @@ impl State {
 
     /// The signal has begun an exit already. Whether this is a second wish to end.
     fn repeat(&mut self, at: usize, arrival: &Arrival) -> bool {
-        let has_old_handler = self.has_old_handler(arrival.signal);
         let exit = &mut self.exits[at];
+        let has_old_handler = exit.has_old_handler;
         let is_key = exit.has_kernel && arrival.is_from_kernel;
         let is_wish = is_key || is_second_wish(exit.arrival.first, arrival);
         exit.has_kernel |= arrival.is_from_kernel || arrival.has_more_from_kernel;

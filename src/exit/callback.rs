@@ -96,7 +96,7 @@ impl State {
             if exit.stage == Stage::OldHandler {
                 return Missing::OldHandler;
             }
-            if self.has_old_handler(exit.arrival.signal) {
+            if exit.has_old_handler {
                 missing = Missing::NextOldHandler;
             }
         }

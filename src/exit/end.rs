@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::state::{Callback, Scope, State};
+use super::state::{Callback, Entry, Scope, State};
 use super::{Forked, Guard, ProcessExit, Which};
 use crate::cause::Cause;
 use crate::event::Event;
@@ -122,13 +122,12 @@ impl State {
 
     /// The status that was decided before the process exits by itself.
     fn decided(&self) -> Option<Status> {
-        let by_signal = |(_, entry): (usize, &super::state::Entry)| {
+        let by_signal = |(_, entry): (usize, &Entry)| {
             entry.guard.settings.status_after_scope(entry.decided?)
         };
-        self.end
-            .as_ref()
-            .and_then(|end| end.status)
-            .or_else(|| self.guards.iter().find_map(by_signal))
+        let decided = self.end.as_ref().and_then(|end| end.status);
+        let wanted = self.wanted.as_ref().map(|(status, _)| *status);
+        decided.or(wanted).or_else(|| self.guards.iter().find_map(by_signal))
     }
 
     /// The process has to end like that, and this thread is going to do it. False if another one does.

@@ -46,8 +46,11 @@ impl State {
         let joins = |exit: &&SignalExit| {
             signals.contains(exit.arrival.signal) && exit.answered_by.is_none()
         };
-        if let Some(arrival) = self.exits.iter().find(joins).map(|exit| exit.arrival.clone()) {
-            self.join(key, &arrival);
+        let joined = self.exits.iter().find(joins);
+        if let Some((arrival, has_old_handler)) =
+            joined.map(|exit| (exit.arrival.clone(), exit.has_old_handler))
+        {
+            self.join(key, &arrival, has_old_handler);
         }
         // What came while nobody had the signal.
         let (mine, others) =
@@ -58,9 +61,8 @@ impl State {
     }
 
     /// The exit of this guard begins with this signal, or has begun already.
-    pub(super) fn join(&mut self, key: usize, arrival: &Arrival) {
+    pub(super) fn join(&mut self, key: usize, arrival: &Arrival, has_old_handler: bool) {
         let signal = arrival.signal;
-        let has_old_handler = self.has_old_handler(signal);
         let Some(entry) = self.guards.get_mut(key) else { return };
         entry.signal.get_or_insert(signal);
         if !has_old_handler {
@@ -108,16 +110,12 @@ impl State {
     pub(super) fn close_scope(&mut self, key: usize, scope: Scope) {
         let Some(entry) = self.guards.get(key).filter(|entry| entry.is_open()) else { return };
         let signals = entry.signals;
-        let is_open = |exit: &&SignalExit| exit.answered_by.is_none();
-        let asked: Vec<Signal> =
-            self.exits.iter().filter(is_open).map(|exit| exit.arrival.signal).collect();
-        for signal in asked {
-            let decides = signals.contains(signal)
-                && !self.has_old_handler(signal)
-                && self.decider(signal) == Some(key);
-            let exit = self.exits.iter_mut().rfind(|exit| exit.arrival.signal == signal);
-            if let Some(exit) = exit.filter(|exit| decides && !exit.arrival.aborts) {
-                exit.answered_by = Some(key);
+        for at in 0..self.exits.len() {
+            let exit = &self.exits[at];
+            let signal = exit.arrival.signal;
+            let may = exit.answered_by.is_none() && !exit.has_old_handler && !exit.arrival.aborts;
+            if may && signals.contains(signal) && self.decider(signal) == Some(key) {
+                self.exits[at].answered_by = Some(key);
                 if let Some(entry) = self.guards.get_mut(key) {
                     entry.decided.get_or_insert(signal);
                 }
@@ -198,7 +196,7 @@ impl State {
             });
             self.exits.retain(|exit| {
                 let is_its = exit.arrival.signal == signal && !exit.arrival.aborts;
-                if is_its && had_old_handler && exit.stage == Stage::Callbacks {
+                if is_its && exit.has_old_handler && exit.stage == Stage::Callbacks {
                     late.push(exit.arrival.clone());
                 }
                 !is_its

@@ -162,8 +162,18 @@ impl ProcessExit {
         let unwinds = closed.payload.is_some() && matches!(cause, Cause::ScopeEnd | Cause::Panic);
         let failed = ended.panicked && by != By::Finish && !unwinds;
         let status = if failed { Some(Status::Failed) } else { by_signal };
+        // What a guard wanted that ended inside this one's user code.
+        let is_outermost = !thread::is_exit_thread();
+        let wanted = || is_outermost.then(|| self.lock().wanted.take()).flatten();
+        let status = status.or_else(|| wanted().map(|(status, _)| status));
         if let Some(status) = status.filter(|_| !unwinds) {
-            self.end_process(me, status, &cause)?;
+            if !is_outermost {
+                // User code of the exit, which this is inside, runs to its end.
+                self.lock().wanted.get_or_insert((status, cause));
+                wake::post();
+            } else {
+                self.end_process(me, status, &cause)?;
+            }
         }
         self.leave(guard);
         self.release_waiters(me, guard)?;
@@ -176,7 +186,8 @@ impl ProcessExit {
     fn run_all_old_handlers(&'static self, guard: &Guard, me: Runner) -> Result<(), Forked> {
         let state = self.lock();
         let Some(entry) = state.guards.get(guard.key()) else { return Ok(()) };
-        let all = entry.all().iter().filter_map(|signal| state.installed(signal));
+        let key = guard.key();
+        let all = entry.all().iter().filter_map(|signal| state.layer_of(key, signal));
         let mut distinct = entry.old_handlers_run.clone();
         let run_before = distinct.len();
         for one in all.map(|one| one.guarded).filter(|one| one.old_handler().is_some()) {
@@ -218,7 +229,12 @@ impl ProcessExit {
         let is_late = |arrival: &Arrival| !state.is_part_of_answered(arrival);
         let (arrivals, repeats): (Vec<_>, Vec<_>) = arrivals.into_iter().partition(is_late);
         let mut late = state.forget(&gone);
-        late.extend(arrivals);
+        // Several of one signal are one, as they are for the kernel.
+        for arrival in arrivals {
+            if late.iter().all(|other| other.signal != arrival.signal) {
+                late.push(arrival);
+            }
+        }
         let threads = if state.is_empty() { state.watchers.dismiss() } else { Vec::new() };
         drop(state);
         self.join(threads);

@@ -29,6 +29,7 @@ use std::time::Instant;
 
 use super::Guard;
 use super::end::End;
+use crate::cause::Cause;
 use crate::signal::{Received, Signal, SignalSet};
 use crate::stack::Stack;
 use crate::sys::clock::Moment;
@@ -63,6 +64,8 @@ pub(crate) struct State {
     pub(super) inside: Vec<usize>,
     /// Guards whose clock runs.
     pub(super) ticking: Vec<usize>,
+    /// A guard that ended inside user code of the exit wants this, once that has returned.
+    pub(super) wanted: Option<(Status, Cause)>,
     /// A guard whose callback panicked on a watcher.
     pub(super) failed: Option<usize>,
     pub(super) end: Option<End>,
@@ -157,6 +160,9 @@ pub(crate) struct Installed {
 /// What a signal has begun.
 pub(super) struct SignalExit {
     pub(super) arrival: Arrival,
+    pub(super) guarded: Guarded,
+    /// Its old handler decides: one that was there when the signal came.
+    pub(super) has_old_handler: bool,
     /// One of this signal came from the kernel.
     pub(super) has_kernel: bool,
     /// A second wish to end came, by this signal, and was not answered yet.
@@ -171,7 +177,9 @@ pub(super) enum Stage {
     Callbacks,
     /// The watcher runs it.
     OldHandler,
+    /// Of the guard with this key, which decides.
     Grace {
+        decider: usize,
         deadline: Option<Instant>,
         forced: bool,
     },
@@ -220,6 +228,12 @@ impl State {
     /// The newest layer of a signal's handler.
     pub(crate) fn installed(&self, signal: Signal) -> Option<&Installed> {
         self.installed.iter().rfind(|one| one.guarded.signal() == signal)
+    }
+
+    /// The layer that was the newest when the guard with this key was made.
+    pub(super) fn layer_of(&self, key: usize, signal: Signal) -> Option<&Installed> {
+        let is_its = |one: &&Installed| one.guarded.signal() == signal && one.first <= key;
+        self.installed.iter().rfind(is_its)
     }
 
     pub(super) fn installed_mut(&mut self, signal: Signal) -> Option<&mut Installed> {

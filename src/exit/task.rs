@@ -83,7 +83,7 @@ impl State {
         }
         if let Some(at) = (0..self.exits.len()).find(|at| self.advance(*at, now)) {
             let arrival = self.exits[at].arrival.clone();
-            let guarded = self.installed(arrival.signal)?.guarded;
+            let guarded = self.exits[at].guarded;
             let guard = self.oldest_with(arrival.signal)?;
             return Some(Task::OldHandler { arrival, guarded, guard });
         }
@@ -125,7 +125,7 @@ impl State {
     fn advance(&mut self, at: usize, now: Instant) -> bool {
         let exit = &self.exits[at];
         let (signal, stage) = (exit.arrival.signal, exit.stage);
-        let has_old_handler = self.has_old_handler(signal);
+        let has_old_handler = exit.has_old_handler;
         if exit.answered_by.is_some() || self.end.is_some() && !has_old_handler {
             return false;
         }
@@ -146,14 +146,18 @@ impl State {
             return false;
         }
         let aborts = self.exits[at].arrival.aborts;
-        let decider = self.decider(signal).and_then(|key| self.guards.get(key));
-        let Some(settings) = decider.map(|entry| entry.guard.settings.clone()) else {
-            self.exits[at].stage = Stage::Grace { deadline: None, forced: aborts };
+        let decider = self.decider(signal).unwrap_or(0);
+        let Some(entry) = self.guards.get(decider) else {
+            self.exits[at].stage = Stage::Grace { decider: 0, deadline: None, forced: aborts };
             return false;
         };
+        let settings = entry.guard.settings.clone();
         let exit = &mut self.exits[at];
         let (deadline, was_forced) = match stage {
-            Stage::Grace { deadline, forced } => (deadline, forced),
+            Stage::Grace { decider: before, deadline, forced } if before == decider => {
+                (deadline, forced)
+            }
+            // It begins, or another guard decides from now on.
             _ => {
                 let deadlines = [settings.deadline(now), exit.arrival.last_moment()];
                 (deadlines.into_iter().flatten().min(), false)
@@ -162,7 +166,7 @@ impl State {
         let wished_by = exit.wished_by.take();
         let ends_wait = settings.repeat != Repeat::Absorb;
         let forced = was_forced || aborts || wished_by.is_some() && ends_wait;
-        exit.stage = Stage::Grace { deadline, forced };
+        exit.stage = Stage::Grace { decider, deadline, forced };
         self.repeats.extend(wished_by.map(|signal| (signal, ends_wait)));
         false
     }
@@ -176,8 +180,11 @@ impl State {
                 return Some(Task::End { status: Status::Failed, cause, grace_over: None });
             }
         }
+        if let Some((status, cause)) = self.wanted.take() {
+            return Some(Task::End { status, cause, grace_over: None });
+        }
         let is_due = |exit: &&SignalExit| match exit.stage {
-            Stage::Grace { deadline, forced } if exit.answered_by.is_none() => {
+            Stage::Grace { deadline, forced, .. } if exit.answered_by.is_none() => {
                 forced || deadline.is_some_and(|deadline| now >= deadline)
             }
             _ => false,
@@ -235,7 +242,7 @@ impl State {
         }
         let forced = |exit: &SignalExit| {
             let signal = exit.wished_by.map(|_| exit.arrival.signal)?;
-            if self.has_old_handler(signal) {
+            if exit.has_old_handler {
                 return None;
             }
             let decider = exit.answered_by.or_else(|| self.decider(signal));

@@ -5,7 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, Ordering::SeqCst};
 
-use handle_exit::{HandleExit, Signal};
+use handle_exit::{AfterScope, HandleExit, Signal};
 
 use crate::support::*;
 
@@ -37,6 +37,7 @@ extern "C" fn quiet(_: nix::libc::c_int) {}
 fn two_hundred_guards_leave_nothing() {
     fn guard(round: usize) {
         let builder = HandleExit::builder().append(true).callback_timeout(DEADLINE);
+        let builder = builder.after_scope(AfterScope::Continue);
         let guard = builder.install_with(|_| {}).unwrap();
         let handle = guard.handle();
         guard.defer(|| {}).unwrap();

@@ -146,40 +146,6 @@ fn comes_when_a_guard_is_restored() {
     assert_eq!(is_pending(std::process::id() as i32, "ShdPnd", Signal::TERM), Some(true));
 }
 
-/// As a handler does that calls what it must not, and interrupts the making of a guard.
-fn exits_while_it_makes_a_guard() {
-    meanwhile(|| {
-        std::process::exit(3);
-    });
-    let _guard = HandleExit::new(callback);
-    unreachable!("the process has ended");
-}
-
-/// The same with a guard that lives: the process exits with the lock of the set-up out of reach.
-fn exits_while_it_makes_a_second_guard() {
-    let guard = HandleExit::builder().signals([Signal::INT]).install(callback);
-    guard.unwrap().keep();
-    meanwhile(|| {
-        std::process::exit(3);
-    });
-    let _second = HandleExit::append(|| unreachable!("it was never made"));
-    unreachable!("the process has ended");
-}
-
-/// That guard is not there yet, and nobody waits for it: who makes it may never be done.
-fn exits_while_another_thread_makes_a_guard() {
-    static BEING_MADE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
-    meanwhile(|| {
-        *BEING_MADE.0.lock().unwrap() = true;
-        BEING_MADE.1.notify_all();
-        park();
-    });
-    thread::spawn(|| HandleExit::new(callback).unwrap().keep());
-    let being_made = BEING_MADE.0.lock().unwrap();
-    drop(BEING_MADE.1.wait_while(being_made, |being_made| !*being_made).unwrap());
-    std::process::exit(3);
-}
-
 // -------------------------------------------------------------------------------------- tests
 
 fn a_signal_that_comes_when_a_guard_is_restored_waits_where_the_program_blocks_it() {
@@ -223,12 +189,6 @@ fn a_signal_that_is_pending_waits_until_the_guard_is_made() {
     end.said(&["installing", "callback"]).died_by(Signal::TERM);
 }
 
-fn a_process_may_exit_while_a_guard_is_made() {
-    Victim::start(exits_while_it_makes_a_guard).end().said(&[]).exited(3);
-    Victim::start(exits_while_it_makes_a_second_guard).end().said(&["callback"]).exited(3);
-    Victim::start(exits_while_another_thread_makes_a_guard).end().said(&[]).exited(3);
-}
-
 /// One look for each of its signals, since a foreign handler may have come on top; nothing is installed.
 fn a_guard_inside_a_guard_asks_once_for_each_of_its_signals() {
     let _outer = HandleExit::builder().also([Signal::HUP]).install(|| {}).unwrap();
@@ -251,8 +211,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_handler_that_comes_in_while_a_guard_is_dropped_stays,
     a_disposition_that_cannot_be_put_back_passes_through,
     a_signal_that_comes_when_a_guard_is_restored_waits_where_the_program_blocks_it,
-    a_signal_that_is_pending_waits_until_the_guard_is_made,
-    a_process_may_exit_while_a_guard_is_made;
+    a_signal_that_is_pending_waits_until_the_guard_is_made;
     alone:
     a_disposition_that_the_kernel_refuses_is_an_error_with_everything_as_it_was,
     a_guard_inside_a_guard_asks_once_for_each_of_its_signals,

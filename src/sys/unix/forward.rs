@@ -130,7 +130,7 @@ unsafe fn call(
     context: *mut c_void,
 ) {
     let Action::Handler(address) = disposition.action() else { return };
-    let before = mask::change(SigmaskHow::SIG_BLOCK, &disposition.mask(raw));
+    let before = mask::change(SigmaskHow::SIG_BLOCK, Some(&disposition.mask(raw)));
     if disposition.takes_siginfo() {
         type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
         // SAFETY: with SA_SIGINFO the address is that of a three-argument handler (sigaction(2)).

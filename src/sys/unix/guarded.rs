@@ -68,10 +68,11 @@ impl Found {
         let (level, below) = match (ours, top.action()) {
             (Some((level, below)), _) => (level, below),
             // A foreign handler may pass signals on to a level that it buried earlier.
-            (None, Action::Handler(_)) => {
-                (slot.level_over(&top).unwrap_or(slot.free_level_on_top()), intern(top))
-            }
-            (None, Action::Default | Action::Ignore) => (0, intern(top)),
+            (None, Action::Handler(_)) => (
+                slot.level_over(&top).unwrap_or(slot.free_level().max(slot.armed_level())),
+                intern(top),
+            ),
+            (None, Action::Default | Action::Ignore) => (slot.armed_level(), intern(top)),
         };
         Ok(Found { signal, top, below, level })
     }

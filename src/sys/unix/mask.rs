@@ -1,5 +1,7 @@
 //! Sets of signals as the C library has them, and the calling thread's signal mask.
 
+use std::ptr;
+
 use nix::libc::{self, c_int};
 use nix::sys::signal::{SigSet, SigmaskHow};
 
@@ -34,26 +36,29 @@ pub(super) fn raw(set: SigSet) -> libc::sigset_t {
     *set.as_ref()
 }
 
-/// Changes the mask as `how` says and returns what it was. Async-signal-safe: `pthread_sigmask`
-/// (signal-safety(7)), which fails only for a `how` that it does not know.
+/// Changes the mask as `how` says and returns what it was, or an empty set if the kernel refuses: nix's own wrapper
+/// takes that for a success, with a set that nobody wrote. Async-signal-safe: `pthread_sigmask` (signal-safety(7)).
 #[inline(never)]
-pub(super) fn change(how: SigmaskHow, set: &SigSet) -> SigSet {
-    // Tried again, as a thread that keeps the wrong mask is deaf: fault injection found one.
-    let before = set.thread_swap_mask(how).or_else(|_| set.thread_swap_mask(how));
-    before.unwrap_or_else(|_| SigSet::empty())
+pub(super) fn change(how: SigmaskHow, set: Option<&SigSet>) -> SigSet {
+    let mut before = raw(SigSet::empty());
+    let set = set.map_or(ptr::null(), |set| ptr::from_ref(set.as_ref()));
+    // SAFETY: `set` is null or valid, and `before` is valid for a write.
+    unsafe { libc::pthread_sigmask(how as c_int, set, &raw mut before) };
+    // SAFETY: an initialised set, of signals that exist.
+    unsafe { SigSet::from_sigset_t_unchecked(before) }
 }
 
 pub(super) fn replace(set: &SigSet) -> SigSet {
-    change(SigmaskHow::SIG_SETMASK, set)
+    change(SigmaskHow::SIG_SETMASK, Some(set))
 }
 
 pub(super) fn unblock(signals: SignalSet) -> SigSet {
-    change(SigmaskHow::SIG_UNBLOCK, &set_of(signals))
+    change(SigmaskHow::SIG_UNBLOCK, Some(&set_of(signals)))
 }
 
 /// The mask as it is.
 pub(super) fn current() -> SigSet {
-    SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty())
+    change(SigmaskHow::SIG_SETMASK, None)
 }
 
 pub(super) fn contains(set: &SigSet, raw: c_int) -> bool {

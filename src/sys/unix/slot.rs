@@ -104,9 +104,9 @@ impl Slot {
         usize::from(self.buried.load(SeqCst))
     }
 
-    /// The same, while a foreign handler is on top of a guard's that lives.
-    pub(super) fn free_level_on_top(&self) -> usize {
-        self.free_level().max(usize::from(self.armed.load(SeqCst)))
+    /// The lowest level above the one that is armed.
+    pub(super) fn armed_level(&self) -> usize {
+        usize::from(self.armed.load(SeqCst))
     }
 
     /// The level that was installed over exactly this disposition, if a foreign handler buried it:
