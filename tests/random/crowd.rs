@@ -184,8 +184,8 @@ fn fork_once() {
         let pid = libc::fork();
         if pid == 0 {
             let is_well = catch_unwind(AssertUnwindSafe(|| {
-                let guard = HandleExit::builder().append(true).signals([Signal::USR1]);
-                let guard = guard.install(|| {}).unwrap();
+                let guard = HandleExit::builder().append(true).after_scope(AfterScope::Continue);
+                let guard = guard.signals([Signal::USR1]).install(|| {}).unwrap();
                 raise(Signal::USR1);
                 guard.wait();
                 drop(guard);

@@ -123,6 +123,8 @@ struct SignalExit {
     signal: usize,
     /// In which operation it came.
     first: usize,
+    /// It had one when it came, which decides: one that is installed later has no say in this.
+    has_old_handler: bool,
     /// A second wish to end came.
     is_wished: bool,
     /// The wait for the scope is over.
@@ -513,7 +515,7 @@ impl Model {
             let known = self.exits.iter().rposition(|exit| exit.signal == signal);
             if let Some(at) = known {
                 let is_wish = self.is_late(self.exits[at].first);
-                self.exits[at].is_wished |= is_wish && !has_old_handler;
+                self.exits[at].is_wished |= is_wish && !self.exits[at].has_old_handler;
                 if !is_wish || self.exits[at].answered_by.is_none() {
                     continue;
                 }
@@ -522,7 +524,7 @@ impl Model {
                 continue;
             }
             if !is_heard {
-                self.held.push(signal);
+                self.hold(signal);
                 continue;
             }
             for number in self.numbers_newest_first() {
@@ -533,10 +535,18 @@ impl Model {
             self.exits.push(SignalExit {
                 signal,
                 first: self.operations,
+                has_old_handler,
                 is_wished: false,
                 is_forced: false,
                 answered_by: None,
             });
+        }
+    }
+
+    /// Several are one.
+    fn hold(&mut self, signal: usize) {
+        if !self.held.contains(&signal) {
+            self.held.push(signal);
         }
     }
 
@@ -560,7 +570,8 @@ impl Model {
     fn close_scope(&mut self, number: usize) {
         for at in 0..self.exits.len() {
             let signal = self.exits[at].signal;
-            let decides = !self.has_old_handler(signal) && self.decider(signal) == Some(number);
+            let has_old_handler = self.exits[at].has_old_handler;
+            let decides = !has_old_handler && self.decider(signal) == Some(number);
             if decides && self.exits[at].answered_by.is_none() {
                 self.exits[at].answered_by = Some(number);
                 self.guard(number).unwrap().decided.get_or_insert(signal);
@@ -580,8 +591,7 @@ impl Model {
                 }
                 continue;
             }
-            let has_old_handler = |exit: &SignalExit| self.has_old_handler(exit.signal);
-            if let Some(at) = self.exits.iter().position(has_old_handler) {
+            if let Some(at) = self.exits.iter().position(|exit| exit.has_old_handler) {
                 // Once: the signal is its own from then on.
                 let signal = self.exits.remove(at).signal;
                 self.give_back(signal);
