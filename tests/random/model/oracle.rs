@@ -8,7 +8,7 @@ pub(super) enum Disposition {
     Default,
     Ignored,
     Foreign { number: usize, kind: Kind, below: Box<Disposition> },
-    Ours { installation: usize, level: usize, below: Box<Disposition> },
+    Ours { layer: usize, level: usize, below: Box<Disposition> },
 }
 
 use self::Disposition::{Foreign, Ours};
@@ -30,7 +30,6 @@ impl Disposition {
     fn is_same(&self, other: &Disposition) -> bool {
         match (self, other) {
             (Foreign { number, .. }, Foreign { number: other, .. }) => number == other,
-            (Ours { level, .. }, Ours { level: other, .. }) => level == other,
             _ => self == other,
         }
     }
@@ -80,23 +79,22 @@ pub(super) struct Model {
     /// How many levels of the guards' handlers foreign ones have buried, and what each last stood over.
     buried: [usize; USUAL],
     stood_over: [[Option<Disposition>; LEVELS]; USUAL],
-    /// What the guards have.
-    installed: Vec<Installed>,
-    installations: usize,
-    mail: [Mail; USUAL],
-    /// Signals that came, in order.
+    /// The handlers of the living guards. Of one signal the newest has what comes.
+    layers: Vec<Layer>,
+    layers_so_far: usize,
+    /// In which operation the event came that was answered last.
+    answered: [Option<usize>; USUAL],
+    /// Signals that came, in order, each once.
     mailbox: VecDeque<usize>,
+    /// Signals that came to no open guard.
+    held: Vec<usize>,
     /// The living guards, the oldest first.
     guards: Vec<Guard>,
     /// How many there have been.
     made: usize,
-    /// What is still to be done for signals that came.
-    steps: VecDeque<Step>,
-    verdicts: Vec<Verdict>,
+    exits: Vec<SignalExit>,
     /// A guard whose callback panicked on the watcher.
     failed: Option<usize>,
-    /// Functions of old handlers that have been run since there was no guard.
-    run: Vec<Option<(usize, bool)>>,
     /// Functions that were deferred and can be cancelled by their owner.
     cancellable: Vec<usize>,
     deferred_so_far: usize,
@@ -108,24 +106,31 @@ pub(super) struct Model {
     pub(super) is_race: bool,
 }
 
+/// The guards' handler of a signal, in place.
 #[derive(Debug, Clone)]
-struct Installed {
+struct Layer {
     signal: usize,
-    number: usize,
+    id: usize,
     level: usize,
     below: Disposition,
-    /// Older guards had the signal before it became its old handler's.
-    since: usize,
+    /// The guard that it was put there for.
+    first: usize,
 }
 
-/// What is known of the signals that came since the handler was installed.
-#[derive(Debug, Clone, Copy, Default)]
-struct Mail {
-    /// In which operation the first one came.
-    first: Option<usize>,
-    is_first: bool,
-    repeats: bool,
-    answered: bool,
+/// What a signal has begun.
+#[derive(Debug, Clone)]
+struct SignalExit {
+    signal: usize,
+    /// In which operation it came.
+    first: usize,
+    /// It had one when it came, which decides: one that is installed later has no say in this.
+    has_old_handler: bool,
+    /// A second wish to end came.
+    is_wished: bool,
+    /// The wait for the scope is over.
+    is_forced: bool,
+    /// The guard that decides, whose scope ends.
+    answered_by: Option<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -142,31 +147,34 @@ enum State {
 struct Guard {
     number: usize,
     build: Build,
+    /// Those that are not left ignored, nor given back to an old handler.
     signals: Vec<usize>,
     state: State,
     is_open: bool,
     begun_by: Option<String>,
     first_signal: Option<usize>,
-    /// The first signal for which it decides.
-    decides: Option<usize>,
+    /// The first signal that its end has answered.
+    decided: Option<usize>,
+    /// Functions of old handlers that signals have had run.
+    run: Vec<Option<(usize, bool)>>,
     staged: Vec<usize>,
 }
 
-#[derive(Debug, Clone)]
-struct Step {
-    signal: usize,
-    installation: usize,
-    has_old_handler: bool,
-    decider: usize,
-    is_first: bool,
-    repeats: bool,
-}
+impl Guard {
+    fn is_host(&self) -> bool {
+        !self.build.append
+    }
 
-#[derive(Debug, Clone)]
-struct Verdict {
-    signal: usize,
-    decider: usize,
-    forced: bool,
+    fn hears(&self, signal: usize) -> bool {
+        self.is_open && self.signals.contains(&signal)
+    }
+
+    /// The signal by which the process ends with its scope.
+    fn ends_by(&self) -> Option<usize> {
+        let default = if self.is_host() { AfterScope::Continue } else { AfterScope::End };
+        let after_scope = self.build.after_scope.unwrap_or(default);
+        self.decided.filter(|_| after_scope == AfterScope::End)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -188,16 +196,15 @@ impl Model {
             foreign: [0; USUAL],
             buried: [0; USUAL],
             stood_over: [const { [const { None }; LEVELS] }; USUAL],
-            installed: Vec::new(),
-            installations: 0,
-            mail: [Mail::default(); USUAL],
+            layers: Vec::new(),
+            layers_so_far: 0,
+            answered: [None; USUAL],
             mailbox: VecDeque::new(),
+            held: Vec::new(),
             guards: Vec::new(),
             made: 0,
-            steps: VecDeque::new(),
-            verdicts: Vec::new(),
+            exits: Vec::new(),
             failed: None,
-            run: Vec::new(),
             cancellable: Vec::new(),
             deferred_so_far: 0,
             operations: 0,
@@ -211,7 +218,10 @@ impl Model {
     /// Whether the operation means anything now.
     pub(super) fn can(&self, op: &Op) -> bool {
         match op {
-            Op::Build(build) => !build.append || self.guards.len() < MOST_GUARDS,
+            Op::Build(build) => {
+                let is_nested = !build.append && self.guards.iter().any(Guard::is_host);
+                is_nested || self.guards.len() < MOST_GUARDS
+            }
             Op::Signal(_) | Op::Ignore(_) | Op::Default(_) | Op::Exit => true,
             Op::Defer(..) | Op::Request(_) => self.made > 0,
             Op::Cancel(which) => *which < self.cancellable.len(),
@@ -316,33 +326,32 @@ impl Model {
 
     fn build(&mut self, build: &Build) {
         match self.try_build(build) {
-            Ok(new) => {
+            Ok((new, signals)) => {
                 for one in new {
-                    let Installed { signal, number, level, .. } = one;
+                    let Layer { signal, id, level, .. } = one;
                     let below = Box::new(one.below.clone());
-                    self.now[signal] = Ours { installation: number, level, below };
+                    self.now[signal] = Ours { layer: id, level, below };
                     self.stood_over[signal][level] = Some(one.below.clone());
                     self.buried[signal] = level;
-                    self.mail[signal] = Mail::default();
-                    self.installed.push(one);
+                    self.layers.push(one);
+                    self.layers_so_far = self.layers_so_far.max(id + 1);
                 }
-                self.installations += 1;
-                let has = |signal: &usize| {
-                    build.signals.contains(signal) && self.installed_for(*signal).is_some()
-                };
                 self.guards.push(Guard {
                     number: self.made,
                     build: build.clone(),
-                    signals: (0..USUAL).filter(has).collect(),
+                    signals,
                     state: State::Armed,
                     is_open: true,
                     begun_by: None,
                     first_signal: None,
-                    decides: None,
+                    decided: None,
+                    run: Vec::new(),
                     staged: Vec::new(),
                 });
                 self.made += 1;
                 self.say("built");
+                self.join_late();
+                self.watch();
             }
             Err(why) => {
                 self.say(format!("callback {} freed", self.made));
@@ -351,61 +360,78 @@ impl Model {
         }
     }
 
-    /// What is to be installed: the signals that no living guard has.
-    fn try_build(&self, build: &Build) -> Result<Vec<Installed>, String> {
+    /// What is to be installed, and the signals that the guard has.
+    fn try_build(&self, build: &Build) -> Result<(Vec<Layer>, Vec<usize>), String> {
         if build.signals.is_empty() {
             return Err("no signals".into());
         }
         if build.signals.contains(&USUAL) {
             return Err("SIGKILL is unguardable".into());
         }
-        if !build.append && !self.guards.is_empty() {
+        if !build.append && self.guards.iter().any(Guard::is_host) {
             return Err("nested".into());
         }
-        let mut new: Vec<Installed> = Vec::new();
-        for signal in ORDER {
-            if !build.signals.contains(&signal) || self.installed_for(signal).is_some() {
-                continue;
-            }
-            let (level, below) = self.found(signal);
+        let (mut new, mut signals) = (Vec::new(), Vec::new());
+        for signal in ORDER.into_iter().filter(|signal| build.signals.contains(signal)) {
+            let ours = self.layer(signal).filter(|layer| self.is_on_top(layer));
+            let (level, below) = match ours {
+                Some(layer) => (layer.level, layer.below.clone()),
+                None => self.found(signal),
+            };
             if below == Disposition::Ignored && !build.guards_ignored {
                 continue;
             }
             if below.is_handler() && !build.append {
                 return Err(format!("{} is handled", SIGNALS[signal]));
             }
-            if below.is_handler() && level >= LEVELS {
+            if ours.is_none() && level >= LEVELS {
                 return Err(format!("{} is buried", SIGNALS[signal]));
             }
-            let number = self.installations;
-            new.push(Installed { signal, number, level, below, since: self.made });
+            if ours.is_none() {
+                let id = self.layers_so_far + new.len();
+                new.push(Layer { signal, id, level, below, first: self.made });
+            }
+            signals.push(signal);
         }
-        Ok(new)
+        Ok((new, signals))
     }
 
-    /// What an earlier guard left behind stands for what is below it.
+    /// What an earlier guard left behind stands for what is below it. A level that a living guard has is not used
+    /// again.
     fn found(&self, signal: usize) -> (usize, Disposition) {
+        let lowest = self.layer(signal).map_or(0, |newest| newest.level + 1);
         let over = |top: &Disposition| {
             let is_over = |level: &usize| {
                 self.stood_over[signal][*level].as_ref().is_some_and(|below| below.is_same(top))
             };
-            (0..self.buried[signal]).find(is_over)
+            (lowest..self.buried[signal]).find(is_over)
         };
         match &self.now[signal] {
-            Ours { level, below, .. } => (*level, (**below).clone()),
-            top @ Foreign { .. } => (over(top).unwrap_or(self.buried[signal]), top.clone()),
-            top => (0, top.clone()),
+            Ours { level, below, .. } => ((*level).max(lowest), (**below).clone()),
+            top @ Foreign { .. } => {
+                (over(top).unwrap_or(self.buried[signal].max(lowest)), top.clone())
+            }
+            top => (lowest, top.clone()),
         }
     }
 
-    fn installed_for(&self, signal: usize) -> Option<&Installed> {
-        self.installed.iter().find(|one| one.signal == signal)
+    /// The newest one.
+    fn layer(&self, signal: usize) -> Option<&Layer> {
+        self.layers.iter().rfind(|layer| layer.signal == signal)
     }
 
-    /// Whether the guard has this signal.
-    fn has(&self, guard: &Guard, signal: usize) -> bool {
-        let installed = self.installed_for(signal);
-        guard.signals.contains(&signal) && installed.is_some_and(|one| one.since <= guard.number)
+    fn is_on_top(&self, layer: &Layer) -> bool {
+        matches!(&self.now[layer.signal], Ours { layer: top, .. } if *top == layer.id)
+    }
+
+    /// The one that the guard was made with, or found.
+    fn layer_of(&self, guard: &Guard, signal: usize) -> Option<&Layer> {
+        let is_its = |layer: &&Layer| layer.signal == signal && layer.first <= guard.number;
+        self.layers.iter().rfind(is_its).filter(|_| guard.signals.contains(&signal))
+    }
+
+    fn has_old_handler(&self, signal: usize) -> bool {
+        self.layer(signal).is_some_and(|layer| layer.below.is_handler())
     }
 
     fn guard(&mut self, number: usize) -> Option<&mut Guard> {
@@ -416,6 +442,17 @@ impl Model {
         self.guards.iter().rev().map(|guard| guard.number).collect()
     }
 
+    /// The newest guard joins an exit that is under way.
+    fn join_late(&mut self) {
+        let Some(guard) = self.guards.last() else { return };
+        let joins = |exit: &&SignalExit| exit.answered_by.is_none() && guard.hears(exit.signal);
+        let (number, signal) =
+            (guard.number, self.exits.iter().find(joins).map(|exit| exit.signal));
+        if let Some(signal) = signal {
+            self.join(number, signal);
+        }
+    }
+
     // A signal.
 
     /// The kernel delivers.
@@ -424,8 +461,8 @@ impl Model {
             Disposition::Default => self.die(Death::Signal(SIGNALS[signal])),
             Disposition::Ignored => {}
             foreign @ Foreign { .. } => self.call(signal, &foreign),
-            Ours { installation, below, .. } => {
-                if !self.arrives(signal, installation) {
+            Ours { layer, below, .. } => {
+                if !self.arrives(signal, layer) {
                     // The guard is gone: its handler steps aside.
                     self.now[signal] = *below;
                     self.deliver(signal);
@@ -444,8 +481,8 @@ impl Model {
                     self.call(signal, below);
                 }
             }
-            Ours { installation, below, .. } => {
-                if !self.arrives(signal, *installation) {
+            Ours { layer, below, .. } => {
+                if !self.arrives(signal, *layer) {
                     self.call(signal, below);
                 }
             }
@@ -453,71 +490,100 @@ impl Model {
     }
 
     /// The guards' handler is called. False if the signal is not theirs (any more).
-    fn arrives(&mut self, signal: usize, installation: usize) -> bool {
-        if self.installed_for(signal).is_none_or(|one| one.number != installation) {
-            return false;
-        }
-        let (now, late) = (self.operations, self.late);
-        let mail = &mut self.mail[signal];
-        match mail.first {
-            None => {
-                mail.first = Some(now);
-                mail.is_first = true;
-            }
-            Some(first) => {
-                let is_late = late == Late::All || late == Late::OfEarlier && first < now;
-                if is_late && std::mem::take(&mut mail.answered) {
-                    *mail = Mail { first: Some(now), is_first: true, ..Mail::default() };
-                } else {
-                    mail.repeats |= is_late;
-                }
-            }
-        }
-        if !self.mailbox.contains(&signal) {
+    fn arrives(&mut self, signal: usize, layer: usize) -> bool {
+        let is_theirs = self.layer(signal).is_some_and(|newest| newest.id == layer);
+        if is_theirs && !self.mailbox.contains(&signal) {
             self.mailbox.push_back(signal);
         }
-        true
+        is_theirs
     }
 
-    /// Exits begin, of all guards that have a signal which came; of several signals, with the first.
-    fn admit(&mut self, of: impl Fn(&Guard) -> bool) {
-        let is_open = |model: &Model, signal| {
-            let is_its = |guard: &Guard| guard.is_open && model.has(guard, signal);
-            model.guards.iter().any(|guard| is_its(guard) && of(guard))
-        };
+    /// Whether what comes now is another event than the one that came in that operation.
+    fn is_late(&self, first: usize) -> bool {
+        match self.late {
+            Late::None => false,
+            Late::OfEarlier => first < self.operations,
+            Late::All => true,
+        }
+    }
+
+    /// Exits begin, of all guards that have a signal which came.
+    fn admit(&mut self) {
         for signal in std::mem::take(&mut self.mailbox) {
-            if !is_open(self, signal) {
-                self.mailbox.push_back(signal);
+            let is_heard = self.guards.iter().any(|guard| guard.hears(signal));
+            let has_old_handler = self.has_old_handler(signal);
+            let known = self.exits.iter().rposition(|exit| exit.signal == signal);
+            if let Some(at) = known {
+                let is_wish = self.is_late(self.exits[at].first);
+                self.exits[at].is_wished |= is_wish && !self.exits[at].has_old_handler;
+                if !is_wish || self.exits[at].answered_by.is_none() {
+                    continue;
+                }
+            } else if self.answered[signal].is_some_and(|first| !self.is_late(first)) {
+                // A quick repeat of what was answered is the same event.
                 continue;
             }
-            let is_first = std::mem::take(&mut self.mail[signal].is_first);
-            let repeats = self.mail[signal].repeats;
-            let installed = self.installed_for(signal).unwrap();
-            let (installation, has_old_handler) = (installed.number, installed.below.is_handler());
-            let all = self.guards.iter();
-            let theirs = all.filter(|guard| guard.is_open && self.has(guard, signal));
-            let theirs: Vec<usize> = theirs.map(|guard| guard.number).collect();
-            let decider = theirs[0];
-            for number in theirs {
-                let guard = self.guard(number).unwrap();
-                guard.first_signal.get_or_insert(signal);
-                if !has_old_handler && number == decider {
-                    guard.decides.get_or_insert(signal);
-                }
-                if guard.state == State::Armed {
-                    guard.state = State::Begun;
-                    guard.begun_by = Some(SIGNALS[signal].to_string());
+            if !is_heard {
+                self.hold(signal);
+                continue;
+            }
+            for number in self.numbers_newest_first() {
+                if self.guard(number).unwrap().hears(signal) {
+                    self.join(number, signal);
                 }
             }
-            let step = Step { signal, installation, has_old_handler, decider, is_first, repeats };
-            self.steps.push_back(step);
+            self.exits.push(SignalExit {
+                signal,
+                first: self.operations,
+                has_old_handler,
+                is_wished: false,
+                is_forced: false,
+                answered_by: None,
+            });
         }
+    }
+
+    /// Several are one.
+    fn hold(&mut self, signal: usize) {
+        if !self.held.contains(&signal) {
+            self.held.push(signal);
+        }
+    }
+
+    fn join(&mut self, number: usize, signal: usize) {
+        let guard = self.guard(number).unwrap();
+        guard.first_signal.get_or_insert(signal);
+        if guard.state == State::Armed {
+            guard.state = State::Begun;
+            guard.begun_by = Some(SIGNALS[signal].to_string());
+        }
+    }
+
+    /// Who decides about a signal without a handler of its own: the host, or else the oldest guest.
+    fn decider(&self, signal: usize) -> Option<usize> {
+        let mut having = self.guards.iter().filter(|guard| guard.hears(signal));
+        let host = having.clone().find(|guard| guard.is_host());
+        host.or_else(|| having.next()).map(|guard| guard.number)
+    }
+
+    /// The exits that this guard decides are answered: its scope has ended in time.
+    fn close_scope(&mut self, number: usize) {
+        for at in 0..self.exits.len() {
+            let signal = self.exits[at].signal;
+            let has_old_handler = self.exits[at].has_old_handler;
+            let decides = !has_old_handler && self.decider(signal) == Some(number);
+            if decides && self.exits[at].answered_by.is_none() {
+                self.exits[at].answered_by = Some(number);
+                self.guard(number).unwrap().decided.get_or_insert(signal);
+            }
+        }
+        self.guard(number).unwrap().is_open = false;
     }
 
     /// The watcher does what there is to do.
     fn watch(&mut self) {
         while self.death.is_none() {
-            self.admit(|_| true);
+            self.admit();
             let begun = self.guards.iter().rev().find(|guard| guard.state == State::Begun);
             if let Some(number) = begun.map(|guard| guard.number) {
                 if self.callback(number, "", Thread::Watcher) {
@@ -525,45 +591,34 @@ impl Model {
                 }
                 continue;
             }
-            if let Some(step) = self.steps.pop_front() {
-                self.after_callbacks(&step);
+            if let Some(at) = self.exits.iter().position(|exit| exit.has_old_handler) {
+                // Once: the signal is its own from then on.
+                let signal = self.exits.remove(at).signal;
+                self.give_back(signal);
                 continue;
+            }
+            for exit in &mut self.exits {
+                exit.is_forced |= std::mem::take(&mut exit.is_wished);
             }
             if let Some(cause) = self.failed.take().and_then(|number| self.guard(number)) {
                 let cause = cause.begun_by.clone().unwrap();
                 return self.end_process(Death::Code(FAILED_CODE), &cause, Thread::Watcher);
             }
-            let ends =
-                |number| self.guards.iter().any(|one| one.number == number && one.build.ends);
-            let is_due = |verdict: &&Verdict| verdict.forced || ends(verdict.decider);
-            let Some(due) = self.verdicts.iter().find(is_due).cloned() else { return };
-            let decides = self.guard(due.decider).unwrap().decides.unwrap();
-            let cause = SIGNALS[due.signal].to_string();
-            return self.end_process(Death::Signal(SIGNALS[decides]), &cause, Thread::Watcher);
-        }
-    }
-
-    fn after_callbacks(&mut self, step: &Step) {
-        let Step { signal, decider, .. } = *step;
-        if step.has_old_handler {
-            // Once: the signal is its own from then on.
-            if self.installed_for(signal).is_some_and(|one| one.number == step.installation) {
-                self.run_old(signal);
-            }
-            return;
-        }
-        if self.guard(decider).is_none() {
-            return;
-        }
-        let is_it = |verdict: &&mut Verdict| (verdict.signal, verdict.decider) == (signal, decider);
-        match self.verdicts.iter_mut().find(is_it) {
-            Some(verdict) => verdict.forced |= step.repeats,
-            // A repeat of an event that has been answered.
-            None if !step.is_first && !step.repeats => {}
-            None => {
-                let forced = step.is_first && step.repeats;
-                self.verdicts.push(Verdict { signal, decider, forced });
-            }
+            let has_no_grace = |number| {
+                self.guards.iter().any(|guard| Some(guard.number) == number && guard.build.ends)
+            };
+            let is_due = |exit: &&SignalExit| {
+                let decider = self.decider(exit.signal);
+                exit.answered_by.is_none() && (exit.is_forced || has_no_grace(decider))
+            };
+            let Some(due) = self.exits.iter().find(is_due).map(|exit| exit.signal) else { return };
+            // Whatever else came: by the first one.
+            let is_its = |exit: &&SignalExit| {
+                exit.answered_by.is_none() && self.decider(exit.signal) == self.decider(due)
+            };
+            let first = self.exits.iter().find(is_its).unwrap().signal;
+            let cause = SIGNALS[due].to_string();
+            return self.end_process(Death::Signal(SIGNALS[first]), &cause, Thread::Watcher);
         }
     }
 
@@ -578,9 +633,8 @@ impl Model {
             let came = self.mailbox.len();
             self.deliver(signal);
             // The watcher is awake at the same time.
-            let has = |guard: &Guard| guard.is_open && self.has(guard, signal);
-            let is_heard = self.mailbox.len() > came && self.guards.iter().any(has);
-            self.is_race |= thread == Thread::Main && is_heard;
+            let is_heard = self.guards.iter().any(|guard| guard.hears(signal));
+            self.is_race |= thread == Thread::Main && is_heard && self.mailbox.len() > came;
         }
         self.say(format!("callback {number} ends"));
         self.say(format!("callback {number} freed"));
@@ -588,24 +642,33 @@ impl Model {
     }
 
     /// Puts the disposition back and has the signal delivered to it.
-    fn run_old(&mut self, signal: usize) {
-        let at = self.installed.iter().position(|one| one.signal == signal).unwrap();
-        let one = self.installed.remove(at);
-        self.run.push(one.below.function());
+    fn give_back(&mut self, signal: usize) {
+        let layer = self.layer(signal).unwrap().clone();
+        self.layers.retain(|layer| layer.signal != signal);
         self.mailbox.retain(|other| *other != signal);
-        self.restore(&one);
+        self.exits.retain(|exit| exit.signal != signal);
+        self.answered[signal] = None;
+        for guard in self.guards.iter_mut().filter(|guard| guard.signals.contains(&signal)) {
+            guard.signals.retain(|its| *its != signal);
+            guard.run.push(layer.below.function());
+        }
+        self.restore(&layer);
         // Called by hand where a foreign handler is on top.
-        self.call(signal, &one.below);
+        self.call(signal, &layer.below);
     }
 
     /// Only where the guards' handler is on top; else that is buried.
-    fn restore(&mut self, one: &Installed) {
+    fn restore(&mut self, one: &Layer) {
+        let is_on_top = self.is_on_top(one);
         let now = &mut self.now[one.signal];
         match now {
-            Ours { level, .. } if *level == one.level => *now = one.below.clone(),
+            _ if is_on_top => *now = one.below.clone(),
             Disposition::Default | Disposition::Ignored => {}
             top if top.is_same(&one.below) => {}
-            _ => self.buried[one.signal] = one.level + 1,
+            _ => {
+                let buried = &mut self.buried[one.signal];
+                *buried = (one.level + 1).max(*buried);
+            }
         }
     }
 
@@ -622,7 +685,7 @@ impl Model {
     fn close(&mut self, which: usize, by: Closer) -> Guard {
         let at = which % self.guards.len();
         let number = self.guards[at].number;
-        self.guards[at].is_open = false;
+        self.close_scope(number);
         let had_begun = self.guards[at].begun_by.is_some();
         let disarmed = by == Closer::Disarm && !had_begun;
         if disarmed {
@@ -637,67 +700,74 @@ impl Model {
             self.run_staged(number);
         }
         let guard = self.guard(number).unwrap().clone();
-        if let Some(signal) = guard.decides.filter(|_| guard.build.ends_after_scope) {
+        if let Some(signal) = guard.ends_by() {
             let cause = guard.begun_by.clone().unwrap();
             self.end_process(Death::Signal(SIGNALS[signal]), &cause, Thread::Main);
             return guard;
         }
-        self.leave(&guard);
+        self.leave(number);
         if disarmed {
             self.say(format!("callback {number} freed"));
         }
         guard
     }
 
-    fn leave(&mut self, guard: &Guard) {
-        self.guards.retain(|other| other.number != guard.number);
-        self.verdicts.retain(|verdict| verdict.decider != guard.number);
-        let guards = std::mem::take(&mut self.guards);
-        let is_left = |one: &Installed| guards.iter().any(|guard| self.has(guard, one.signal));
-        let (keep, restore): (Vec<_>, Vec<_>) = self.installed.iter().cloned().partition(is_left);
-        self.guards = guards;
-        self.installed = keep;
-        for late in self.put_back(&restore) {
-            // A quick repeat of one that the guards had is the same event.
-            let mail = self.mail[late];
-            if mail.is_first || mail.repeats {
-                self.deliver(late);
-            }
+    fn leave(&mut self, number: usize) {
+        self.admit();
+        self.guards.retain(|other| other.number != number);
+        for exit in self.exits.iter().filter(|exit| exit.answered_by == Some(number)) {
+            self.answered[exit.signal] = Some(exit.first);
         }
-        if let Some(signal) = guard.decides {
-            self.mail[signal].answered = true;
-        }
-        if self.guards.is_empty() {
-            self.run.clear();
+        self.exits.retain(|exit| exit.answered_by != Some(number));
+        let is_used = |(at, layer): (usize, &Layer)| {
+            let newer = self.layers[at + 1..].iter().find(|other| other.signal == layer.signal);
+            let end = newer.map_or(usize::MAX, |newer| newer.first);
+            self.guards.iter().any(|guard| {
+                (layer.first..end).contains(&guard.number) && guard.signals.contains(&layer.signal)
+            })
+        };
+        let is_used: Vec<bool> = self.layers.iter().enumerate().map(is_used).collect();
+        let (keep, gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.layers).into_iter().zip(is_used).partition(|(_, used)| *used);
+        self.layers = keep.into_iter().map(|(layer, _)| layer).collect();
+        for late in self.put_back(gone.into_iter().map(|(layer, _)| layer).collect()) {
+            self.deliver(late);
         }
     }
 
     /// Returns the signals that came too late.
-    fn put_back(&mut self, restore: &[Installed]) -> Vec<usize> {
-        restore.iter().for_each(|one| self.restore(one));
-        let is_its = |signal: &usize| restore.iter().any(|one| one.signal == *signal);
-        let (late, other) = std::mem::take(&mut self.mailbox).into_iter().partition(is_its);
-        self.mailbox = other;
-        Vec::from(late)
+    fn put_back(&mut self, gone: Vec<Layer>) -> Vec<usize> {
+        for layer in gone.iter().rev() {
+            // One below another one is out of the way.
+            let newest = self.layer(layer.signal);
+            if newest.is_none_or(|newest| newest.id < layer.id) {
+                self.restore(layer);
+            }
+        }
+        for layer in gone {
+            if self.layer(layer.signal).is_none() {
+                self.answered[layer.signal] = None;
+            }
+        }
+        let is_nobodys = |signal: &usize| self.layer(*signal).is_none();
+        let (late, held) = self.held.iter().partition(|signal| is_nobodys(signal));
+        self.held = held;
+        late
     }
 
-    /// `OldHandler::Always`: each distinct one that has not been run, with the last guard of its signal.
+    /// `OldHandler::Always`: each distinct one that no signal has had run, and it stays what it is.
     fn run_old_handlers_without_a_signal(&mut self, number: usize) {
-        if !self.guard(number).unwrap().build.always {
+        let guard = self.guard(number).unwrap().clone();
+        if !guard.build.always {
             return;
         }
-        let is_its = |one: &&Installed| {
-            let mut theirs = self.guards.iter().filter(|guard| self.has(guard, one.signal));
-            one.below.is_handler() && theirs.all(|guard| guard.number == number)
-        };
-        for one in self.installed.iter().filter(is_its).cloned().collect::<Vec<_>>() {
-            if self.run.contains(&one.below.function()) {
-                let at = self.installed.iter().position(|other| other.signal == one.signal);
-                self.installed.remove(at.unwrap());
-                self.mailbox.retain(|other| *other != one.signal);
-                self.restore(&one);
-            } else {
-                self.run_old(one.signal);
+        let mut run = guard.run.clone();
+        for signal in ORDER {
+            let Some(layer) = self.layer_of(&guard, signal).cloned() else { continue };
+            let function = layer.below.function();
+            if layer.below.is_handler() && !run.contains(&function) {
+                run.push(function);
+                self.call(signal, &layer.below);
             }
         }
     }
@@ -711,7 +781,7 @@ impl Model {
     fn end_guards(&mut self, cause: &str, thread: Thread) -> bool {
         let mut failed = false;
         for number in self.numbers_newest_first() {
-            self.admit(|guard| guard.number == number);
+            self.admit();
             if !matches!(self.guard(number).unwrap().state, State::Done { .. }) {
                 self.callback(number, cause, thread);
             }
@@ -722,19 +792,24 @@ impl Model {
     }
 
     fn exit(&mut self) {
-        self.guards.iter_mut().for_each(|guard| guard.is_open = false);
+        for at in 0..self.guards.len() {
+            self.close_scope(self.guards[at].number);
+        }
+        let decided = self.guards.iter().find_map(Guard::ends_by);
         if self.end_guards("ProcessExit", Thread::Main) {
             return self.die(Death::Code(FAILED_CODE));
         }
-        let by_signal = |guard: &Guard| guard.decides.filter(|_| guard.build.ends_after_scope);
-        if let Some(signal) = self.guards.iter().find_map(by_signal) {
+        if let Some(signal) = decided {
             return self.die(Death::Signal(SIGNALS[signal]));
         }
-        let installed = std::mem::take(&mut self.installed);
-        let has_handler =
-            |signal| installed.iter().any(|one| one.signal == signal && one.below.is_handler());
-        for late in self.put_back(&installed) {
-            if has_handler(late) {
+        self.admit();
+        let layers = std::mem::take(&mut self.layers);
+        // What would end the process, which ends, is not handed over.
+        let ends_process =
+            |layer: &&Layer| self.is_on_top(layer) && layer.below == Disposition::Default;
+        let kept: Vec<usize> = layers.iter().filter(ends_process).map(|one| one.signal).collect();
+        for late in self.put_back(layers) {
+            if !kept.contains(&late) {
                 self.deliver(late);
             }
         }
