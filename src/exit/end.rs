@@ -122,9 +122,8 @@ impl State {
 
     /// The status that was decided before the process exits by itself.
     fn decided(&self) -> Option<Status> {
-        let by_signal = |(_, entry): (usize, &Entry)| {
-            entry.guard.settings.status_after_scope(entry.decided?)
-        };
+        let by_signal =
+            |(_, entry): (usize, &Entry)| entry.guard.settings.status_after_scope(entry.decided?);
         let decided = self.end.as_ref().and_then(|end| end.status);
         let wanted = self.wanted.as_ref().map(|(status, _)| *status);
         decided.or(wanted).or_else(|| self.guards.iter().find_map(by_signal))

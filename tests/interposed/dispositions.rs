@@ -4,8 +4,6 @@
 #![allow(unsafe_code, reason = "fork")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Condvar, Mutex};
-use std::thread;
 
 use handle_exit::{Error, Exit, HandleExit, Signal};
 use nix::libc;
