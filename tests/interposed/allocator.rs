@@ -68,7 +68,8 @@ fn two_hundred_guards_leave_nothing() {
     /// The watcher has done all there is to do for a signal before the scope ends.
     fn guard_that_is_in_time() {
         let before = threads();
-        let guard = HandleExit::append(|| {}).unwrap();
+        let builder = HandleExit::builder().append(true).after_scope(AfterScope::Continue);
+        let guard = builder.install(|| {}).unwrap();
         let watcher = started_since(&before);
         raise(Signal::INT);
         guard.wait();

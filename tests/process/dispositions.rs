@@ -388,8 +388,8 @@ fn no_thread_to_be_had() {
         None
     });
     assert!(steps.iter().all(|step| *step == "spawning the watcher thread"), "{steps:?}");
-    // As root it has become a user whom nobody else is: neither of the two threads, then one.
-    assert_eq!(steps.len(), if is_alone { 2 } else { steps.len().max(1) });
+    // As root it has become a user whom nobody else is: too few for either of the two threads at least.
+    assert!(steps.len() >= if is_alone { 2 } else { 1 }, "{steps:?}");
     drop(guard.unwrap());
     assert_eq!(all_dispositions(), all);
 }

@@ -43,7 +43,9 @@ pub(super) fn change(how: SigmaskHow, set: Option<&SigSet>) -> SigSet {
     let mut before = raw(SigSet::empty());
     let set = set.map_or(ptr::null(), |set| ptr::from_ref(set.as_ref()));
     // SAFETY: `set` is null or valid, and `before` is valid for a write.
-    unsafe { libc::pthread_sigmask(how as c_int, set, &raw mut before) };
+    let mut change = || unsafe { libc::pthread_sigmask(how as c_int, set, &raw mut before) == 0 };
+    // A refusal leaves the thread deaf, or hearing what it must not: once more.
+    let _ = change() || change();
     // SAFETY: an initialised set, of signals that exist.
     unsafe { SigSet::from_sigset_t_unchecked(before) }
 }
