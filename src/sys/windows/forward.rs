@@ -6,16 +6,22 @@ use std::ptr;
 use windows_sys::Win32::Foundation::CloseHandle;
 use windows_sys::Win32::System::Threading::CreateThread;
 
-use super::siginfo::Arrival;
+use super::siginfo::{Arrival, SigInfo};
 use super::{dll, handler, process, slot};
 use crate::signal::ConsoleEvent;
 use crate::sys::status::Status;
 
 /// Hands over an event that came too late for the guard.
 pub(crate) fn hand_over(arrival: &Arrival) {
-    // The system's thread may still be waiting in the handler with it.
-    if !slot::release(arrival.signal) {
-        deliver(arrival.info.event);
+    pass_on(&arrival.info);
+}
+
+/// Has the handlers below hear of an event of a signal that is no guard's any more. Final ones that came after it, and
+/// that no guard has answered, go the same way.
+pub(super) fn pass_on(info: &SigInfo) {
+    // The system's thread may be waiting in the handler with it; it is not where a host had the signal.
+    if !slot::pass_on(info.event.signal(), info.order..=u64::MAX) {
+        deliver(info.event);
     }
 }
 

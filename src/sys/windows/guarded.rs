@@ -8,7 +8,7 @@ use std::io;
 
 use super::process::Process;
 use super::siginfo::{Arrival, SigInfo};
-use super::{handler, slot};
+use super::{forward, handler, slot};
 use crate::signal::{Signal, SignalSet};
 use crate::sys::holder::Holder;
 
@@ -59,7 +59,7 @@ pub(crate) fn install(
 ) -> Result<(), (Signal, Refused)> {
     for one in found {
         handler::register().map_err(|source| (one.signal, Refused::System(source)))?;
-        slot::arm(one.signal, true);
+        slot::arm(one.signal);
         installed.push(Guarded { signal: one.signal });
     }
     Ok(())
@@ -96,12 +96,12 @@ impl Guarded {
 
     /// Whether the handlers below hear of the signal after the guard's part is done: not where a host decides.
     pub(crate) fn has_old_handler(&self, is_hosted: bool) -> bool {
-        !is_hosted && slot::is_passed_on(self.signal)
+        !is_hosted
     }
 
     /// A host begins or ceases to guard the signal.
     pub(crate) fn set_hosted(&self, is_hosted: bool) {
-        slot::pass_on(self.signal, !is_hosted);
+        slot::set_hosted(self.signal, is_hosted);
     }
 
     /// Not to be known.
@@ -136,13 +136,15 @@ impl Guarded {
 
     /// Passes on what came to the handlers below. Does not wait for them: one of them may be waiting for
     /// this program to end. Without an event there is nothing to run.
-    pub(crate) fn run_old_handler(&self, _given_back: &GivenBack, _info: &SigInfo) {
-        slot::release(self.signal);
+    pub(crate) fn run_old_handler(&self, _given_back: &GivenBack, info: &SigInfo) {
+        forward::pass_on(info);
     }
 
     /// Passes on what came to the handlers below; the next one is the guard's again.
-    pub(crate) fn call_old_handler(&self, _info: Option<&SigInfo>) {
-        slot::release(self.signal);
+    pub(crate) fn call_old_handler(&self, info: Option<&SigInfo>) {
+        if let Some(info) = info {
+            slot::pass_on(self.signal, info.orders());
+        }
     }
 }
 

@@ -54,9 +54,7 @@ pub(super) fn raw(event: ConsoleEvent) -> u32 {
 /// Makes the handler the first that the system asks. Call before arming a signal.
 pub(super) fn register() -> io::Result<()> {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    // A guard that lives has it in its place. One that waits with a final event cannot be moved: the
-    // system would not return from the call.
-    if slot::is_any_armed() || slot::is_any_waiting() {
+    if !slot::is_movable() {
         return Ok(());
     }
     pin();

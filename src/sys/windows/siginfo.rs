@@ -1,8 +1,11 @@
 //! An event that came.
 
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::clock::Moment;
+use super::slot;
 use crate::signal::{ConsoleEvent, Received, Signal};
 
 /// What the system says of an event, and when it came.
@@ -11,7 +14,15 @@ pub(crate) struct SigInfo {
     pub(super) event: ConsoleEvent,
     /// Counts events: the order of arrival.
     pub(super) order: u64,
+    /// The last one that was merged into it.
+    pub(super) up_to: u64,
     pub(super) at: Moment,
+}
+
+impl SigInfo {
+    pub(super) fn orders(&self) -> RangeInclusive<u64> {
+        self.order..=self.up_to
+    }
 }
 
 /// An event taken out of its mailbox.
@@ -27,6 +38,18 @@ pub(crate) struct Arrival {
     pub(crate) has_more_from_kernel: bool,
     /// Whether a thread waits in `abort`: never, on Windows.
     pub(crate) aborts: bool,
+    /// While anybody has it, a handler that waits with the event may wait for it to be passed on.
+    _had: Arc<Had>,
+}
+
+/// Somebody has the event.
+#[derive(Debug)]
+struct Had(SigInfo);
+
+impl Drop for Had {
+    fn drop(&mut self) {
+        slot::keep(self.0.event.signal(), self.0.orders());
+    }
 }
 
 /// How long after an event that ends the process everything has to be done. The system waits for 5 s
@@ -35,15 +58,16 @@ pub(crate) struct Arrival {
 const LEFT_BY_THE_SYSTEM: Duration = Duration::from_secs(4);
 
 impl Arrival {
-    pub(super) fn new(signal: Signal, info: SigInfo) -> Arrival {
+    pub(super) fn new(signal: Signal, info: SigInfo, last: Moment) -> Arrival {
         Arrival {
             signal,
             info,
             first: info.at,
-            last: info.at,
+            last,
             is_from_kernel: false,
             has_more_from_kernel: false,
             aborts: false,
+            _had: Arc::new(Had(info)),
         }
     }
 

@@ -4,16 +4,21 @@
 //! what Unix does, and what the floors above are made for.
 //!
 //! # Handlers that wait
-//! The handler keeps most events and returns at once. It stays, with the system's thread, where
+//! Where a host guards the signal, the handler keeps the event and returns TRUE at once: the host decides.
+//! Where guests alone do, it stays, with the system's thread, until the event is
 //!
-//! * the signal is passed on (`append`): until the guard's part is done. Then it returns FALSE, and the
-//!   system calls the next handler.
-//! * the event is final (`CTRL_CLOSE` and the like): for ever. The system ends the process when the last
-//!   handler returns, or in five seconds; `main` has that time.
+//! * *passed on*, once the guards' part is done: it returns FALSE, and the system calls the next handler;
+//! * or *kept*: a host has come to guard the signal, or nobody here has the event any more (the last clone of
+//!   its `Arrival` is gone), because it was part of one that is passed on or was answered.
 //!
-//! Each event has a number, and a handler waits as long as its event's is among `waiting`. A guard lets go
-//! only those that came since it armed the signal: a final event that an earlier guard has answered stays.
+//! An event that is final (`CTRL_CLOSE` and the like) is never kept, since the system ends the process when its
+//! handler returns TRUE, and in five seconds anyway. Its handler stays for ever, unless the event is passed on:
+//! `main` has that time.
+//!
+//! Each event has a number. What is taken out of a mailbox stands for all events from its own number up to the
+//! last that was merged into it.
 
+use std::ops::RangeInclusive;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::clock::Moment;
@@ -21,8 +26,9 @@ use super::siginfo::{Arrival, SigInfo};
 use super::wake;
 use crate::signal::{ConsoleEvent, Signal, SignalSet};
 
-/// All there is to know of events. Locked for a few instructions at a time, by handlers and others.
-static STATE: Mutex<State> = Mutex::new(State { came: 0, slots: [Slot::NEW; 2] });
+/// All there is to know of events. Locked for a few instructions at a time, by handlers and others. No `Arrival` is
+/// dropped under it: that takes the lock.
+static STATE: Mutex<State> = Mutex::new(State { came: 0, is_ending: false, slots: [Slot::NEW; 2] });
 
 /// Told when a handler may leave.
 static RELEASED: Condvar = Condvar::new();
@@ -30,6 +36,8 @@ static RELEASED: Condvar = Condvar::new();
 struct State {
     /// How many events have come.
     came: u64,
+    /// One of them was final.
+    is_ending: bool,
     /// Of INT and TERM.
     slots: [Slot; 2],
 }
@@ -37,13 +45,24 @@ struct State {
 struct Slot {
     /// Whether a guard wants the signal; else the handler passes it on at once.
     is_armed: bool,
-    /// How many events had come when it was armed.
-    armed_at: u64,
-    /// Whether the handlers below the guard's get it after the guard.
-    is_passed_on: bool,
-    mail: Option<Arrival>,
-    /// The events whose handlers wait.
-    waiting: Vec<u64>,
+    /// Whether a host does.
+    is_hosted: bool,
+    mail: Option<Mail>,
+    waiting: Vec<Waiting>,
+}
+
+struct Mail {
+    info: SigInfo,
+    /// When the last one came that was merged into it.
+    last: Moment,
+}
+
+/// A handler that waits.
+struct Waiting {
+    order: u64,
+    is_final: bool,
+    /// What it was told: it is about to leave.
+    verdict: Option<Verdict>,
 }
 
 /// What the handler tells the system.
@@ -56,23 +75,44 @@ pub(super) enum Verdict {
 }
 
 impl Slot {
-    const NEW: Slot =
-        Slot { is_armed: false, armed_at: 0, is_passed_on: false, mail: None, waiting: Vec::new() };
+    const NEW: Slot = Slot { is_armed: false, is_hosted: false, mail: None, waiting: Vec::new() };
+
+    /// Tells the handlers that wait with these events, except with final ones that would be kept. Whether there are
+    /// any.
+    fn release(&mut self, orders: RangeInclusive<u64>, verdict: Verdict) -> bool {
+        let mut any = false;
+        let mine = |one: &&mut Waiting| {
+            let may = verdict == Verdict::PassOn || !one.is_final;
+            may && one.verdict.is_none() && orders.contains(&one.order)
+        };
+        for one in self.waiting.iter_mut().filter(mine) {
+            one.verdict = Some(verdict);
+            any = true;
+        }
+        if any {
+            RELEASED.notify_all();
+        }
+        any
+    }
+
+    fn take(&mut self, signal: Signal, came: u64) -> Option<Arrival> {
+        let Mail { mut info, last } = self.mail.take()?;
+        info.up_to = came;
+        Some(Arrival::new(signal, info, last))
+    }
+
+    /// What the handler of this event was told, if it may leave.
+    fn leave(&mut self, order: u64) -> Option<Verdict> {
+        let at = self.waiting.iter().position(|one| one.order == order)?;
+        let verdict = self.waiting[at].verdict?;
+        self.waiting.swap_remove(at);
+        Some(verdict)
+    }
 }
 
 impl State {
     fn slot(&mut self, signal: Signal) -> &mut Slot {
         &mut self.slots[usize::from(signal == Signal::TERM)]
-    }
-
-    /// Lets the handlers leave that wait with an event of this signal that came since it was armed; says
-    /// whether there are any.
-    fn release(&mut self, signal: Signal) -> bool {
-        let slot = self.slot(signal);
-        let before = slot.waiting.len();
-        slot.waiting.retain(|&order| order <= slot.armed_at);
-        RELEASED.notify_all();
-        slot.waiting.len() < before
     }
 }
 
@@ -84,6 +124,7 @@ fn state() -> MutexGuard<'static, State> {
 pub(super) fn arrive(event: ConsoleEvent) -> Verdict {
     let signal = event.signal();
     let mut state = state();
+    state.is_ending |= event.is_final();
     if !state.slot(signal).is_armed {
         return Verdict::PassOn;
     }
@@ -91,24 +132,27 @@ pub(super) fn arrive(event: ConsoleEvent) -> Verdict {
     let order = state.came;
     let slot = state.slot(signal);
     let at = Moment::now();
-    let info = SigInfo { event, order, at };
-    slot.mail.get_or_insert(Arrival::new(signal, info)).last = at;
+    let info = SigInfo { event, order, up_to: order, at };
+    slot.mail.get_or_insert(Mail { info, last: at }).last = at;
     wake::post();
-    if !slot.is_passed_on && !event.is_final() {
+    if slot.is_hosted && !event.is_final() {
         return Verdict::Keep;
     }
-    slot.waiting.push(order);
-    while state.slot(signal).waiting.contains(&order) {
+    slot.waiting.push(Waiting { order, is_final: event.is_final(), verdict: None });
+    loop {
+        if let Some(verdict) = state.slot(signal).leave(order) {
+            return verdict;
+        }
         state = RELEASED.wait(state).unwrap_or_else(PoisonError::into_inner);
     }
-    Verdict::PassOn
 }
 
 /// Takes the events that came, in the order they came.
 pub(crate) fn take(signals: SignalSet, into: &mut Vec<Arrival>) {
     let before = into.len();
     let mut state = state();
-    into.extend(signals.iter().filter_map(|signal| state.slot(signal).mail.take()));
+    let came = state.came;
+    into.extend(signals.iter().filter_map(|signal| state.slot(signal).take(signal, came)));
     // There are two at most.
     if let [first, second] = &mut into[before..] {
         if second.info.order < first.info.order {
@@ -117,23 +161,21 @@ pub(crate) fn take(signals: SignalSet, into: &mut Vec<Arrival>) {
     }
 }
 
-/// From now on events of this signal are the guard's.
-pub(super) fn arm(signal: Signal, is_passed_on: bool) {
+/// From now on events of this signal are the guards'.
+pub(super) fn arm(signal: Signal) {
     let mut state = state();
-    let armed_at = state.came;
     let slot = state.slot(signal);
-    let waiting = std::mem::take(&mut slot.waiting);
-    *slot = Slot { is_armed: true, armed_at, is_passed_on, waiting, ..Slot::NEW };
+    (slot.is_armed, slot.is_hosted) = (true, false);
 }
 
-/// Whether the handlers below the guard's get the signal after the guard.
-pub(super) fn pass_on(signal: Signal, is_passed_on: bool) {
-    state().slot(signal).is_passed_on = is_passed_on;
-}
-
-/// Whether it is so.
-pub(super) fn is_passed_on(signal: Signal) -> bool {
-    state().slot(signal).is_passed_on
+/// Whether a host has the signal, and decides, from now on.
+pub(super) fn set_hosted(signal: Signal, is_hosted: bool) {
+    let mut state = state();
+    let slot = state.slot(signal);
+    slot.is_hosted = is_hosted;
+    if is_hosted {
+        slot.release(0..=u64::MAX, Verdict::Keep);
+    }
 }
 
 /// Whether events of this signal are a guard's.
@@ -141,40 +183,39 @@ pub(super) fn is_armed(signal: Signal) -> bool {
     state().slot(signal).is_armed
 }
 
-/// Whether events of any signal are a guard's.
-pub(super) fn is_any_armed() -> bool {
-    state().slots.iter().any(|slot| slot.is_armed)
+/// Whether the handler can be moved among the handlers: not while a guard lives, which has it in its place; nor while
+/// one waits, here or in a handler below, which stay with a final event. The system would not return from the call.
+pub(super) fn is_movable() -> bool {
+    let state = state();
+    let is_free = |slot: &Slot| !slot.is_armed && slot.waiting.is_empty();
+    !state.is_ending && state.slots.iter().all(is_free)
 }
 
-/// Whether a handler waits, and with it everybody who would change the list of handlers.
-pub(super) fn is_any_waiting() -> bool {
-    state().slots.iter().any(|slot| !slot.waiting.is_empty())
-}
-
-/// From now on events of this signal are passed on at once. Returns what came too late for the guard,
-/// unless that is passed on as well.
-///
-/// A final event that was kept stays where it is: the guard has answered it, or the caller is going to
-/// hand it over.
+/// From now on events of this signal are passed on at once. Returns what came too late for the guards.
 pub(super) fn disarm(signal: Signal) -> Option<Arrival> {
     let mut state = state();
+    let came = state.came;
     let slot = state.slot(signal);
-    slot.is_armed = false;
-    let late = slot.mail.take();
-    let is_passed_on = slot.is_passed_on && state.release(signal);
-    late.filter(|_| !is_passed_on)
+    (slot.is_armed, slot.is_hosted) = (false, false);
+    slot.take(signal, came)
 }
 
-/// As `disarm`, with what came kept where it is.
+/// As `disarm`. What came, and was not taken, is part of the event that is passed on.
 pub(super) fn give_back(signal: Signal) {
     let mut state = state();
     let slot = state.slot(signal);
-    slot.is_armed = false;
-    // Repeats that came before are part of the one delivery.
-    slot.mail = None;
+    (slot.is_armed, slot.is_hosted) = (false, false);
+    if let Some(mail) = slot.mail.take() {
+        slot.release(mail.info.order..=u64::MAX, Verdict::Keep);
+    }
 }
 
-/// Passes on the events of this signal that the handler waits with; says whether there are any.
-pub(super) fn release(signal: Signal) -> bool {
-    state().release(signal)
+/// Passes on these events, as far as their handlers wait with them; says whether there are any.
+pub(super) fn pass_on(signal: Signal, orders: RangeInclusive<u64>) -> bool {
+    state().slot(signal).release(orders, Verdict::PassOn)
+}
+
+/// Nobody here has these events any more.
+pub(super) fn keep(signal: Signal, orders: RangeInclusive<u64>) {
+    state().slot(signal).release(orders, Verdict::Keep);
 }
