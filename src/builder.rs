@@ -16,9 +16,10 @@ use crate::settings::{AfterScope, Ending, Ignored, OldHandler, Repeat, Settings}
 use crate::signal::{Received, Signal};
 use crate::sys::{borrowed, process};
 
-/// A guard to be. Nothing happens before [`install`](Builder::install) or [`run`](Builder::run).
+/// Settings for a guard. Nothing happens before [`install`](Builder::install) or [`run`](Builder::run).
 ///
 /// ```
+/// use std::io::{Write, stderr};
 /// use std::time::Duration;
 /// use handle_exit::{HandleExit, Signal};
 ///
@@ -26,7 +27,7 @@ use crate::sys::{borrowed, process};
 /// let guard = HandleExit::builder()
 ///     .signals([Signal::TERM, Signal::INT, Signal::HUP])
 ///     .grace(Duration::from_secs(30))
-///     .install_with(|cause| println!("stopping: {cause}"))?;
+///     .install_with(|cause| { let _ = writeln!(stderr(), "stopping: {cause}"); })?;
 /// # drop(guard);
 /// # Ok(())
 /// # }
@@ -43,7 +44,8 @@ impl Builder {
         Builder { settings: Settings::default(), on: Vec::new(), observer: Observer::default() }
     }
 
-    /// The signals to guard, instead of TERM and INT. A signal named twice counts once.
+    /// The signals to guard, instead of TERM and INT. A signal that is named twice counts once. The set may be empty
+    /// if [`on`](Builder::on) names a signal: then no signal begins the exit.
     ///
     /// ```
     /// use handle_exit::{HandleExit, Signal};
@@ -59,10 +61,11 @@ impl Builder {
         self
     }
 
-    /// Signals to guard besides those that are guarded already, which by default are TERM and INT.
+    /// Signals to guard in addition to those that are guarded already (by default TERM and INT).
     ///
-    /// `also([Signal::ABRT])` is what a program with `panic = "abort"` wants: a panic then runs the
-    /// callback too, before the process dies of SIGABRT.
+    /// A program with `panic = "abort"` wants `also([Signal::ABRT])`: a panic then runs the callback too, before the
+    /// process is killed by SIGABRT. The callback has 5 s, or its [`callback_timeout`](Builder::callback_timeout):
+    /// the aborting thread may hold a lock that the callback needs.
     ///
     /// ```
     /// use handle_exit::{HandleExit, Signal};
@@ -78,9 +81,8 @@ impl Builder {
         self
     }
 
-    /// For code that cannot be told to stop, as [`HandleExit::cleanup`]: after the callback the process is
-    /// killed by the signal, whatever the scope does meanwhile. Sets a grace period of zero and
-    /// [`AfterScope::End`].
+    /// The settings of [`HandleExit::cleanup`], to be combined with others: a grace period of zero and
+    /// [`AfterScope::End`]. After the callback, the process is killed by the signal.
     ///
     /// ```
     /// use handle_exit::{HandleExit, Signal};
@@ -95,17 +97,18 @@ impl Builder {
         self.grace(Duration::ZERO).after_scope(AfterScope::End)
     }
 
-    /// A signal that is no exit, such as HUP for "read your configuration again": `function` runs on
-    /// the watcher thread each time it comes. Several that come at once may be merged into one, as
-    /// the kernel merges them. A panic in `function` is contained. **It must return soon**: until it does,
-    /// TERM and `^C` wait, and so does dropping the guard.
+    /// A signal that is not an exit, such as HUP for "read your configuration again": `function` runs on the watcher
+    /// thread each time the signal comes. Several that come at once may be merged into one, as the kernel merges
+    /// them. A panic in `function` is contained.
     ///
-    /// The signal is refused where a guarded one would be, and what [`append`](Builder::append) and
-    /// [`ignored`](Builder::ignored) say holds for it as well: with `append`, the old handler is called
-    /// after each call of `function`. It takes signals whose default does not end a process too, such
-    /// as CHLD and WINCH. Once the exit has begun, `function` is not called any more: what came
-    /// before that and was not heard is over with the guard. A signal that is named here is none of
-    /// [`signals`](Builder::signals).
+    /// **It must return soon**: until it does, TERM and `^C` wait, and so does the end of the guard. With a
+    /// [`callback_timeout`](Builder::callback_timeout) the callback waits for it no longer than that.
+    ///
+    /// The signal is refused if a guarded one would be, and [`append`](Builder::append) and
+    /// [`ignored`](Builder::ignored) apply to it too: with `append`, the old handler is called after each call of
+    /// `function`. Signals whose default does not end a process, such as CHLD and WINCH, are accepted. Once the exit
+    /// has begun, `function` is not called any more; signals not handled by then are discarded with the guard. A
+    /// signal that is named here is not one of [`signals`](Builder::signals).
     ///
     /// ```
     /// use handle_exit::{HandleExit, Signal};
@@ -131,60 +134,51 @@ impl Builder {
         self
     }
 
-    /// Whether a handler that stands already may stay, to be run after the callback. Default: no,
-    /// it is refused with [`Error::HandlerExists`].
+    /// Whether to make a guest, as [`HandleExit::append`] does, or a host. Default: a host.
     ///
-    /// ```
-    /// use handle_exit::HandleExit;
-    ///
-    /// # fn main() -> Result<(), handle_exit::Error> {
-    /// let guard = HandleExit::builder().append(true).install(|| {})?;
-    /// # drop(guard);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// The old handler of a guest stays, and runs after the callback; a host refuses it
+    /// ([`Error::HandlerExists`]). [`grace`](Builder::grace), [`repeat`](Builder::repeat), [`ending`](Builder::ending)
+    /// and [`after_scope`](Builder::after_scope) of a guest count only if neither an old handler nor the host decides,
+    /// nor an older guest that guards the signal.
     pub fn append(mut self, append: bool) -> Builder {
         self.settings.append = append;
         self
     }
 
-    /// When handlers that stood before are run. Default: after a signal. On Windows they are run by
-    /// an event alone, whatever this says.
+    /// When old handlers run. Default: after a signal. On Windows only an event runs them, whatever is set here.
     pub fn old_handler(mut self, when: OldHandler) -> Builder {
         self.settings.old_handler = when;
         self
     }
 
-    /// What to do with a signal that is ignored. Default: leave it so.
+    /// What to do with a signal that is ignored. Default: it stays ignored. Rust programs start with PIPE ignored, so
+    /// guarding PIPE needs [`Ignored::Guard`].
     ///
-    /// On Windows this changes nothing: a process that ignores `^C` (after
-    /// `SetConsoleCtrlHandler(NULL, TRUE)`, or in a process group of its own, which begins with that) is not told
-    /// of it, and nobody can ask. It stays ignored.
+    /// On Windows this changes nothing. A process that ignores `^C` (after `SetConsoleCtrlHandler(NULL, TRUE)`, which a
+    /// new process group inherits) is not told of it, and nobody can ask.
     pub fn ignored(mut self, ignored: Ignored) -> Builder {
         self.settings.ignored = ignored;
         self
     }
 
-    /// How long the scope has to end by itself after a signal, from the callback's return. Default
-    /// 5 s; `Duration::ZERO`: the process ends at once; `Duration::MAX`: no limit.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use handle_exit::HandleExit;
-    ///
-    /// # fn main() -> Result<(), handle_exit::Error> {
-    /// let guard = HandleExit::builder().grace(Duration::from_secs(25)).install(|| {})?;
-    /// # drop(guard);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// The grace period: how long the scope has to end by itself after a signal, from the callback's return. Default:
+    /// 5 s. With `Duration::ZERO` the process ends at once; with `Duration::MAX` there is no limit.
     pub fn grace(mut self, grace: Duration) -> Builder {
         self.settings.grace = grace;
         self
     }
 
-    /// How long the callback may run before the process ends with code 101. Default: no limit. Costs
-    /// one thread, for all guards that have one.
+    /// How long the guard's code may run before the process ends with code 101. Default: no limit, so a callback that
+    /// blocks forever keeps the process alive.
+    ///
+    /// The time bounds each uninterrupted run of the guard's own code: observers, wakers and the callback, and then the
+    /// deferred functions. A function of [`on`](Builder::on) that hangs keeps a callback waiting no longer than this
+    /// either. After an overrun, the callbacks and deferred functions of all guards have the same time once more.
+    /// Then the process ends with 101, without the exit functions of the C library: the code that hangs may hold a
+    /// lock that they need.
+    ///
+    /// It beats everything else that is set here. It costs a second sleeping thread for all guards, as
+    /// [`Repeat::Force`] does.
     ///
     /// ```
     /// use std::time::Duration;
@@ -201,32 +195,38 @@ impl Builder {
         self
     }
 
-    /// What a repeated signal may cut short. Default: only the wait for the scope.
+    /// What a repeated signal may cut short. Default: only the wait for the scope. [`Repeat::Force`] costs a second
+    /// sleeping thread, as [`callback_timeout`](Builder::callback_timeout) does.
     pub fn repeat(mut self, repeat: Repeat) -> Builder {
         self.settings.repeat = repeat;
         self
     }
 
-    /// What happens when the scope has ended in time after a signal. Default: the program goes on.
+    /// What happens when the scope has ended in time after a signal. Default: a host lets the program continue, and a
+    /// guest ends the process.
     pub fn after_scope(mut self, after: AfterScope) -> Builder {
         self.settings.after_scope = Some(after);
         self
     }
 
-    /// How a process that a signal ends, ends. Default: it dies of the signal.
+    /// How the process ends when a signal ends it. Default: it is killed by the signal.
     pub fn ending(mut self, ending: Ending) -> Builder {
         self.settings.ending = ending;
         self
     }
 
-    /// Hears of everything that happens on the way out. Called on the thread where it happens,
-    /// never in the signal handler; a panic in it is contained.
+    /// Tells `observe` everything that happens on the way out, on the thread where it happens, and never in the signal
+    /// handler. A panic in it is contained. It delays the exit: one that blocks forever needs a
+    /// [`callback_timeout`](Builder::callback_timeout).
     ///
     /// ```
     /// use handle_exit::HandleExit;
+    /// use std::io::{Write, stderr};
     ///
     /// # fn main() -> Result<(), handle_exit::Error> {
-    /// let guard = HandleExit::builder().observe(|event| eprintln!("{event}")).install(|| {})?;
+    /// let guard = HandleExit::builder()
+    ///     .observe(|event| { let _ = writeln!(stderr(), "{event}"); })
+    ///     .install(|| {})?;
     /// # drop(guard);
     /// # Ok(())
     /// # }
@@ -236,31 +236,24 @@ impl Builder {
         self
     }
 
-    /// Installs the guard.
-    ///
-    /// ```
-    /// use handle_exit::HandleExit;
-    ///
-    /// # fn main() -> Result<(), handle_exit::Error> {
-    /// let guard = HandleExit::builder().install(|| println!("stopping"))?;
-    /// # drop(guard);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Makes the guard. `callback` does not run now, but once on the way out.
     ///
     /// # Errors
-    /// Every [`Error`] but [`Error::Ended`]. No disposition is changed then.
+    /// Every [`Error`] is possible: a host gets [`Error::Nested`] and [`Error::HandlerExists`], a guest neither. No
+    /// disposition is changed then.
     pub fn install(self, callback: impl FnOnce() + Send + 'static) -> Result<HandleExit, Error> {
         self.install_boxed(Box::new(move |_| callback()))
     }
 
-    /// Installs the guard, with a callback that is told what began the exit.
+    /// Makes the guard, with a callback that is told what began the exit.
     ///
     /// ```
     /// use handle_exit::HandleExit;
+    /// use std::io::{Write, stderr};
     ///
     /// # fn main() -> Result<(), handle_exit::Error> {
-    /// let guard = HandleExit::builder().install_with(|cause| println!("stopping: {cause}"))?;
+    /// let guard = HandleExit::builder()
+    ///     .install_with(|cause| { let _ = writeln!(stderr(), "stopping: {cause}"); })?;
     /// # drop(guard);
     /// # Ok(())
     /// # }
@@ -305,8 +298,7 @@ impl Builder {
         })
     }
 
-    /// As [`run`](Builder::run), with a callback that is told what began the exit, and with the
-    /// [`Outcome`].
+    /// As [`run`](Builder::run), but tells the callback what began the exit, and returns the [`Outcome`] too.
     ///
     /// ```
     /// use handle_exit::{Cause, HandleExit};

@@ -4,16 +4,19 @@ use std::fmt;
 
 use crate::signal::{Received, Signal};
 
-/// What began the exit. It stays what it was, whatever comes after.
+/// What began the exit. It does not change, whatever comes after.
 ///
 /// ```
 /// use handle_exit::{Cause, HandleExit};
+/// use std::io::{Write, stderr};
 ///
 /// # fn main() -> Result<(), handle_exit::Error> {
-/// let guard = HandleExit::builder().install_with(|cause| match cause {
-///     Cause::Signal(received) => println!("stopping: {received}"),
-///     Cause::Panic => println!("cleaning up after a panic"),
-///     _ => {}
+/// let guard = HandleExit::builder().install_with(|cause| {
+///     let _ = match cause {
+///         Cause::Signal(received) => writeln!(stderr(), "stopping: {received}"),
+///         Cause::Panic => writeln!(stderr(), "cleaning up after a panic"),
+///         _ => Ok(()),
+///     };
 /// })?;
 /// # drop(guard);
 /// # Ok(())
@@ -24,13 +27,13 @@ use crate::signal::{Received, Signal};
 pub enum Cause {
     /// The scope ended: the guard was dropped, finished or disarmed.
     ScopeEnd,
-    /// The guard was dropped by a panic that unwinds through its scope.
+    /// A panic unwound through the scope and dropped the guard.
     Panic,
     /// `std::process::exit`, or return from `main`, with the guard still alive.
     ProcessExit,
     /// [`Exit::request`](crate::Exit::request).
     Requested,
-    /// A guarded signal, or for a guard that does not have it: the signal that ends the process.
+    /// A guarded signal; or a signal that only other guards have, if the process ends because of it.
     Signal(Received),
 }
 

@@ -6,13 +6,28 @@ use crate::guard::HandleExit;
 use crate::handle::Exit;
 
 impl HandleExit {
-    /// For code that can be told to stop, such as a serve loop: on TERM or INT `callback` tells it,
-    /// and the scope has 5 seconds to end by itself; if it does not, the process dies of the signal.
+    /// Makes a host, for a program that can be told to stop, such as a server: on TERM or INT, `callback` tells it, and
+    /// then the scope has 5 seconds to end by itself (the grace period). If the scope ends, the program continues after
+    /// it; if not, the process is killed by the signal.
     ///
-    /// **On Windows** nobody can ask who else handles the console's events, so this refuses only another
-    /// guard. A handler that was registered before the guard does not hear of the events while it lives; one
-    /// that is registered later is asked first, and may keep them. After the console is closed, and after
-    /// logoff and shutdown, the scope has 4 seconds at most: the system ends the process after 5.
+    /// `callback` does not run now. It runs once: on a signal, or when the scope or the process ends without one.
+    ///
+    /// **A callback that blocks forever keeps the process alive.** The guard waits for it, and no number of `^C` ends
+    /// this wait; `^\` still kills the process, unless QUIT is guarded. A write to a full pipe may block forever. One
+    /// line helps, `HandleExit::builder().callback_timeout(Duration::from_secs(10)).install(callback)`, and so does
+    /// [`Repeat::Force`](crate::Repeat::Force), with which a second `^C` ends the process.
+    ///
+    /// **Do not call `std::process::exit` in the callback**: the program would exit with that code after a success
+    /// too. If `main` has returned or the process exits already, the standard library even aborts
+    /// ([`handle_exit::exit`](crate::exit()) does not).
+    ///
+    /// A host also takes a signal that is blocked in every thread. A program that reads TERM or INT with `sigwait` or a
+    /// signalfd of its own makes no host for them.
+    ///
+    /// On Windows nobody can be asked for foreign handlers, so only another host is refused. A handler that was
+    /// registered before the guard does not hear of the events while the guard lives; one that is registered later is
+    /// asked first, and may keep them. After the console was closed, and after logoff and shutdown, the process has 4
+    /// seconds at most: the system ends it after 5.
     ///
     /// ```no_run
     /// # struct Server;
@@ -29,15 +44,22 @@ impl HandleExit {
     /// ```
     ///
     /// # Errors
-    /// [`Error::HandlerExists`] if somebody handles TERM or INT, [`Error::Nested`] if this process has
-    /// a guard, [`Error::System`] if the operating system refuses a step. Every disposition is then
-    /// as it was.
+    /// * [`Error::HandlerExists`] if there is a foreign handler of TERM or INT,
+    /// * [`Error::Nested`] if this process has a host (guests are no obstacle),
+    /// * [`Error::Busy`] if another thread changes a disposition at that moment,
+    /// * [`Error::Ended`] if another thread is ending the process,
+    /// * [`Error::System`] if the operating system refuses a step.
+    ///
+    /// Every disposition is then as it was.
     pub fn new(callback: impl FnOnce() + Send + 'static) -> Result<HandleExit, Error> {
         HandleExit::builder().install(callback)
     }
 
-    /// For code that cannot be told to stop: on TERM or INT `callback` cleans up, and the process
-    /// dies of the signal.
+    /// Makes a host, for a program that cannot be told to stop: on TERM or INT, `callback` cleans up, and then the
+    /// process is killed by the signal, whatever the scope does meanwhile.
+    ///
+    /// `callback` does not run now. It runs once: on a signal, or when the scope or the process ends without one. If
+    /// it may block forever, or calls `process::exit`, see [`new`](HandleExit::new).
     ///
     /// ```
     /// use handle_exit::HandleExit;
@@ -61,29 +83,35 @@ impl HandleExit {
         HandleExit::builder().cleanup().install(callback)
     }
 
-    /// For a program whose signals a third party owns: on TERM or INT `callback` runs, then the
-    /// handler that was there, which decides what happens next. Where none was there, this is
-    /// [`new`](HandleExit::new).
+    /// Makes a guest, for a library, or for a program in which a third party handles the signals: on TERM or INT,
+    /// `callback` runs, and then the old handler or the host decides what happens. If there is neither, the process is
+    /// killed by the signal when the scope has ended or after 5 seconds, as it would have been without the guest.
     ///
-    /// **On Windows** nobody can ask whether a handler was there. Where the oldest guard that has the signal is made with `append`,
-    /// the callbacks and deferred functions of all living guards run, and then the event is passed on to
-    /// whoever was registered before. That may be the system's own handler alone, which ends the process: so with
-    /// nobody there, this acts as [`cleanup`](HandleExit::cleanup). While handlers run, the system holds
-    /// a lock: a callback that calls `SetConsoleCtrlHandler` (`ctrlc::set_handler` does) waits forever.
+    /// `callback` does not run now. It runs once: on a signal, or when the scope or the process ends without one. If
+    /// it may block forever, or calls `process::exit`, see [`new`](HandleExit::new).
+    ///
+    /// A guest takes nothing from a program that blocks a signal in every thread to read it with `sigwait` or a
+    /// signalfd: such a program reads the signal, and the guest does not hear of it.
+    ///
+    /// On Windows nobody can be asked for an old handler. If no host guards the signal, the callbacks and deferred
+    /// functions of all living guards run, and then the event is passed on to the handlers that were there before. If
+    /// there is only the system's own, the process ends: guests alone act like [`cleanup`](HandleExit::cleanup).
+    /// While handlers run, the system holds a lock: a callback that calls `SetConsoleCtrlHandler`
+    /// (`ctrlc::set_handler` does) waits forever.
     ///
     /// ```
-    /// use handle_exit::HandleExit;
+    /// use handle_exit::{HandleExit, Signal};
     ///
     /// # fn main() -> Result<(), handle_exit::Error> {
     /// let (theirs, ours) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
-    /// ctrlc::set_handler(move || theirs.0.send(()).unwrap()).unwrap();
+    /// ctrlc::set_handler(move || { let _ = theirs.0.send(()); }).unwrap();
     ///
     /// assert!(HandleExit::new(|| {}).is_err());
     /// let guard = HandleExit::builder()
-    ///     .signals([handle_exit::Signal::INT])
+    ///     .signals([Signal::INT])
     ///     .append(true)
-    ///     .install(move || ours.0.send(()).unwrap())?;
-    /// signal_hook::low_level::raise(handle_exit::Signal::INT.as_raw()).unwrap();
+    ///     .install(move || { let _ = ours.0.send(()); })?;
+    /// signal_hook::low_level::raise(Signal::INT.as_raw()).unwrap();
     /// ours.1.recv().unwrap();
     /// theirs.1.recv().unwrap(); // after ours
     /// # drop(guard);
@@ -92,12 +120,14 @@ impl HandleExit {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Nested`] and [`Error::System`], as [`new`](HandleExit::new).
+    /// [`Error::Busy`], [`Error::Ended`] and [`Error::System`], as [`new`](HandleExit::new). `Busy` also if foreign
+    /// handlers were installed over the guard's too often. Neither a host nor a handler is an obstacle.
     pub fn append(callback: impl FnOnce() + Send + 'static) -> Result<HandleExit, Error> {
         HandleExit::builder().append(true).install(callback)
     }
 
-    /// For everything else.
+    /// Settings for a guard that none of [`new`](HandleExit::new), [`cleanup`](HandleExit::cleanup) and
+    /// [`append`](HandleExit::append) makes.
     ///
     /// ```
     /// use handle_exit::HandleExit;
@@ -112,8 +142,8 @@ impl HandleExit {
         Builder::new()
     }
 
-    /// Runs `body` under a guard, as [`new`](HandleExit::new) makes it, and ends the scope when it
-    /// returns or unwinds. Both closures may borrow from the caller.
+    /// Runs `body` under a host, as [`new`](HandleExit::new) makes it. The scope ends when `body` returns or unwinds.
+    /// Both closures may borrow from the caller.
     ///
     /// ```
     /// use std::sync::atomic::{AtomicBool, Ordering};

@@ -15,40 +15,37 @@ pub use crate::sys::holder::Holder;
 ///
 /// # fn main() -> Result<(), handle_exit::Error> {
 /// ctrlc::set_handler(|| {}).unwrap();
-/// match HandleExit::new(|| {}) {
-///     Err(Error::HandlerExists { signal, holder, .. }) => {
-///         assert_eq!(signal, Signal::INT);
-///         println!("{signal} belongs to {holder}");
-///     }
-///     other => panic!("{other:?}"),
-/// }
+/// let error = HandleExit::new(|| {}).unwrap_err();
+/// assert!(error.to_string().starts_with("SIGINT already has a handler: "));
+/// assert!(matches!(error, Error::HandlerExists { signal: Signal::INT, .. }));
 /// # Ok(())
 /// # }
 /// ```
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// This process has a living guard, and `append` was not asked for.
+    /// A second host was to be made: this process has one already. A guest ([`append`](crate::HandleExit::append)) is
+    /// never refused so.
     #[error(
-        "this process already has an exit guard: use HandleExit::append (or Builder::append) to add \
-         another, or Exit::current() and defer() to add to that one"
+        "this process already has a host, a guard made with HandleExit::new or cleanup: use HandleExit::append \
+         (or Builder::append) to make a guest, or Exit::current() and defer() to add a clean-up to the host"
     )]
     Nested,
 
-    /// Someone else handles the signal.
+    /// A host was to be made, and the signal has a foreign handler.
     #[error(
         "{signal} already has a handler: {holder}. Use HandleExit::append (or Builder::append) to \
          run the callback first and that handler after it, or leave {signal} out of the signals"
     )]
     #[non_exhaustive]
     HandlerExists {
-        /// The signal that is taken.
+        /// The signal that has a handler.
         signal: Signal,
         /// Whose handler it is.
         holder: Holder,
     },
 
-    /// The signal cannot be guarded by anyone, or must not be.
+    /// The signal cannot be guarded, or must not be.
     #[error("{signal} cannot be guarded: {reason}. Leave it out of the signals")]
     #[non_exhaustive]
     Unguardable {
@@ -58,34 +55,37 @@ pub enum Error {
         reason: &'static str,
     },
 
-    /// The set of signals is empty.
-    #[error("no signal to guard: name at least one in Builder::signals")]
+    /// The guard was to have no signal at all.
+    #[error(
+        "no signal to guard: name at least one in Builder::signals, Builder::also or Builder::on"
+    )]
     NoSignals,
 
-    /// The exit is ending or over, so nothing can be added to it any more; or it is another process's.
+    /// Nothing can be added to this exit any more: it is ending or over, another thread is ending the process, or the
+    /// guard belongs to the process that this one was forked from.
     #[error(
-        "this guard's exit is ending or over, or belongs to the process this one was forked from: \
-         do the clean-up directly, or make a new guard"
+        "this exit is ending or over, or it belongs to the process that this one was forked from: \
+         do the clean-up directly"
     )]
     Ended,
 
-    /// Somebody else was at work on the same thing at that moment, or for too long.
+    /// Another thread or a foreign handler was in the way.
     #[error("{}{reason}", before(*.signal))]
     #[non_exhaustive]
     Busy {
-        /// The signal it is about, where it is about one.
+        /// The signal that it is about, if it is about one.
         signal: Option<Signal>,
         /// What is in the way.
         reason: &'static str,
     },
 
-    /// The operating system refused a step. What it said is the `source()`.
+    /// The operating system refused a step. Its own error is the `source()`.
     #[error("{step}{} failed", of(*.signal))]
     #[non_exhaustive]
     System {
-        /// What was being done.
+        /// The step.
         step: &'static str,
-        /// The signal it was done for, where it was for one.
+        /// The signal that it was for, if it was for one.
         signal: Option<Signal>,
         /// What the operating system said.
         source: io::Error,
@@ -93,8 +93,7 @@ pub enum Error {
 }
 
 impl fmt::Debug for Error {
-    /// The variant, and then as `Display`: it is what `unwrap` and `fn main() -> Result<_, Error>` show
-    /// people.
+    /// The variant, and then as `Display`: `unwrap` and `fn main() -> Result<_, Error>` show this.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let variant = match self {
             Error::Nested => "Nested",
@@ -107,7 +106,7 @@ impl fmt::Debug for Error {
         };
         write!(f, "{variant}: {self}")?;
         match self {
-            // Nobody else prints it there.
+            // Nothing else prints the source there.
             Error::System { source, .. } => write!(f, ": {source}"),
             _ => Ok(()),
         }

@@ -29,7 +29,7 @@ use crate::sys::status::Status;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Event {
-    /// A guarded signal came.
+    /// A guarded signal came, or one of [`Builder::on`](crate::Builder::on).
     SignalReceived(Received),
     /// The callback is about to run.
     CallbackStarted(Cause),
@@ -45,16 +45,15 @@ pub enum Event {
         /// How long it ran.
         elapsed: Duration,
     },
-    /// The callback had not returned after `callback_timeout`; the process ends with code 101.
+    /// The guard's code had not returned after `callback_timeout`. The process ends with code 101.
     #[non_exhaustive]
     CallbackTimedOut {
         /// The time it had.
         timeout: Duration,
     },
-    /// The handler that stood before the guard was run, and returned.
+    /// The old handler of this signal has run, and returned.
     OldHandlerRun(Signal),
-    /// A repeat of a signal changed nothing: it came too soon after the first, or there was no
-    /// wait for it to end.
+    /// A repeat of a signal was ignored: it came too soon after the first, or there was no wait that it could end.
     RepeatAbsorbed(Signal),
     /// A repeat of a signal ends the wait for the scope.
     RepeatForces(Signal),
@@ -101,17 +100,17 @@ impl fmt::Display for Event {
 
 type Observe = dyn Fn(&Event) + Send + Sync;
 
-/// What hears the events of a guard.
+/// The observer of a guard, if it has one.
 #[derive(Default)]
 pub(crate) struct Observer(pub(crate) Option<Box<Observe>>);
 
 impl Observer {
-    /// Whether anybody listens, so that nothing is timed for nobody.
+    /// Whether anybody listens: otherwise, nothing is timed.
     pub(crate) fn listens(&self) -> bool {
         self.0.is_some() || cfg!(feature = "tracing")
     }
 
-    /// `tracing` hears of each event once, with the first observer that is told.
+    /// `tracing` gets each event once, when the first observer is told.
     pub(crate) fn tell(&self, event: &Event, is_first: bool) {
         #[cfg(feature = "tracing")]
         if is_first {

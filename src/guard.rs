@@ -1,6 +1,8 @@
 //! [`HandleExit`]: the guard itself, and how its scope ends.
 
 use std::fmt;
+#[cfg(unix)]
+use std::io;
 use std::ops::Deref;
 use std::panic::resume_unwind;
 #[cfg(unix)]
@@ -26,24 +28,26 @@ use crate::sys::{exit_hook, guarded, process};
 /// The guard over a scope: its callback runs exactly once and to its end, however the scope or the
 /// process ends.
 ///
-/// Dropping it ends the scope: the callback runs on the dropping thread (unless a signal has had it
-/// run on the watcher thread already, which is then waited for), then the deferred functions, last
-/// in first out; every disposition is put back where the guard's handler is still on top, and the
-/// watcher thread is joined. A signal that arrives meanwhile is held, and handed to the restored
-/// disposition at the end. A panic in the callback goes on unwinding from the drop, or is contained
-/// if the thread is unwinding already.
+/// Dropping it ends the scope. The callback runs on the dropping thread; if a signal has begun the exit, it runs on the
+/// watcher thread and is waited for. Then the deferred functions run, last in first out. Every disposition that no other
+/// guard needs is restored, if the guard's handler is still on top, and with the last guard the watcher thread is
+/// joined. A signal that arrives meanwhile is held, and handed to the restored disposition at the end. A panic in the
+/// callback continues to unwind from the drop, or is contained if the thread is unwinding already.
 ///
-/// The guard is not copied by `fork(2)`: in the child, dropping it only puts the child's dispositions
-/// back, unless it was [`rearm`](HandleExit::rearm)ed there.
-#[must_use = "the scope ends where the guard is dropped: bind it to a name such as `_guard`"]
+/// If neither a host nor an old handler decides, and the scope ends in time after a signal, dropping a guest ends the
+/// process ([`AfterScope::End`](crate::AfterScope::End)).
+///
+/// A child of `fork(2)` does not run the callback: dropping the guard there only restores the child's dispositions,
+/// unless the child calls `rearm`.
+#[must_use = "the scope ends when the guard is dropped: bind it to a name such as `_guard`"]
 pub struct HandleExit {
     handle: Exit,
-    /// Whether the guard was made by a destructor that a panic runs: then its own end is no panic's.
+    /// Whether the guard was made in a destructor that a panic runs: then a panic is not the cause of its end.
     made_in_panic: bool,
 }
 
 impl HandleExit {
-    /// The guard over a scope that is installed.
+    /// A guard that is installed.
     pub(crate) fn over(guard: Arc<Guard>) -> HandleExit {
         HandleExit { handle: Exit { guard }, made_in_panic: std::thread::panicking() }
     }
@@ -96,7 +100,7 @@ impl HandleExit {
         };
         let panicked = closed.payload.is_some() || ended.panicked;
         self.contain(closed.payload);
-        // A signal with a handler of its own is that handler's affair.
+        // A signal with an old handler is not among them: that handler decides.
         let by_signal = ended.ended_by.map(|signal| guard.settings.status(signal));
         Outcome {
             cause: guard.cause().cloned().unwrap_or(Cause::ScopeEnd),
@@ -106,7 +110,7 @@ impl HandleExit {
         }
     }
 
-    /// Ends the scope without the callback: every disposition is put back, and the callback and the
+    /// Ends the scope without the callback: the dispositions are restored, and the callback and the
     /// deferred functions are dropped uncalled. Returns false if the exit had already begun: then
     /// this is an ordinary drop.
     ///
@@ -135,15 +139,16 @@ impl HandleExit {
 
     /// Lets the guard live until the process ends: return from `main`, `process::exit`, or a signal.
     ///
-    /// On the first two the callback runs inside `exit(3)`, on the exiting thread. There it must not
-    /// call `process::exit` itself (the standard library aborts, [`exit`] does not), and thread-locals of that thread are
-    /// gone already.
+    /// Without a signal, the callback runs inside `exit(3)`, on the exiting thread. The thread-locals of that thread
+    /// are gone by then. **The callback must not call `std::process::exit` there**: the standard library aborts.
+    /// [`handle_exit::exit`](exit) does not.
     ///
     /// ```
     /// use handle_exit::HandleExit;
+    /// use std::io::{Write, stdout};
     ///
     /// # fn main() -> Result<(), handle_exit::Error> {
-    /// HandleExit::new(|| println!("bye"))?.keep(); // says bye when `main` returns
+    /// HandleExit::new(|| { let _ = writeln!(stdout(), "bye"); })?.keep(); // when `main` returns
     /// # Ok(())
     /// # }
     /// ```
@@ -151,9 +156,9 @@ impl HandleExit {
         std::mem::forget(self);
     }
 
-    /// In a child of `fork(2)`, such as a daemon that forked after [`new`](HandleExit::new): makes the
-    /// guard this process's own, with a watcher thread of its own. The parent's is not affected. In
-    /// the process that has the guard already, it does nothing.
+    /// In a child of `fork(2)`, such as a daemon that forked after [`new`](HandleExit::new): makes the guard this
+    /// process's own, with a watcher thread of its own. The parent's guard is not affected. In a process that has the
+    /// guard already, this does nothing.
     ///
     /// ```
     /// use handle_exit::HandleExit;
@@ -169,9 +174,8 @@ impl HandleExit {
     /// Futures and descriptors that were made before the fork wait for the parent's exit: make new ones.
     ///
     /// # Errors
-    /// [`Error::Nested`] if the child has a guard already and this one was not made with `append` (rearm the
-    /// outer guard first), [`Error::Ended`] if the exit had begun when
-    /// the process forked, else as [`new`](HandleExit::new).
+    /// [`Error::Ended`] if the exit had begun when the process forked, [`Error::Busy`] if another thread was using the
+    /// guard at that moment, else as the constructor: a host gets [`Error::Nested`] if the child has a host.
     #[cfg(unix)]
     #[cfg_attr(docsrs, doc(cfg(unix)))]
     pub fn rearm(&self) -> Result<(), Error> {
@@ -194,14 +198,14 @@ impl HandleExit {
         let cause = if panics { Cause::Panic } else { Cause::ScopeEnd };
         let closed = of_guard(guard).map_or(Err(Forked), |exit| exit.close(guard, by, cause));
         closed.unwrap_or_else(|Forked| {
-            // A forked child, from before or from now on. Locks may be held by threads that are not here, and the
-            // callback is the parent's.
+            // A child that was forked before the scope ended, or by its end. Locks may be held by threads that are
+            // not here, and the callback is the parent's.
             guarded::restore_in_child(guard.settings.all_signals());
             Closed::default()
         })
     }
 
-    /// What a silent end does when all is done.
+    /// The last step of an end that reports nothing: what the callback panicked with.
     fn after(&self, closed: Closed) {
         let Some(payload) = closed.payload else { return };
         if std::thread::panicking() {
@@ -209,7 +213,7 @@ impl HandleExit {
         } else if !thread::is_inside_exit() {
             resume_unwind(payload);
         } else {
-            // Out of an exit function, or a destructor of a thread-local, nothing can unwind.
+            // Nothing can unwind out of an exit function, or out of the destructor of a thread-local.
             self.contain(Some(payload));
             if let Some(exit) = of_guard(&self.handle.guard) {
                 let _ = exit.end_process(Runner::current(), Status::Failed, &Cause::ProcessExit);
@@ -251,14 +255,16 @@ impl fmt::Debug for HandleExit {
 
 /// Ends the process with `code`, after the callbacks and deferred functions of all living guards.
 ///
-/// On Unix it is `std::process::exit`, except on a thread that is inside that one already, as a callback or a
+/// On Unix this is `std::process::exit`, except on a thread that is inside that function already, as a callback or a
 /// deferred function may be: there `std::process::exit` aborts, and this function ends the process. On Windows
-/// `std::process::exit` ends all other threads before anything else can run, and runs no callback: there a
-/// program with a guard ends with this function instead.
+/// `std::process::exit` ends all other threads first and runs no callback, so a program with a guard ends with this
+/// function instead.
 ///
 /// ```no_run
+/// use std::io::{Write, stdout};
+///
 /// # fn main() -> Result<(), handle_exit::Error> {
-/// handle_exit::HandleExit::new(|| println!("bye"))?.keep();
+/// handle_exit::HandleExit::new(|| { let _ = writeln!(stdout(), "bye"); })?.keep();
 /// handle_exit::exit(3); // says bye
 /// # }
 /// ```
@@ -275,18 +281,18 @@ pub fn exit(code: i32) -> ! {
     exit_hook::exit(code)
 }
 
-/// Runs `body`, and then ends the process by `signal`, also if `body` panics: for workers whose way
-/// out bypasses the exit hooks of the C library (`_exit`), such as a pre-forked pool's.
+/// Runs `body`, and then ends the process by `signal`, even if `body` panics: for workers that leave by `_exit`, such
+/// as those of a pre-forked pool, and so run no exit functions of the C library.
 ///
-/// A living guard is ended first: its callback, then the old handler if the guard has the signal and
-/// stands over one, then the deferred functions. Where no guard lives, a handler that stands there is
-/// run. In the end the process dies of the signal (or ends as the guard's [`Ending`](crate::Ending)
-/// says).
+/// First the callbacks of all living guards run, then the old handler if a guard has `signal`, then the deferred
+/// functions. If there is no guard, a handler of `signal` runs. Then the process is killed by the signal, or ends as the
+/// [`Ending`](crate::Ending) of the host or else of the oldest guest says.
 ///
 /// ```no_run
 /// use handle_exit::{Signal, exit_with_signal};
 ///
-/// exit_with_signal(Signal::TERM, || println!("the worker's job"));
+/// # fn serve() {}
+/// exit_with_signal(Signal::TERM, || serve());
 /// ```
 #[cfg(unix)]
 #[cfg_attr(docsrs, doc(cfg(unix)))]
@@ -306,4 +312,28 @@ pub fn exit_with_signal(signal: Signal, body: impl FnOnce()) -> ! {
     let status = current.settings.status(signal);
     let _ = exit.end_process(me, status, &Cause::ScopeEnd);
     process::end(status)
+}
+
+#[cfg(unix)]
+impl Signal {
+    /// Sends the signal to this process, as `kill(getpid(), …)` does: for a terminal program in raw mode, where `^C`
+    /// is a key and not a signal. A thread that blocks the signal may raise it too.
+    ///
+    /// ```
+    /// use handle_exit::{HandleExit, Signal};
+    ///
+    /// # fn main() -> Result<(), handle_exit::Error> {
+    /// let guard = HandleExit::new(|| {})?;
+    /// Signal::INT.raise().expect("a process may signal itself");
+    /// assert_eq!(guard.wait().signal(), Some(Signal::INT));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// What `kill(2)` says, for instance that no more signals can be queued (`EAGAIN`).
+    #[cfg_attr(docsrs, doc(cfg(unix)))]
+    pub fn raise(self) -> io::Result<()> {
+        process::send_signal(self)
+    }
 }

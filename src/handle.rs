@@ -19,19 +19,20 @@ use crate::sys::{process, wake};
 
 /// A view of a guard that any thread may hold: ask it, wait for it, add to it.
 ///
-/// Cheap to clone. It does not keep the guard alive: when the guard's scope ends, a handle goes on
-/// to say how it ended.
+/// Cheap to clone. It does not keep the guard alive. When the guard's scope has ended, the handle still says what began
+/// the exit.
 #[derive(Clone)]
 pub struct Exit {
     pub(crate) guard: Arc<Guard>,
 }
 
 impl Exit {
-    /// The handle of this process's oldest living guard, for a library that was handed nothing: a
-    /// younger one may be gone before the work of another thread is done.
+    /// The handle of this process's host or else of its oldest guest, for code that was handed nothing.
     ///
-    /// `None` if there is no guard, also in a forked child that did not
-    /// [`rearm`](crate::HandleExit::rearm) its parent's.
+    /// **Without a host, the guest may be another party's**, such as a library's, and end with that party's scope: ask it
+    /// and wait for it, but do not [`defer`](Exit::defer) on it unless it is yours.
+    ///
+    /// `None` if there is no guard, and in a forked child that did not `rearm` its parent's.
     ///
     /// ```
     /// use handle_exit::{Exit, HandleExit};
@@ -49,7 +50,8 @@ impl Exit {
     }
 
     /// Whether the exit has begun: by a signal, a [`request`](Exit::request), or the end of
-    /// the scope or the process. Never blocks; made for loops that stop at a safe point.
+    /// the scope or the process. Never blocks; made for loops that stop at a safe point. True from the start if the
+    /// guard was made while an exit by one of its signals was under way.
     ///
     /// ```
     /// use handle_exit::HandleExit;
@@ -69,8 +71,7 @@ impl Exit {
         self.guard.cause().is_some() && of_guard(&self.guard).is_some()
     }
 
-    /// What began the exit, if it has begun. `None` in a forked child that did not
-    /// [`rearm`](crate::HandleExit::rearm).
+    /// What began the exit, if it has begun. `None` in a forked child that did not `rearm`.
     ///
     /// ```
     /// use handle_exit::{Cause, HandleExit};
@@ -92,22 +93,20 @@ impl Exit {
     /// still be running then.
     ///
     /// Every end of the guard releases the wait: a disarmed guard's with [`Cause::ScopeEnd`]. In a
-    /// forked child that did not [`rearm`](crate::HandleExit::rearm) there is none to wait for.
+    /// forked child that did not `rearm`, the wait never ends.
     ///
     /// ```
-    /// use handle_exit::{Cause, HandleExit, Signal};
+    /// use handle_exit::{HandleExit, Signal};
     ///
     /// # fn main() -> Result<(), handle_exit::Error> {
     /// let guard = HandleExit::new(|| {})?;
     /// # signal_hook::low_level::raise(handle_exit::Signal::TERM.as_raw()).unwrap();
-    /// match guard.wait() { // … `kill` from somewhere …
-    ///     Cause::Signal(received) => assert_eq!(received.signal(), Signal::TERM),
-    ///     other => println!("{other}"),
-    /// }
+    /// let cause = guard.wait(); // … `kill` from somewhere …
+    /// assert_eq!(cause.signal(), Some(Signal::TERM));
     /// # Ok(())
     /// # }
     /// ```
-    #[allow(clippy::must_use_candidate, reason = "it is called for the wait as well")]
+    #[allow(clippy::must_use_candidate, reason = "it is called for the wait too")]
     pub fn wait(&self) -> Cause {
         while let Some(exit) = of_guard(&self.guard) {
             if let Some(cause) = exit.wait_begun(&self.guard, None) {
@@ -120,7 +119,7 @@ impl Exit {
     }
 
     /// As [`wait`](Exit::wait), at most for `timeout`; `None` if the exit has not begun by
-    /// then. A `timeout` beyond the clock's range waits for ever.
+    /// then. A `timeout` beyond the clock's range waits forever.
     ///
     /// ```
     /// use handle_exit::HandleExit;
@@ -156,23 +155,24 @@ impl Exit {
         ExitBegun { guard: Arc::clone(&self.guard), key: None }
     }
 
-    /// A descriptor that becomes readable once the exit begins, for `poll`, `epoll` or `mio`. Each
-    /// call makes one of its own; it is close-on-exec and non-blocking.
+    /// A descriptor that becomes readable once the exit begins, for `poll`, `epoll` or `mio`. Each call makes a new
+    /// one, which is close-on-exec and non-blocking.
+    ///
+    /// A signal that interrupts `poll` or `epoll_wait` ends the call with EINTR (`ErrorKind::Interrupted`), although the
+    /// guard's handler has `SA_RESTART` (signal(7)): call it again.
     ///
     /// ```
-    /// use handle_exit::HandleExit;
-    ///
-    /// # fn main() -> Result<(), handle_exit::Error> {
-    /// let guard = HandleExit::new(|| {})?;
-    /// let readable = guard.readable_fd().expect("a descriptor is to be had");
-    /// // … hand it to poll, epoll, mio or `AsyncFd` …
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let guard = handle_exit::HandleExit::new(|| {})?;
+    /// let readable = guard.readable_fd()?; // for poll, epoll, mio or `AsyncFd`
     /// # drop(readable);
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// What `socketpair(2)` says, for instance that the descriptor table is full.
+    /// What `socketpair(2)` says, for instance that the descriptor table is full; and in a forked child that did not
+    /// `rearm`.
     #[cfg(unix)]
     #[cfg_attr(docsrs, doc(cfg(unix)))]
     pub fn readable_fd(&self) -> io::Result<OwnedFd> {
@@ -182,16 +182,16 @@ impl Exit {
         self.guard.waiters.descriptor(&|| self.guard.cause().is_some())
     }
 
-    /// Begins the exit from code: the callback runs on the watcher thread, with
-    /// [`Cause::Requested`], and no deadline applies to the scope. Returns at once. Does
-    /// nothing if the exit has begun already.
+    /// Begins this guard's exit from code: the callback runs on the watcher thread, with [`Cause::Requested`], and no
+    /// deadline applies to the scope. Other guards are not affected. Returns at once. Does nothing if the exit has
+    /// begun already.
     ///
     /// ```
     /// use handle_exit::HandleExit;
     ///
     /// # fn main() -> Result<(), handle_exit::Error> {
     /// let (sender, receiver) = std::sync::mpsc::channel();
-    /// let guard = HandleExit::new(move || sender.send(()).unwrap())?;
+    /// let guard = HandleExit::new(move || { let _ = sender.send(()); })?;
     /// guard.request();
     /// receiver.recv().unwrap();
     /// # Ok(())
@@ -202,27 +202,29 @@ impl Exit {
         if exit.request(&self.guard) {
             // The watcher first: a waker is an executor's code, which may wait for the callback.
             wake::post();
-            // In a child that a waker has forked there is nothing left to do.
+            // In a child that a waker has forked, there is nothing left to do.
             let _ = exit.release_waiters(Runner::current(), &self.guard);
         }
     }
 
     /// Stages a clean-up: `function` runs at the end of the exit, after the callback; the one that
-    /// was deferred last runs first. A panic in it is contained, after the panic hook reported it.
+    /// was deferred last runs first. A panic in it is contained, after the panic hook has reported it.
     ///
-    /// It runs on the thread that ends the scope (Drop, `finish`, `process::exit`), or on the watcher
-    /// where a signal ends the process. It does not run if the guard is disarmed.
+    /// It runs on the thread that ends the scope (drop, `finish`, `process::exit`), or on the watcher if a signal ends
+    /// the process. It does not run if the guard is disarmed.
     ///
     /// # Errors
-    /// [`Error::Ended`] once the end has begun (except in a deferred function that is being run), and in a
-    /// forked child.
+    /// [`Error::Ended`] once the deferred functions have begun to run (except in one of them) or the guard has ended,
+    /// and in a forked child.
     ///
     /// ```
+    /// use std::fs;
+    ///
     /// # fn main() -> Result<(), handle_exit::Error> {
     /// let guard = handle_exit::HandleExit::new(|| {})?;
-    /// let staged = guard.defer(|| println!("last"))?;
-    /// guard.defer(|| println!("first"))?;
-    /// assert!(staged.cancel());
+    /// let half_done = guard.defer(|| drop(fs::remove_file("report.part")))?;
+    /// // … write report.part …
+    /// assert!(half_done.cancel()); // it is complete
     /// # Ok(())
     /// # }
     /// ```
@@ -241,8 +243,7 @@ impl fmt::Debug for Exit {
     }
 }
 
-/// The future of [`Exit::begun`]. Ready as often as it is polled; [`Exit::cause`] says what began the
-/// exit.
+/// The future of [`Exit::begun`]. It may be polled again when it is ready; [`Exit::cause`] says what began the exit.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct ExitBegun {
     guard: Arc<Guard>,
@@ -264,7 +265,7 @@ impl Future for ExitBegun {
 
 impl Drop for ExitBegun {
     fn drop(&mut self) {
-        // In a forked child the lock may be held for ever, and the waker is the parent's.
+        // In a forked child the lock may be held forever, and the waker is the parent's.
         if let Some(key) = self.key.filter(|_| of_guard(&self.guard).is_some()) {
             self.guard.waiters.forget(key);
         }
@@ -284,8 +285,7 @@ pub struct Deferred {
 }
 
 impl Deferred {
-    /// Takes the function back: it will not run, and what it captured is dropped now. False if it
-    /// has run, or is running.
+    /// Cancels the function: it will not run, and what it captured is dropped now. False if it has run, or is running.
     ///
     /// ```
     /// use handle_exit::HandleExit;
@@ -297,33 +297,33 @@ impl Deferred {
     /// # Ok(())
     /// # }
     /// ```
-    #[allow(clippy::must_use_candidate, reason = "it is called for what it does as well")]
+    #[allow(clippy::must_use_candidate, reason = "it is called for its effect too")]
     pub fn cancel(self) -> bool {
         let cancelled = of_guard(&self.guard).and_then(|_| self.guard.deferred.take(self.key));
         cancelled.is_some()
     }
 
-    /// Runs the function now, on this thread, instead of at the end. False if it has run, or is running
-    /// elsewhere. A panic in it goes on unwinding.
+    /// Runs the function now, on this thread, instead of at the end. False if it has run, or is running elsewhere. A
+    /// panic in it unwinds to the caller.
     ///
     /// ```
     /// use handle_exit::HandleExit;
     ///
     /// # fn main() -> Result<(), handle_exit::Error> {
     /// let guard = HandleExit::new(|| {})?;
-    /// let remove = guard.defer(|| println!("removed"))?;
-    /// // … work with what is to be removed …
-    /// assert!(remove.run()); // now, or at the end if this is not reached
+    /// let remove = guard.defer(|| drop(std::fs::remove_file("report.part")))?;
+    /// // … work with the file …
+    /// assert!(remove.run()); // now, or at the end if this line is not reached
     /// # Ok(())
     /// # }
     /// ```
-    #[allow(clippy::must_use_candidate, reason = "it is called for what it does as well")]
+    #[allow(clippy::must_use_candidate, reason = "it is called for its effect too")]
     pub fn run(self) -> bool {
         let me = Runner::current();
         let taken =
             of_guard(&self.guard).and_then(|_| self.guard.deferred.take_to_run(self.key, me));
         let Some(function) = taken else { return false };
-        // Also if it unwinds; not in a child that it has forked, where the lock may never be free.
+        // Even if it unwinds; not in a child that it has forked, where the lock may never be free.
         let guard = &self.guard;
         let _done = scopeguard::guard((), |()| {
             if of_guard(guard).is_some() {

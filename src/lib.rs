@@ -1,24 +1,28 @@
-//! **My exit function always runs, however the program ends, and I clobber nobody's signal handler.**
+//! Runs your clean-up exactly once, however the scope or the process ends, without clobbering anyone's signal handler.
 //!
-//! [`HandleExit`] is a guard over a scope. However the scope ends (normal end, `?`, panic, TERM or
-//! INT, `std::process::exit`, return from `main`), its callback runs exactly once and to its end. The
-//! handlers that were there before are put back, and run after the callback if a signal came.
+//! **No guard can catch** SIGKILL, SIGSTOP, `_exit`, `quick_exit`, `exec`, a power loss or a stack overflow.
+//! **By default, only TERM and INT are guarded**: closing a terminal sends HUP, `^\` sends QUIT, and both signals kill
+//! the process without a clean-up. [`Signal::TERMINATING`], given to [`Builder::signals`], guards all four. `abort`
+//! and `panic = "abort"` are caught only if `Signal::ABRT` is guarded, and then the callback has 5 s, or its
+//! [`callback_timeout`](Builder::callback_timeout). On Windows, `std::process::exit` runs no callback: call
+//! [`handle_exit::exit`](exit) instead.
 //!
-//! # What no guard can catch
-//! SIGKILL, SIGSTOP, `_exit`, `quick_exit`, `exec`, a power loss, a stack overflow. `abort` and `panic = "abort"`
-//! are caught only where SIGABRT is guarded, and two threads in C `exit` at once only with glibc 2.41 or newer. On Windows,
-//! `std::process::exit` is `ExitProcess` and is not caught: call `handle_exit::exit` instead.
-//!
-//! Nor can it help where a callback waits for what never comes, such as a thread that calls `process::exit`, which
-//! waits for the callback: that is what [`callback_timeout`](Builder::callback_timeout) is for. And the watcher is a
-//! thread as any other: a process whose `main` has ended by `pthread_exit` lives as long as a guard does.
+//! [`HandleExit`] is a guard over a scope. Its callback and its deferred functions run when the scope ends (normally,
+//! by `?` or by a panic), when a guarded signal comes, in `std::process::exit`, and on return from `main`. Then the
+//! old signal handlers are restored.
 //!
 //! # Which constructor?
-//! | constructor | for | on a signal |
+//! A process has at most one **host**, which decides how the process ends, and any number of **guests**, which leave
+//! that to others.
+//!
+//! | constructor | for | on TERM or INT |
 //! |---|---|---|
-//! | [`HandleExit::new`]`(cb)` | code that can be told to stop (a serve loop) | `cb`, then the scope has 5 s to end by itself; if it does not, the process dies of the signal |
-//! | [`HandleExit::cleanup`]`(cb)` | code that cannot | `cb`, then the process dies of the signal |
-//! | [`HandleExit::append`]`(cb)` | code that is not alone: a third party's handler is there, or another guard | `cb`, then that handler or guard, which decides what happens next |
+//! | [`HandleExit::new`]`(cb)`, a host | a program that can be told to stop, such as a server | `cb` runs, and then the scope has 5 s to end by itself (the grace period). If the scope ends, the program continues after it; if not, the process is killed by the signal |
+//! | [`HandleExit::cleanup`]`(cb)`, a host | a program that cannot be told | `cb` runs, and then the process is killed by the signal, whatever the scope does meanwhile |
+//! | [`HandleExit::append`]`(cb)`, a guest | a library, or a program in which a third party handles the signals | `cb` runs, and then the old handler or the host decides. If there is neither, the process is killed by the signal when the scope has ended or after 5 s |
+//!
+//! A host is refused if there is another host ([`Error::Nested`]) or a foreign handler ([`Error::HandlerExists`]).
+//! Guests are no obstacle to a host, and nothing of this is an obstacle to a guest.
 //!
 //! ```no_run
 //! # use std::sync::Arc;
@@ -35,112 +39,104 @@
 //! }
 //! ```
 //!
-//! [`HandleExit::builder`] has every other choice, [`HandleExit::run`] takes closures that borrow, and the
-//! [`guide`] leads from a situation (server, batch job, library, async service, daemon, worker, terminal)
-//! to a few lines of code.
+//! **A callback that blocks forever keeps the process alive.** The guard waits for the callback, and no number of `^C`
+//! ends this wait. [`callback_timeout`](Builder::callback_timeout) ends the process with code 101 instead, and
+//! [`Repeat::Force`] lets a second `^C` end it. `^\` still kills the process, unless QUIT is guarded.
 //!
-//! **The scope keeps running while the callback runs**, on another thread. **A callback writes with
-//! `let _ = writeln!(…)`**, since `println!` and `eprintln!` panic where the terminal is gone. **Async
-//! clean-up belongs in the body, after `begun().await`**, not in the callback with `block_on`.
+//! [`HandleExit::builder`] has every other choice, [`HandleExit::run`] takes closures that borrow, and the [`guide`]
+//! leads from a situation to a few lines of code. **Before you write a callback**, read its
+//! [five rules for clean-ups](guide#five-rules-for-clean-ups).
 //!
 //! # How each way out goes
 //! | the scope or the process ends by | the callback runs on | and then |
 //! |---|---|---|
-//! | end of scope, `?`, [`finish`](HandleExit::finish) | the thread that ends the scope | the program goes on |
-//! | panic | the panicking thread | unwinding goes on |
+//! | end of scope, `?`, [`finish`](HandleExit::finish) | the thread that ends the scope | the program continues |
+//! | panic | the panicking thread | unwinding continues |
 //! | `process::exit` (Windows: `handle_exit::exit`), return from `main` | the exiting thread | the process ends with its code |
-//! | TERM or INT, the scope ends within `grace` | the watcher thread | the program goes on after the scope ([`AfterScope`]) |
-//! | TERM or INT, the scope does not end | the watcher thread | the process dies of the signal ([`Ending`]; Windows: exit code 0xC000013A) |
-//! | TERM or INT that had a handler before (`append`) | the watcher thread | that handler runs, and decides |
+//! | a guarded signal, the scope ends within the grace period | the watcher thread | the program continues after the scope; after a guest, the process is killed by the signal ([`AfterScope`]) |
+//! | a guarded signal, the scope does not end | the watcher thread | the process is killed by the signal ([`Ending`]; Windows: exit code 0xC000013A) |
+//! | a guarded signal that had a handler before (`append`) | the watcher thread | that handler runs, and decides |
 //! | [`request`](Exit::request) | the watcher thread | the scope ends in its own time: no deadline applies |
-//! | [`disarm`](HandleExit::disarm) | – (dropped uncalled) | the program goes on |
-//! | the same signal again during the grace | – (it has run) | the process dies of the signal |
-//! | the callback panics on a signal or in `process::exit`, or overruns `callback_timeout` | – | the process ends with code 101 |
+//! | [`disarm`](HandleExit::disarm) | – (dropped uncalled) | the program continues |
+//! | a repeat of the signal during the grace period | – (it has run) | the process is killed by the signal |
+//! | the callback panics on a signal or in `process::exit`, or `callback_timeout` is over | – | the process ends with code 101 |
+//!
+//! The deferred functions run after the callback: at the end of the scope, or just before the process ends.
 //!
 //! # On a signal
-//! The handler records the signal and wakes the *watcher*, an ordinary thread, which runs the
-//! callback: it may allocate, lock, write, spawn and panic. A thread that ends the scope or the
-//! process meanwhile waits until the callback has returned. Then the old handlers of the signals that
-//! came are run, each once, as a real delivery with the original siginfo. A signal of default
-//! disposition starts the grace: if the scope has not begun to end when the grace is over, the deferred
-//! functions run and the process dies of the signal. The parent sees `WIFSIGNALED`, so that shell loops
-//! and supervisors know.
+//! The signal handler wakes the *watcher*, an ordinary thread, which runs the callback: it may allocate, lock, write,
+//! spawn and panic. A thread that ends the scope or the process waits for it. Then the old handler runs, with the
+//! original siginfo. If there is none, the scope has the grace period to begin its end; if it does not, the deferred
+//! functions run, and the process is killed by the signal (`WIFSIGNALED`).
 //!
 //! # With several guards
-//! The exit is the process's, and a guard is one scope's part in it. The first guard puts the handlers in
-//! place and starts the watcher; [`append`](HandleExit::append) adds guards, from any thread, in any order
-//! of ending; the last guard to end puts everything back. A signal begins the exit of every guard that
-//! has it: their callbacks run on the watcher, newest first. Then the old handler decides what happens, or,
-//! where there is none, the oldest guard that has the signal: its grace, repeat, `after_scope` and ending
-//! are the process's. A guard that ends without a signal runs its own callback and deferred functions, and the
-//! others do not notice. Before a signal, a forced end or `process::exit` ends the process, the callbacks
-//! and deferred functions of all living guards run.
+//! A signal begins the exit of every guard that guards it, also of a guard that is made meanwhile. Their callbacks run
+//! newest first. Then the old handler decides; if there is none, the host, if it guards the signal; otherwise the
+//! oldest guest that does. The grace period, `repeat`, `after_scope` and `ending` of the others do not count.
 //!
-//! A scope that ends after the signal came, while the watcher is still in the callback of a newer guard,
-//! waits for its turn. That callback may be waiting for this very thread, so after a second the thread that
-//! ends the scope runs the scope's callback itself.
+//! A guard that ends without a signal runs its own callback and deferred functions, and nothing else. Before the
+//! process ends, those of all living guards run, newest first. If the watcher has been busy with another callback for
+//! a second, the thread that ends a scope runs the callback of that scope itself.
 //!
 //! # On drop
-//! The callback runs if it has not, then what was [deferred](Exit::defer), last in first out. With the last
-//! guard of a signal, its disposition is put back exactly (handler, flags, mask), unless another handler was
-//! installed over the guard's: then that one stays, and the guard's handler below it passes signals straight
-//! through. With the last guard, the watcher is joined. A signal that arrives meanwhile is handed to the
-//! restored disposition.
+//! The callback runs if it has not, and then the [deferred functions](Exit::defer), last in first out. With the last
+//! guard of a signal, the old disposition is restored exactly: handler, flags and mask. If another handler was installed
+//! over the guard's, that one stays, and the guard's handler below it passes signals straight through. With the last
+//! guard, the watcher is joined. A signal that arrives meanwhile is handed to the restored disposition.
 //!
 //! # In `process::exit` and return from `main`
-//! A guard that is alive then (kept, leaked, or in a frame that does not unwind) runs its callback and
-//! the deferred functions in an exit function of the C library, on the exiting thread. The thread-locals
-//! of that thread are gone by then, and calling `process::exit` there aborts (both are the standard library's
-//! rules; [`handle_exit::exit`](exit) ends the process there too). The same holds for a guard that is dropped
-//! there, by the destructor of a thread-local or by an exit function. An old handler that is running is waited
-//! for, at most ten seconds: it may never return. A callback that waits for a thread which calls
-//! `process::exit` never returns either, since that thread waits for the callback; only `callback_timeout` ends
-//! this.
+//! Guards that are still alive run their callbacks and deferred functions in an exit function of the C library. The
+//! thread-locals of the exiting thread are gone by then, and a callback that calls `std::process::exit` there aborts:
+//! call [`handle_exit::exit`](exit). Callbacks on other threads are waited for; old handlers for at most ten seconds.
+//! An end that a signal has decided stays decided. Another thread that makes a guard gets [`Error::Ended`]. Two
+//! threads may be in C `exit` at once only with glibc 2.41 or newer.
 //!
 //! # What the choices mean together
-//! After the callback has returned, for a signal of default disposition:
+//! After the callback has returned, for a signal without an old handler:
 //!
 //! | `grace` | scope | `after_scope` | the process |
 //! |---|---|---|---|
 //! | zero | – | – | ends as `ending` says, at once |
-//! | t | ends within t | `Continue` | goes on after the scope |
+//! | t | ends within t | `Continue` | continues after the scope |
 //! | t | ends within t | `End` | ends as `ending` says, after the scope |
 //! | t | does not | – | ends as `ending` says, after t; sooner on a repeat |
 //! | `Duration::MAX` | ends some time | `Continue` / `End` | as within t |
 //!
-//! `cleanup` is a grace of zero and `AfterScope::End`.
+//! `cleanup` is a grace period of zero and `AfterScope::End`. `append` is `AfterScope::End` unless you set it.
 //!
 //! | `ending` | status | exit functions of the C library |
 //! |---|---|---|
-//! | `Signal` | death by the signal (128 + n as PID 1 of a namespace; 0xC000013A on Windows) | do not run |
+//! | `Signal` | killed by the signal (128 + n as PID 1 of a namespace; 0xC000013A on Windows) | do not run |
 //! | `Code(c)` | c | run |
 //! | `ShellCode` | 128 + n | run |
 //!
-//! | a repeat of the signal comes | `Repeat::Finish` | `Repeat::Force` | `Repeat::Absorb` |
+//! | a repeat comes | `Repeat::Finish` | `Repeat::Force` | `Repeat::Absorb` |
 //! |---|---|---|---|
-//! | within 500 ms of the first, and a process sent one of the two | same event, nothing changes | the same | the same |
-//! | otherwise, while the callback runs | counts when the callback is done | ends the process at once; nothing else runs | nothing changes |
-//! | otherwise, during the grace | ends the process; deferred functions run | the same | nothing changes |
+//! | while the callback runs | counts when the callback has returned | ends the process at once; nothing else runs | is ignored |
+//! | during the grace period | ends the process; the deferred functions run | the same | is ignored |
+//! | while a deferred function runs | cuts nothing short | ends the process at once; nothing else runs | cuts nothing short |
 //!
-//! `callback_timeout` counts from the start of the callback and beats all of these: when it is over, the
-//! deferred functions run and the process ends with code 101, without the exit functions of the C library,
-//! since the callback may hold a lock that they need. A callback that panicked on the watcher ends the process
-//! with 101 too, after the deferred functions and without a grace. For a signal that had a handler before, there is no grace, no
-//! forced end and no `after_scope`.
+//! A repeat is the same signal at least 500 ms after the first, or an INT or QUIT from the keyboard, whichever signal
+//! came first. A quicker one that a process sent is the same event: a shell and npm both deliver one `^C`.
+//!
+//! [`callback_timeout`](Builder::callback_timeout) beats all of these. A callback that panicked on the watcher ends the
+//! process with 101 after the deferred functions, without a grace period. A signal with an old handler has no
+//! grace period, no forced end and no `after_scope`.
 //!
 //! # Threads
-//! One thread for all guards of the process, named `handle-exit`, asleep without wake-ups until something
-//! happens (and `exit-timer` where there is a `callback_timeout`). The callback runs on the watcher, or on
-//! the thread that ends the scope or the process; deferred functions run on the thread that ends the exit.
+//! One thread for all guards of the process, named `handle-exit`, asleep without wake-ups until something happens. A
+//! `callback_timeout` or `Repeat::Force` costs a second one. On the watcher, a guard's user code runs with the signal
+//! mask that the thread which made the guard had when it made its first guard. A process whose `main` has ended by
+//! `pthread_exit` lives as long as a guard does.
 //!
 //! # Features
-//! `tracing`: the [`Event`]s of [`Builder::observe`] go to `tracing` too, target `handle_exit`.
-//! Without either, the library prints nothing (Rust's panic hook does).
+//! `tracing`: the [`Event`]s of [`Builder::observe`] go to `tracing` too, target `handle_exit`. Without either, the
+//! library prints nothing (Rust's panic hook does).
 //!
 //! # Platforms
-//! Runs and is tested on Linux (glibc and musl, 64 and 32 bits) and, under wine, on Windows. Type-checked for macOS
-//! and the BSDs, whose paths are tested where Linux can play them. Outside Linux an old handler is run with the
-//! siginfo of a signal the process sent to itself.
+//! Tested on Linux (glibc and musl, 64 and 32 bits) and, under wine, on Windows. Type-checked for macOS and the BSDs,
+//! whose paths are tested as far as Linux can emulate them. Outside Linux, an old handler runs with the siginfo of a
+//! signal that the process sent to itself.
 
 // RealtimeSanitizer: see .ci/sanitizers.
 #![cfg_attr(rtsan, feature(sanitize))]
@@ -154,15 +150,15 @@ compile_error!("handle-exit is about the signals of Unix and the console events 
 // How a guard is made, and how its scope ends.
 mod builder; // every setting, and the ways to install them
 mod constructors; // HandleExit::new, cleanup, append, run
-mod guard; // HandleExit: finish, disarm, rearm, Drop
+mod guard; // HandleExit: finish, disarm, rearm, Drop; how to end the process, and Signal::raise
 mod install; // a guard is put in place: all of it, or nothing changed
 
-// Who else comes to the exit.
+// What else takes part in the exit.
 mod at_exit; // process::exit and return from main
 mod handle; // Exit, ExitBegun, Deferred: the guard as the rest of the program sees it
 mod watcher; // the guard's own threads
 
-// The process's one exit: who runs which callback, what has come, who decides, how it ends.
+// The process's one exit: the guards and their callbacks, the signals that came, and how the process ends.
 mod exit;
 
 // What a user meets on the way.
@@ -174,7 +170,7 @@ mod waiters; // futures and descriptors that wait for the exit
 
 mod cause; // what began an exit
 mod settings; // what a guard was told
-mod stack; // things in order, any of which can be taken out
+mod stack; // an ordered list whose items can be taken out anywhere
 
 // The operating system, and all unsafe code.
 mod sys;

@@ -11,21 +11,21 @@ use crate::sys::thread::Runner;
 
 /// How the scope ended: what [`HandleExit::finish`](crate::HandleExit::finish) says.
 ///
-/// As the return value of `main` it makes the process end the way the exit began: every destructor
-/// of `main` has run by then, standard output is flushed, and the process dies of the signal that
-/// ended it. A parent, a shell loop or a supervisor then sees the truth.
+/// As the return value of `main`, it ends the process the way the exit began: 0, killed by the signal, or 101. The
+/// destructors of `main` have run by then, the callbacks of other living guards run, and standard output is flushed. A
+/// parent, a shell loop or a supervisor then sees the truth.
 ///
 /// ```no_run
 /// use handle_exit::{Error, HandleExit, Outcome};
 ///
 /// fn main() -> Result<Outcome, Error> {
-///     let guard = HandleExit::new(|| println!("stopping"))?;
+///     let guard = HandleExit::new(|| {})?;
 ///     // … work until it is done or told to stop …
 ///     Ok(guard.finish())
 /// }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[must_use = "return it from `main`, or ask it what happened; `drop(guard)` is the silent form"]
+#[must_use = "return it from `main`, or ask it what happened; `drop(guard)` reports nothing"]
 pub struct Outcome {
     pub(crate) cause: Cause,
     pub(crate) signal: Option<Signal>,
@@ -41,7 +41,7 @@ impl Outcome {
     }
 
     /// The signal that asked for the end: the one that began the exit, or the first that came after
-    /// a [`request`](crate::Exit::request). `None` where none came.
+    /// a [`request`](crate::Exit::request). `None` if none came.
     #[must_use]
     pub fn signal(&self) -> Option<Signal> {
         self.signal
@@ -63,11 +63,11 @@ impl Outcome {
         self.panicked
     }
 
-    /// The exit code a shell would show: 101 after a panicked callback, what
-    /// [`Ending`](crate::Ending) says (128 + n for a death by signal n) after a signal, else 0.
+    /// The exit code that a shell would show: 101 after a callback that panicked, what [`Ending`](crate::Ending) says
+    /// after a signal (128 + n if the process would be killed by signal n), else 0.
     ///
-    /// For programs that must return a code of their own; [`end_process`](Outcome::end_process) and
-    /// returning the outcome from `main` die by the signal itself.
+    /// For programs that must return a code of their own. If `main` returns the outcome, or with
+    /// [`end_process`](Outcome::end_process), the process is killed by the signal itself.
     ///
     /// ```
     /// use handle_exit::HandleExit;
@@ -99,11 +99,11 @@ impl Outcome {
         self.status.map_or(0, Status::code)
     }
 
-    /// Ends the process as this outcome says: by the signal, with code 101 after a panicked
-    /// callback, with what [`Ending`](crate::Ending) says, or with 0.
+    /// Ends the process as this outcome says: with code 101 after a callback that panicked, as
+    /// [`Ending`](crate::Ending) says after a signal, else with 0.
     ///
-    /// Standard output is flushed first. No destructor runs: return the outcome from `main` where
-    /// they should.
+    /// Standard output is flushed first, and the callbacks and deferred functions of all living guards run. No
+    /// destructors run: if they should, return the outcome from `main`.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), handle_exit::Error> {
@@ -113,7 +113,7 @@ impl Outcome {
     /// # }
     /// ```
     pub fn end_process(self) -> ! {
-        // A death by signal runs nothing of std's own clean-up at exit, which is what flushes.
+        // std flushes in its own clean-up at exit, which does not run if a signal kills the process.
         process::flush();
         let status = self.status.unwrap_or(Status::Code(0));
         let exit = exit::of(process::this());

@@ -1,4 +1,4 @@
-//! What a guard was told, and every decision that follows from it alone.
+//! The settings of a guard, and every decision that follows from them alone.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use crate::sys::status::Status;
 /// How much later than the watcher an aborting thread gives up.
 const ABORT_MARGIN: Duration = Duration::from_secs(1);
 
-/// How long an aborting thread waits for the callback where no `callback_timeout` is set.
+/// How long an aborting thread waits for the callback if no `callback_timeout` is set.
 const ABORT_WAIT: Duration = Duration::from_secs(5);
 
-/// When the handlers that stood before the guard are run: [`Builder::old_handler`](crate::Builder::old_handler).
+/// When the old handlers run: [`Builder::old_handler`](crate::Builder::old_handler).
 ///
 /// ```
 /// use handle_exit::{HandleExit, OldHandler};
@@ -28,7 +28,8 @@ pub enum OldHandler {
     /// After a signal: the handler of each signal that came, after the callback.
     #[default]
     OnSignal,
-    /// After a signal, and when the scope ends without one: then each distinct handler once.
+    /// After a signal, as `OnSignal` says; and each guard that ends without a signal calls each distinct old handler of
+    /// its signals once.
     Always,
 }
 
@@ -47,7 +48,7 @@ pub enum OldHandler {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Ignored {
-    /// Leave it ignored: `nohup` and a shell's `&` meant it.
+    /// Leave it ignored: `nohup` and a shell's `&` ask for that.
     #[default]
     Keep,
     /// Guard it like any other; the end of the scope restores `SIG_IGN`.
@@ -68,13 +69,14 @@ pub enum Ignored {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Repeat {
-    /// Nothing but the wait for the scope: the callback runs to its end.
+    /// Only the wait for the scope. Callbacks, old handlers and deferred functions run to their end.
     #[default]
     Finish,
-    /// The callback too. The process then ends at once, as [`Ending`] says, and nothing else runs.
+    /// Callbacks and deferred functions too. The process then ends at once, as [`Ending`] says, and nothing else runs.
+    /// Costs a second sleeping thread.
     Force,
-    /// Nothing at all: a repeat does not end the wait for the scope either. For a program that passes
-    /// `^C` on to its children and must not die before them.
+    /// Nothing, not even the wait for the scope. For a program that must not end before its children, or whose
+    /// supervisor repeats TERM.
     Absorb,
 }
 
@@ -93,14 +95,14 @@ pub enum Repeat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum AfterScope {
-    /// The program goes on after the scope.
+    /// The program continues after the scope. The default of a host.
     #[default]
     Continue,
-    /// The process ends as [`Ending`] says.
+    /// The process ends as [`Ending`] says. The default of a guest, and of [`cleanup`](crate::HandleExit::cleanup).
     End,
 }
 
-/// How a process that a signal ends, ends: [`Builder::ending`](crate::Builder::ending).
+/// How the process ends when a signal ends it: [`Builder::ending`](crate::Builder::ending).
 ///
 /// ```
 /// use handle_exit::{Ending, HandleExit};
@@ -114,17 +116,18 @@ pub enum AfterScope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Ending {
-    /// It dies of the signal: the parent sees `WIFSIGNALED`. As PID 1 of a namespace, which the
+    /// It is killed by the signal: the parent sees `WIFSIGNALED`. As PID 1 of a namespace, which the
     /// kernel does not kill, it exits with 128 + n.
     #[default]
     Signal,
     /// `process::exit` with this code, so exit functions of the C library run.
     Code(i32),
-    /// `process::exit` with 128 + n, the code a shell shows for a death by signal n.
+    /// `process::exit` with 128 + n, the code that a shell shows for a process killed by signal n. Exit functions run,
+    /// such as those that write coverage data.
     ShellCode,
 }
 
-/// Everything a [`Builder`](crate::Builder) was told, but for functions.
+/// The settings of a [`Builder`](crate::Builder), without its functions.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// The signals that begin the exit.
@@ -164,7 +167,7 @@ impl Settings {
         self.signals.union(self.on)
     }
 
-    /// When the scope has to have ended; `None` where no deadline applies.
+    /// When the grace period is over; `None` if no deadline applies.
     pub(crate) fn deadline(&self, grace_begins: Instant) -> Option<Instant> {
         grace_begins.checked_add(self.grace)
     }
@@ -178,7 +181,7 @@ impl Settings {
         }
     }
 
-    /// How the process ends when the scope has ended in time; `None` if the program goes on.
+    /// How the process ends when the scope has ended in time; `None` if the program continues.
     pub(crate) fn status_after_scope(&self, signal: Signal) -> Option<Status> {
         let default = if self.append { AfterScope::End } else { AfterScope::Continue };
         match self.after_scope.unwrap_or(default) {
@@ -187,7 +190,7 @@ impl Settings {
         }
     }
 
-    /// Whether a second thread has to see to it that user code comes to an end.
+    /// Whether a second thread has to watch over user code.
     pub(crate) fn needs_standby(&self) -> bool {
         self.callback_timeout.is_some() || self.repeat == Repeat::Force
     }
@@ -198,7 +201,7 @@ impl Settings {
     }
 
     /// How long an aborting thread waits for the callback, and then for the deferred functions. With a
-    /// `callback_timeout` the watcher ends the process before that.
+    /// `callback_timeout`, the watcher ends the process before that.
     pub(crate) fn abort_wait(&self) -> Duration {
         self.callback_timeout.map_or(ABORT_WAIT, |timeout| timeout.saturating_add(ABORT_MARGIN))
     }

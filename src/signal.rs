@@ -1,8 +1,6 @@
-//! [`Signal`], sets of them, and what is known of one that came ([`Received`]).
+//! [`Signal`], sets of signals, and what is known of a signal that came ([`Received`]).
 
 use std::fmt;
-#[cfg(unix)]
-use std::io;
 use std::str::FromStr;
 
 #[cfg(unix)]
@@ -20,7 +18,7 @@ pub use console::{ConsoleEvent, Received};
 pub use received::{Received, Sender};
 pub(crate) use set::SignalSet;
 
-/// The only signals there are: `^C`, and what the C library calls a request to terminate.
+/// Windows has only these: `^C`, and what the C library calls a request to terminate.
 #[cfg(windows)]
 mod libc {
     pub(super) const SIGINT: i32 = 2;
@@ -40,8 +38,8 @@ pub(crate) const COUNT: usize = if cfg!(any(target_arch = "mips", target_arch = 
 
 /// A signal number of this platform.
 ///
-/// A plain number with a name: nothing of it depends on whether the signal can be guarded. That is
-/// decided when a guard is built, and refused with [`Error::Unguardable`](crate::Error::Unguardable).
+/// A plain number with a name, whether or not the signal can be guarded. A guard for one that cannot is refused with
+/// [`Error::Unguardable`](crate::Error::Unguardable).
 ///
 /// ```
 /// use handle_exit::Signal;
@@ -74,34 +72,34 @@ signals! {
 
 #[cfg(unix)]
 signals! {
-    HUP = SIGHUP, "SIGHUP", "The terminal went away, or \"read your configuration again\".";
+    HUP = SIGHUP, "SIGHUP", "The terminal was closed, or \"read your configuration again\".";
     INT = SIGINT, "SIGINT", "Interrupt from the keyboard (`^C`).";
     QUIT = SIGQUIT, "SIGQUIT", "Quit from the keyboard (`^\\`); by default with a core dump.";
     ILL = SIGILL, "SIGILL", "Illegal instruction. Cannot be guarded.";
     TRAP = SIGTRAP, "SIGTRAP", "Trace trap. Cannot be guarded.";
-    ABRT = SIGABRT, "SIGABRT", "`abort(3)`.";
+    ABRT = SIGABRT, "SIGABRT", "`abort(3)`, also of `panic = \"abort\"`. A callback has 5 s, or its `callback_timeout`.";
     BUS = SIGBUS, "SIGBUS", "Bus error. Cannot be guarded.";
     FPE = SIGFPE, "SIGFPE", "Arithmetic error. Cannot be guarded.";
-    KILL = SIGKILL, "SIGKILL", "Kill. Cannot be caught by anyone.";
+    KILL = SIGKILL, "SIGKILL", "Kill. No program can catch it.";
     USR1 = SIGUSR1, "SIGUSR1", "User-defined signal 1.";
     SEGV = SIGSEGV, "SIGSEGV", "Invalid memory reference. Cannot be guarded.";
     USR2 = SIGUSR2, "SIGUSR2", "User-defined signal 2.";
-    PIPE = SIGPIPE, "SIGPIPE", "Write to a pipe nobody reads. Rust programs start with it ignored.";
+    PIPE = SIGPIPE, "SIGPIPE", "Write to a pipe that nobody reads. Rust programs start with it ignored.";
     ALRM = SIGALRM, "SIGALRM", "Timer of `alarm(2)`.";
     TERM = SIGTERM, "SIGTERM", "Termination request: what `kill`, systemd, Docker and Kubernetes send.";
-    CHLD = SIGCHLD, "SIGCHLD", "A child stopped or ended. Does not end a process: cannot be guarded.";
-    CONT = SIGCONT, "SIGCONT", "Continue. Does not end a process: cannot be guarded.";
-    STOP = SIGSTOP, "SIGSTOP", "Stop. Cannot be caught by anyone.";
-    TSTP = SIGTSTP, "SIGTSTP", "Stop from the keyboard (`^Z`). Cannot be guarded.";
-    TTIN = SIGTTIN, "SIGTTIN", "Background read from the terminal. Cannot be guarded.";
-    TTOU = SIGTTOU, "SIGTTOU", "Background write to the terminal. Cannot be guarded.";
-    URG = SIGURG, "SIGURG", "Urgent data on a socket. Does not end a process: cannot be guarded.";
+    CHLD = SIGCHLD, "SIGCHLD", "A child stopped or ended. Does not end a process: only for `Builder::on`.";
+    CONT = SIGCONT, "SIGCONT", "Continue. Does not end a process: only for `Builder::on`.";
+    STOP = SIGSTOP, "SIGSTOP", "Stop. No program can catch it.";
+    TSTP = SIGTSTP, "SIGTSTP", "Stop from the keyboard (`^Z`). Only for `Builder::on`.";
+    TTIN = SIGTTIN, "SIGTTIN", "Background read from the terminal. Only for `Builder::on`.";
+    TTOU = SIGTTOU, "SIGTTOU", "Background write to the terminal. Only for `Builder::on`.";
+    URG = SIGURG, "SIGURG", "Urgent data on a socket. Does not end a process: only for `Builder::on`.";
     XCPU = SIGXCPU, "SIGXCPU", "CPU time limit (`setrlimit(2)`) reached.";
     XFSZ = SIGXFSZ, "SIGXFSZ", "File size limit reached.";
     VTALRM = SIGVTALRM, "SIGVTALRM", "Virtual timer.";
     PROF = SIGPROF, "SIGPROF", "Profiling timer.";
-    WINCH = SIGWINCH, "SIGWINCH", "Window size changed. Does not end a process: cannot be guarded.";
-    IO = SIGIO, "SIGIO", "I/O possible.";
+    WINCH = SIGWINCH, "SIGWINCH", "Window size changed. Does not end a process: only for `Builder::on`.";
+    IO = SIGIO, "SIGIO", "I/O is possible.";
     SYS = SIGSYS, "SIGSYS", "Bad system call. Cannot be guarded.";
     #[cfg(all(
         any(target_os = "linux", target_os = "android"),
@@ -122,7 +120,7 @@ impl Signal {
     #[cfg(windows)]
     pub const TERMINATING: [Signal; 2] = [Signal::INT, Signal::TERM];
 
-    /// The signal with this number, or `None` where the platform has no such signal.
+    /// The signal with this number, or `None` if the platform has no such signal.
     #[must_use]
     pub fn from_raw(raw: i32) -> Option<Signal> {
         exists(raw).then_some(Signal(raw))
@@ -134,33 +132,9 @@ impl Signal {
         self.0
     }
 
-    /// Raises the signal in this process, as `kill(getpid(), …)` does: for a terminal program in raw mode,
-    /// where `^C` is a key and not a signal.
-    ///
-    /// It goes to the process and not to the calling thread, so a thread that blocks the signal may raise it.
-    ///
-    /// ```
-    /// use handle_exit::{Cause, HandleExit, Signal};
-    ///
-    /// # fn main() -> Result<(), handle_exit::Error> {
-    /// let guard = HandleExit::new(|| {})?;
-    /// Signal::INT.raise().expect("a process may signal itself");
-    /// assert_eq!(guard.wait().signal(), Some(Signal::INT));
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// What `kill(2)` says, for instance that no more signals can be queued (`EAGAIN`).
-    #[cfg(unix)]
-    #[cfg_attr(docsrs, doc(cfg(unix)))]
-    pub fn raise(self) -> io::Result<()> {
-        crate::sys::process::send_signal(self)
-    }
-
     /// Why a guard refuses this signal, or `None` if it may be guarded.
     pub(crate) fn refusal(self) -> Option<&'static str> {
-        let harmless = "its default action does not end a process";
+        let harmless = "its default action does not end a process (Builder::on takes it)";
         self.refusal_on().or_else(|| HARMLESS.contains(self).then_some(harmless))
     }
 
@@ -173,25 +147,25 @@ impl Signal {
         }
         if FAULTS.contains(self) {
             return Some(
-                "it reports a fault of the running instruction; a program that goes on after it \
-                 has undefined behaviour",
+                "it reports a fault of the running instruction, and a program that continues \
+                 after it has undefined behaviour",
             );
         }
         #[cfg(any(target_os = "linux", target_os = "android"))]
         if self.0 > 31 && self.0 < libc::SIGRTMIN() {
-            return Some("the C library keeps it for itself");
+            return Some("the C library reserves it for itself");
         }
         None
     }
 
-    /// None is refused: there are two, and both ask a program to end.
+    /// There are two, and both ask a program to end.
     #[cfg(windows)]
     pub(crate) fn refusal_on(self) -> Option<&'static str> {
         None
     }
 }
 
-/// Raised by the running instruction: the kernel does not wait with these, blocked or not.
+/// Raised by the running instruction: the kernel delivers these at once, blocked or not.
 #[cfg(unix)]
 pub(crate) const FAULTS: SignalSet = SignalSet::of(&[
     Signal::SEGV,
@@ -260,9 +234,9 @@ impl fmt::Debug for Signal {
     }
 }
 
-/// The text is no signal name: see [`Signal`]'s `FromStr`.
+/// The text is not the name of a signal: see [`Signal`]'s `FromStr`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` is no signal of this platform: write a name such as TERM or SIGTERM")]
+#[error("`{name}` is not a signal of this platform: write a name such as TERM or SIGTERM")]
 pub struct ParseSignalError {
     name: String,
 }
@@ -299,16 +273,16 @@ fn real_time(_short: &str) -> Option<Signal> {
     None
 }
 
-/// The number is no signal number: see [`Signal`]'s `TryFrom<i32>`.
+/// The number is not the number of a signal: see [`Signal`]'s `TryFrom<i32>`.
 ///
 /// ```
 /// use handle_exit::Signal;
 ///
 /// let error = Signal::try_from(-1).unwrap_err();
-/// assert_eq!(error.to_string(), "`-1` is no signal number of this platform");
+/// assert_eq!(error.to_string(), "`-1` is not a signal number of this platform");
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no signal number of this platform")]
+#[error("`{0}` is not a signal number of this platform")]
 pub struct NoSuchSignal(i32);
 
 impl TryFrom<i32> for Signal {
@@ -336,11 +310,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_signal_is_refused() {
+    fn what_is_not_a_signal_is_refused() {
         for raw in [i32::MIN, -1, 0, 129, i32::MAX] {
             assert_eq!(Signal::from_raw(raw), None);
             let error = Signal::try_from(raw).unwrap_err().to_string();
-            assert_eq!(error, format!("`{raw}` is no signal number of this platform"));
+            assert_eq!(error, format!("`{raw}` is not a signal number of this platform"));
         }
         for name in ["", "SIG", "TERMINATE", "15", "RTMIN+", "RTMIN+99", "RTMIN-1", "RTMIN++1"] {
             let error = name.parse::<Signal>().unwrap_err().to_string();
@@ -355,7 +329,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_ends_no_process_is_only_for_on() {
+    fn signals_that_do_not_end_a_process_are_only_for_on() {
         assert_eq!(HARMLESS.iter().count(), HARMLESS.iter().filter_map(Signal::refusal).count());
         assert_eq!(HARMLESS.iter().find_map(Signal::refusal_on), None);
         for signal in FAULTS.iter().chain([Signal::KILL, Signal::STOP]) {

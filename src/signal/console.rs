@@ -1,15 +1,15 @@
-//! What Windows has in the place of signals: [`ConsoleEvent`], and the [`Received`] that says which.
+//! What Windows has instead of signals: [`ConsoleEvent`], and the [`Received`] that tells which one came.
 
 use std::fmt;
 
 use super::Signal;
 
-/// An event that the system tells a console program of.
+/// An event of which the system tells a console program.
 ///
 /// `CTRL_C` comes as [`Signal::INT`], all others as [`Signal::TERM`]. After [`Close`], [`Logoff`] and
-/// [`Shutdown`] the process is going to end, whatever it does: the system gives it some five seconds.
+/// [`Shutdown`] the process is going to end, whatever it does: the system gives it about five seconds.
 ///
-/// Services alone get [`Logoff`] and [`Shutdown`]; and a program that has loaded `user32.dll` or
+/// Only services get [`Logoff`] and [`Shutdown`], and a program that has loaded `user32.dll` or
 /// `gdi32.dll` gets neither ([documentation]).
 ///
 /// [`Close`]: ConsoleEvent::Close
@@ -25,9 +25,9 @@ pub enum ConsoleEvent {
     CtrlBreak,
     /// `CTRL_CLOSE_EVENT`: the console's window is being closed. Comes as [`Signal::TERM`].
     Close,
-    /// `CTRL_LOGOFF_EVENT`: a user logs off. Comes as [`Signal::TERM`].
+    /// `CTRL_LOGOFF_EVENT`: a user is logging off. Comes as [`Signal::TERM`].
     Logoff,
-    /// `CTRL_SHUTDOWN_EVENT`: the system goes down. Comes as [`Signal::TERM`].
+    /// `CTRL_SHUTDOWN_EVENT`: the system is shutting down. Comes as [`Signal::TERM`].
     Shutdown,
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for ConsoleEvent {
     }
 }
 
-/// A signal that came, and which event of the console it stands for.
+/// A signal that came, and the event of the console that it stands for.
 ///
 /// ```no_run
 /// use handle_exit::{Cause, ConsoleEvent, HandleExit};
@@ -70,7 +70,7 @@ impl fmt::Display for ConsoleEvent {
 /// let guard = HandleExit::new(|| {})?;
 /// if let Cause::Signal(received) = guard.wait() {
 ///     if received.console_event() == ConsoleEvent::Close {
-///         println!("the window is being closed: five seconds left");
+///         // … the window is being closed: five seconds are left …
 ///     }
 /// }
 /// # Ok(())
@@ -84,13 +84,13 @@ impl Received {
         Received(event)
     }
 
-    /// Which signal.
+    /// The signal.
     #[must_use]
     pub fn signal(&self) -> Signal {
         self.0.signal()
     }
 
-    /// Which event of the console.
+    /// The event of the console.
     #[must_use]
     pub fn console_event(&self) -> ConsoleEvent {
         self.0

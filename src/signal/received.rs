@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Signal;
 
-/// A signal that came, with what the kernel said of its sender.
+/// A signal that came, with what the kernel says about its sender.
 ///
 /// ```
 /// use handle_exit::{Cause, HandleExit, Signal};
@@ -30,14 +30,14 @@ impl Received {
         Received { signal, sender }
     }
 
-    /// Which signal.
+    /// The signal.
     #[must_use]
     pub fn signal(&self) -> Signal {
         self.signal
     }
 
-    /// Who sent it: `Some` where a process did with `kill(2)`, `tgkill(2)`, `sigqueue(3)` or
-    /// `raise(3)`; `None` where the kernel did (`^C` on a terminal, a timer, a resource limit).
+    /// The sender: `Some` if a process sent it with `kill(2)`, `tgkill(2)`, `sigqueue(3)` or
+    /// `raise(3)`; `None` if the kernel did (`^C` on a terminal, a timer, a resource limit).
     #[must_use]
     pub fn sender(&self) -> Option<Sender> {
         self.sender

@@ -7,7 +7,7 @@ use super::Signal;
 
 #[cfg(not(any(target_arch = "mips", target_arch = "mips64")))]
 type Bits = u64;
-/// Linux has 128 signals there.
+/// On MIPS, Linux has 128 signals.
 #[cfg(any(target_arch = "mips", target_arch = "mips64"))]
 type Bits = u128;
 
@@ -33,7 +33,7 @@ impl SignalSet {
         self.0 & bit(signal) != 0
     }
 
-    /// Whether it is new in the set.
+    /// Adds the signal. Whether it is new in the set.
     pub(crate) fn insert(&mut self, signal: Signal) -> bool {
         let is_new = !self.contains(signal);
         self.0 |= bit(signal);

@@ -1,10 +1,10 @@
-//! [`Holder`]: whose code a handler is.
+//! [`Holder`]: where a handler comes from.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Who holds a signal: the handler's address, and where the dynamic linker (`dladdr(3)`) knows them
-/// the object file it lies in and its symbol.
+/// The holder of a signal: the handler's address, and, if the dynamic linker knows them (`dladdr(3)`), its object file
+/// and its symbol. `Display` shows them in one line.
 ///
 /// ```
 /// use handle_exit::{Error, HandleExit};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// ctrlc::set_handler(|| {}).unwrap();
 /// if let Err(Error::HandlerExists { holder, .. }) = HandleExit::new(|| {}) {
 ///     assert!(holder.address() != 0);
-///     println!("{:?} {:?}", holder.object(), holder.symbol());
+///     assert!(holder.to_string().ends_with(&format!(" at {:#x}", holder.address())));
 /// }
 /// # Ok(())
 /// # }
@@ -39,8 +39,8 @@ impl Holder {
         self.object.as_deref()
     }
 
-    /// The handler's name. Known for what a library exports, seldom for what is linked into the
-    /// program itself: `addr2line -e OBJECT OFFSET` names those.
+    /// The handler's name. It is known if a library exports it, and seldom if it is linked into the program itself:
+    /// then `addr2line -fe OBJECT OFFSET` finds it, with the offset that `Display` shows.
     #[must_use]
     pub fn symbol(&self) -> Option<&str> {
         self.symbol.as_deref()
