@@ -41,7 +41,7 @@ impl State {
         guard.key.store(key, SeqCst);
         if settings.is_host() {
             self.host = Some(key);
-            self.set_hosted(signals, true);
+            self.set_hosted(all, true);
         }
         let joins = |exit: &&SignalExit| {
             signals.contains(exit.arrival.signal) && exit.answered_by.is_none()
@@ -89,7 +89,7 @@ impl State {
     }
 
     fn host_has(&self, signal: Signal) -> bool {
-        self.host().is_some_and(|host| host.signals.contains(signal))
+        self.host().is_some_and(|host| host.all().contains(signal))
     }
 
     fn set_hosted(&self, signals: SignalSet, is_hosted: bool) {
@@ -135,7 +135,7 @@ impl State {
         if self.host == Some(key) {
             self.host = None;
             if let Some(entry) = self.guards.get(key) {
-                self.set_hosted(entry.signals, false);
+                self.set_hosted(entry.all(), false);
             }
         }
         let entry = self.guards.remove(key);
