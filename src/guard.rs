@@ -23,7 +23,7 @@ use crate::signal::Signal;
 use crate::sys::forward;
 use crate::sys::status::Status;
 use crate::sys::thread::{self, Runner};
-use crate::sys::{exit_hook, guarded, process};
+use crate::sys::{exit_hook, process, restore};
 
 /// The guard over a scope: its callback runs exactly once and to its end, however the scope or the
 /// process ends.
@@ -200,7 +200,7 @@ impl HandleExit {
         closed.unwrap_or_else(|Forked| {
             // A child that was forked before the scope ended, or by its end. Locks may be held by threads that are
             // not here, and the callback is the parent's.
-            guarded::restore_in_child(guard.settings.all_signals());
+            restore::restore_in_child(guard.settings.all_signals());
             Closed::default()
         })
     }
@@ -300,7 +300,7 @@ pub fn exit_with_signal(signal: Signal, body: impl FnOnce()) -> ! {
     // The panic hook has reported it; the signal is what the parent sees.
     let _ = catch_unwind(AssertUnwindSafe(body)).map_err(std::mem::forget);
     let exit = crate::exit::of(process::this());
-    let (current, is_guarded) = exit.guards_for(signal);
+    let (current, is_guarded) = exit.lock().for_signal(signal);
     let Some(current) = current else {
         forward::raise(signal);
         process::end(Status::Signal(signal))

@@ -6,9 +6,10 @@ use crate::error::Error;
 use crate::exit::{self, Guard, ProcessExit, State};
 use crate::settings::{Ignored, Settings};
 use crate::signal::{Signal, SignalSet};
-use crate::sys::guarded::{self, Found, Guarded, Late, Refused};
+use crate::sys::guarded::{self, Found, Guarded, Refused};
 use crate::sys::lock::Locked;
 use crate::sys::process::{self, Process};
+use crate::sys::restore::{self, Late};
 use crate::sys::siginfo::Arrival;
 use crate::sys::thread::JoinHandle;
 use crate::sys::{exit_hook, wake};
@@ -170,7 +171,7 @@ fn enter(
 #[inline(never)]
 fn undo(state: &State, installed: &[Guarded]) -> Late {
     let kept: Vec<_> = state.installed.iter().map(|one| one.guarded).collect();
-    guarded::restore_all(installed, &kept)
+    restore::restore_all(installed, &kept)
 }
 
 /// Looks at the dispositions and changes none.

@@ -16,7 +16,7 @@ use crate::sys::lock::Locked;
 use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
 use crate::sys::thread::{self, JoinHandle, Runner};
-use crate::sys::wake;
+use crate::sys::{restore, wake};
 
 /// How long those who restore a signal wait until the leader takes it no more: the leader may have been interrupted
 /// for good, by a foreign handler.
@@ -194,7 +194,7 @@ impl ProcessExit {
         state.give_back(guarded);
         drop(state);
         if given_back.buries {
-            crate::sys::guarded::pin();
+            restore::pin();
         }
         let run = &mut || guarded.run_old_handler(&given_back, &arrival.info);
         self.call_contained(me, &guard, run)?;

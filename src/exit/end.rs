@@ -10,101 +10,19 @@
 
 use std::time::{Duration, Instant};
 
+use super::ending::{After, End, Rank, failed};
 use super::state::{Callback, Entry, Scope, State};
 use super::{Forked, Guard, ProcessExit, Which};
 use crate::cause::Cause;
 use crate::event::Event;
-use crate::signal::Signal;
-use crate::sys::clock::Moment;
-use crate::sys::guarded::{self, Guarded, Late};
-use crate::sys::siginfo::Arrival;
+use crate::sys::guarded::Guarded;
+use crate::sys::restore::{self, Late};
 use crate::sys::status::Status;
 use crate::sys::thread::{self, Runner, ThreadId};
 use crate::sys::{abort, process, wake};
 
 /// How long an exiting process waits for old handlers, which may never return.
 const OLD_HANDLER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A second wish to end that comes sooner after the first belongs to the same event.
-const SAME_EVENT: Duration = Duration::from_millis(500);
-
-/// The process ends.
-#[derive(Debug)]
-pub(super) struct End {
-    thread: ThreadId,
-    rank: Rank,
-    /// `None`: with the code that `exit` was called with.
-    status: Option<Status>,
-    /// The thread has begun the last step, which may lead through `exit(3)`.
-    is_final: bool,
-    /// When the time is over that user code has after an overrun.
-    pub(super) deadline: Option<Instant>,
-    /// The exit functions that run now are other people's.
-    after: Option<After>,
-    cut: Option<Status>,
-}
-
-/// All guards have run, and the process exits.
-#[derive(Debug, Default)]
-struct After {
-    /// The signals that came since.
-    came: Vec<(Signal, Moment)>,
-    /// Callbacks that have not returned, by their guards' keys.
-    running: Vec<(usize, Runner)>,
-}
-
-/// Of two threads that end the process, the one of the higher rank does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    Outside,
-    InsideExit,
-    OwnCode,
-}
-
-impl End {
-    fn new(thread: ThreadId, rank: Rank, status: Option<Status>) -> End {
-        End { thread, rank, status, is_final: false, deadline: None, after: None, cut: None }
-    }
-
-    pub(super) fn has_failed(&self) -> bool {
-        self.status == Some(Status::Failed)
-    }
-
-    /// How the process is to end at once, if it is.
-    /// User code whose own time is not over yet (`ticks`) has that.
-    pub(super) fn cut(&self, now: Instant, ticks: bool) -> Option<Status> {
-        let is_over = self.deadline.is_some_and(|deadline| now >= deadline) && !ticks;
-        self.cut.or(is_over.then(failed))
-    }
-
-    /// The thread that runs the callback of this guard, which is gone with the process.
-    pub(super) fn exits_in_callback(&self, key: usize) -> Option<Runner> {
-        let running = &self.after.as_ref()?.running;
-        running.iter().find(|(other, _)| *other == key).map(|(_, runner)| *runner)
-    }
-
-    /// Whether all guards have run, so that this signal is nobody's. It would end the process, which ends: its
-    /// status does not change any more. But an exit function that is still to run may hang, so a second wish to
-    /// end is granted at once.
-    pub(super) fn is_over(&mut self, arrival: &Arrival) -> bool {
-        let Some(after) = &mut self.after else { return false };
-        let signal = arrival.signal;
-        match after.came.iter().find(|(other, _)| *other == signal) {
-            Some((_, first)) if arrival.last.since(*first) >= SAME_EVENT => {
-                self.cut = Some(Status::Signal(signal));
-            }
-            Some(_) => {}
-            None => after.came.push((signal, arrival.first)),
-        }
-        true
-    }
-}
-
-/// A thread that calls `abort` waits for the callback: that is what the process is killed by.
-fn failed() -> Status {
-    let aborts = abort::ABORT.filter(|_| abort::a_thread_aborts());
-    aborts.map_or(Status::Failed, Status::Signal)
-}
 
 impl State {
     /// User code has overrun its time. What is left has until `deadline`. False if that was said before, and no
@@ -329,11 +247,11 @@ impl ProcessExit {
         // A thread in `abort` is let go, unless the exit's own code has chosen the status.
         let is_kept = |guarded: &Guarded| {
             let is_abort = Some(guarded.signal()) == abort::ABORT;
-            guarded::ends_process(guarded) && (in_own_code || !is_abort)
+            restore::ends_process(guarded) && (in_own_code || !is_abort)
         };
         let all: Vec<_> = state.installed.iter().map(|one| one.guarded).collect();
         let (kept, gone): (Vec<_>, Vec<_>) = all.into_iter().partition(is_kept);
-        let Late { arrivals, buries } = guarded::restore_all(&gone, &kept);
+        let Late { arrivals, buries } = restore::restore_all(&gone, &kept);
         let mut late = state.forget(&gone);
         late.extend(arrivals);
         state.exits.clear();

@@ -216,4 +216,11 @@ impl State {
             entry.on = entry.on.minus(one);
         }
     }
+
+    /// The guard that decides how the process ends, and whether any guard has the signal.
+    #[cfg(unix)]
+    pub(crate) fn for_signal(&self, signal: Signal) -> (Option<Arc<Guard>>, bool) {
+        let has = |(_, entry): (usize, &Entry)| entry.all().contains(signal);
+        (self.current(), self.guards.iter().any(has))
+    }
 }

@@ -9,7 +9,7 @@
 //! | `guard`, `door` | a guard, and the one door to its user code |
 //! | `callback` | who runs a callback, and who waits for it |
 //! | `scope` | how the scope of a guard ends |
-//! | `end` | how the process ends |
+//! | `end`, `ending` | how the process ends, and which thread ends it |
 //! | `duty` | what the watchers do, one step at a time |
 
 mod arrival;
@@ -17,17 +17,16 @@ mod callback;
 mod door;
 mod duty;
 mod end;
+mod ending;
 mod guard;
 mod guards;
 mod scope;
 mod state;
 mod task;
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cause::Cause;
-use crate::signal::Signal;
 use crate::sys::lock::{Condition, Lock, Locked};
 use crate::sys::per_process::PerProcess;
 use crate::sys::process::{self, Process};
@@ -36,8 +35,8 @@ use crate::sys::thread::{self, Runner};
 pub(crate) use door::{Forked, Which};
 pub(crate) use guard::{Callback, Guard, OnSignal, Payload};
 pub(crate) use scope::{By, Closed};
+use state::Ended;
 pub(crate) use state::State;
-use state::{Ended, Entry};
 pub(crate) use task::Task;
 
 /// The exit of each process that has, or had, a guard.
@@ -75,14 +74,6 @@ impl ProcessExit {
 
     pub(crate) fn lock(&self) -> Locked<'_, State> {
         self.state.lock()
-    }
-
-    /// The guard that decides how the process ends, and whether any guard has the signal.
-    #[cfg(unix)]
-    pub(crate) fn guards_for(&self, signal: Signal) -> (Option<Arc<Guard>>, bool) {
-        let state = self.lock();
-        let has = |(_, entry): (usize, &Entry)| entry.all().contains(signal);
-        (state.current(), state.guards.iter().any(has))
     }
 
     /// How the exit of a guard that has not left goes.

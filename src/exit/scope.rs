@@ -9,7 +9,7 @@ use super::{Forked, Guard, Payload, ProcessExit, is_stuck};
 use crate::cause::Cause;
 use crate::event::Event;
 use crate::settings::OldHandler;
-use crate::sys::guarded::{self, Late};
+use crate::sys::restore::{self, Late};
 use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
 use crate::sys::thread::{self, JoinHandle, Runner};
@@ -225,7 +225,7 @@ impl ProcessExit {
             gone = state.unused(all);
         }
         let kept = state.kept(&gone);
-        let Late { arrivals, buries } = guarded::restore_all(&gone, &kept);
+        let Late { arrivals, buries } = restore::restore_all(&gone, &kept);
         let is_late = |arrival: &Arrival| !state.is_part_of_answered(arrival);
         let (arrivals, repeats): (Vec<_>, Vec<_>) = arrivals.into_iter().partition(is_late);
         let mut late = state.forget(&gone);
@@ -248,7 +248,7 @@ impl ProcessExit {
     /// Late signals go where they belong, with no lock held.
     pub(crate) fn hand_over(&self, late: Vec<Arrival>, buries: bool) {
         if buries {
-            guarded::pin();
+            restore::pin();
         }
         late.iter().for_each(forward::hand_over);
     }

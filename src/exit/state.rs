@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Guard;
-use super::end::End;
+use super::ending::End;
 use crate::cause::Cause;
 use crate::signal::{Received, Signal, SignalSet};
 use crate::stack::Stack;

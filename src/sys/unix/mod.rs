@@ -10,6 +10,7 @@
 //! * `abort`: a thread that waits in `abort(3)`
 //! * `disposition`: query, replace and compare what a signal does; who holds it
 //! * `guarded`: one signal under guard: found, installed, restored
+//! * `restore`: what stood there before comes back
 //! * `forward`: act as an old disposition would have
 //! * `exit_hook`: the C library's exit functions
 //! * `exit_frames`: whether a thread is inside `exit(3)`
@@ -29,6 +30,7 @@ mod mailbox;
 mod mask;
 pub(crate) mod process;
 pub(crate) mod readable;
+pub(crate) mod restore;
 pub(crate) mod siginfo;
 pub(crate) mod slot;
 pub(crate) mod thread;

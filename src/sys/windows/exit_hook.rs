@@ -13,7 +13,7 @@ use std::io;
 use std::panic;
 use std::sync::{Mutex, PoisonError};
 
-use super::process;
+use super::dll;
 
 /// What to run, and whether the C library knows of it.
 static HOOK: Mutex<Hook> = Mutex::new(Hook { run: None, is_registered: false });
@@ -54,7 +54,7 @@ pub(crate) fn exit(code: i32) -> ! {
 
 extern "C" fn at_exit() {
     // Old C libraries, and every one in a DLL, run exit functions when the other threads are gone.
-    if process::threads_are_gone() {
+    if dll::threads_are_gone() {
         return;
     }
     let hook = {

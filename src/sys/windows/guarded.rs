@@ -9,7 +9,7 @@ use std::io;
 use super::process::Process;
 use super::siginfo::{Arrival, SigInfo};
 use super::{forward, handler, slot};
-use crate::signal::{Signal, SignalSet};
+use crate::signal::Signal;
 use crate::sys::holder::Holder;
 
 /// A signal that was looked at, with nothing changed yet.
@@ -81,14 +81,6 @@ pub(crate) struct GivenBack {
     pub(crate) buries: bool,
 }
 
-/// What is to be done once no lock is held.
-#[derive(Default)]
-pub(crate) struct Late {
-    /// Events that came too late for the guard.
-    pub(crate) arrivals: Vec<Arrival>,
-    pub(crate) buries: bool,
-}
-
 impl Guarded {
     pub(crate) fn signal(&self) -> Signal {
         self.signal
@@ -147,23 +139,6 @@ impl Guarded {
         }
     }
 }
-
-/// From now on events go past the guard's handler.
-pub(crate) fn restore_all(guarded: &[Guarded], _kept: &[Guarded]) -> Late {
-    let arrivals = guarded.iter().filter_map(|one| slot::disarm(one.signal)).collect();
-    Late { arrivals, buries: false }
-}
-
-/// None stays: no event changes how a process ends that exits.
-pub(crate) fn ends_process(_guarded: &Guarded) -> bool {
-    false
-}
-
-/// Windows has no forked children.
-pub(crate) fn restore_in_child(_signals: SignalSet) {}
-
-/// The handler's code is pinned when it is registered.
-pub(crate) fn pin() {}
 
 /// There is nothing to make ready.
 pub(crate) fn prepare(_process: Process) -> io::Result<()> {

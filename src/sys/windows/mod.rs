@@ -8,6 +8,7 @@
 //! * `abort`: nothing, here
 //! * `handler`: the function the system calls
 //! * `guarded`: one signal: looked at, installed, restored
+//! * `restore`: the handler is passed by again
 //! * `forward`: an event for the handlers below the guard's
 //! * `exit_hook`: return from `main`, and `handle_exit::exit`
 //! * `wake`: from the handler to the watcher
@@ -42,6 +43,7 @@ pub(crate) mod forward;
 pub(crate) mod guarded;
 mod handler;
 pub(crate) mod process;
+pub(crate) mod restore;
 pub(crate) mod siginfo;
 pub(crate) mod slot;
 pub(crate) mod thread;

@@ -2,7 +2,6 @@
 
 use std::ffi::c_void;
 use std::io;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ const ALONE: Process = 2;
 
 /// This process.
 pub(crate) fn this() -> Process {
-    if threads_are_gone() { ALONE } else { ALIVE }
+    if dll::threads_are_gone() { ALONE } else { ALIVE }
 }
 
 /// Whether this is another process than `process`, which was this one.
@@ -116,20 +115,4 @@ fn exit_code(status: Status) -> u32 {
         Status::Signal(_) => u32::from_ne_bytes(STATUS_CONTROL_C_EXIT.to_ne_bytes()),
         Status::Code(_) | Status::Failed => u32::from_ne_bytes(status.code().to_ne_bytes()),
     }
-}
-
-/// Whether `ExitProcess` has ended all threads but this one.
-///
-/// Libraries' detach functions, thread-local destructors of the thread that called it, and exit
-/// functions of C libraries that run them as late as that, see a process in this state.
-pub(super) fn threads_are_gone() -> bool {
-    type InProgress = unsafe extern "system" fn() -> u8;
-    static IN_PROGRESS: OnceLock<Option<InProgress>> = OnceLock::new();
-    let function = IN_PROGRESS.get_or_init(|| {
-        let address = dll::exported(c"ntdll.dll", c"RtlDllShutdownInProgress")?;
-        // SAFETY: the function of that name takes nothing and returns a BOOLEAN.
-        Some(unsafe { std::mem::transmute::<*const c_void, InProgress>(address) })
-    });
-    // SAFETY: it only reads a flag.
-    function.is_some_and(|in_progress| unsafe { in_progress() } != 0)
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use windows_sys::Win32::System::Threading::GetCurrentThreadId;
 
-use super::process;
+use super::dll;
 use crate::signal::SignalSet;
 
 /// A thread, told apart from all others that live.
@@ -138,7 +138,7 @@ impl JoinHandle {
     /// Waits for the function to return; one that has not begun never will.
     pub(crate) fn join(self) -> std::thread::Result<()> {
         // Else the thread was ended where it stood, and tells nobody.
-        if !process::threads_are_gone() {
+        if !dll::threads_are_gone() {
             self.0.wait();
         }
         Ok(())

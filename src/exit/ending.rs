@@ -1,0 +1,91 @@
+//! That the process ends: which thread ends it, and how.
+
+use std::time::{Duration, Instant};
+
+use crate::signal::Signal;
+use crate::sys::abort;
+use crate::sys::clock::Moment;
+use crate::sys::siginfo::Arrival;
+use crate::sys::status::Status;
+use crate::sys::thread::{Runner, ThreadId};
+
+/// A second wish to end that comes sooner after the first belongs to the same event.
+const SAME_EVENT: Duration = Duration::from_millis(500);
+
+/// The process ends.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) thread: ThreadId,
+    pub(super) rank: Rank,
+    /// `None`: with the code that `exit` was called with.
+    pub(super) status: Option<Status>,
+    /// The thread has begun the last step, which may lead through `exit(3)`.
+    pub(super) is_final: bool,
+    /// When the time is over that user code has after an overrun.
+    pub(super) deadline: Option<Instant>,
+    /// The exit functions that run now are other people's.
+    pub(super) after: Option<After>,
+    cut: Option<Status>,
+}
+
+/// All guards have run, and the process exits.
+#[derive(Debug, Default)]
+pub(super) struct After {
+    /// The signals that came since.
+    pub(super) came: Vec<(Signal, Moment)>,
+    /// Callbacks that have not returned, by their guards' keys.
+    pub(super) running: Vec<(usize, Runner)>,
+}
+
+/// Of two threads that end the process, the one of the higher rank does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    Outside,
+    InsideExit,
+    OwnCode,
+}
+
+impl End {
+    pub(super) fn new(thread: ThreadId, rank: Rank, status: Option<Status>) -> End {
+        End { thread, rank, status, is_final: false, deadline: None, after: None, cut: None }
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.status == Some(Status::Failed)
+    }
+
+    /// How the process is to end at once, if it is.
+    /// User code whose own time is not over yet (`ticks`) has that.
+    pub(super) fn cut(&self, now: Instant, ticks: bool) -> Option<Status> {
+        let is_over = self.deadline.is_some_and(|deadline| now >= deadline) && !ticks;
+        self.cut.or(is_over.then(failed))
+    }
+
+    /// The thread that runs the callback of this guard, which is gone with the process.
+    pub(super) fn exits_in_callback(&self, key: usize) -> Option<Runner> {
+        let running = &self.after.as_ref()?.running;
+        running.iter().find(|(other, _)| *other == key).map(|(_, runner)| *runner)
+    }
+
+    /// Whether all guards have run, so that this signal is nobody's. It would end the process, which ends: its
+    /// status does not change any more. But an exit function that is still to run may hang, so a second wish to
+    /// end is granted at once.
+    pub(super) fn is_over(&mut self, arrival: &Arrival) -> bool {
+        let Some(after) = &mut self.after else { return false };
+        let signal = arrival.signal;
+        match after.came.iter().find(|(other, _)| *other == signal) {
+            Some((_, first)) if arrival.last.since(*first) >= SAME_EVENT => {
+                self.cut = Some(Status::Signal(signal));
+            }
+            Some(_) => {}
+            None => after.came.push((signal, arrival.first)),
+        }
+        true
+    }
+}
+
+/// A thread that calls `abort` waits for the callback: that is what the process is killed by.
+pub(super) fn failed() -> Status {
+    let aborts = abort::ABORT.filter(|_| abort::a_thread_aborts());
+    aborts.map_or(Status::Failed, Status::Signal)
+}

@@ -1,0 +1,31 @@
+//! The guard's handler is passed by again.
+
+use super::guarded::Guarded;
+use super::siginfo::Arrival;
+use super::slot;
+use crate::signal::SignalSet;
+
+/// What is to be done once no lock is held.
+#[derive(Default)]
+pub(crate) struct Late {
+    /// Events that came too late for the guard.
+    pub(crate) arrivals: Vec<Arrival>,
+    pub(crate) buries: bool,
+}
+
+/// From now on events go past the guard's handler.
+pub(crate) fn restore_all(guarded: &[Guarded], _kept: &[Guarded]) -> Late {
+    let arrivals = guarded.iter().filter_map(|one| slot::disarm(one.signal())).collect();
+    Late { arrivals, buries: false }
+}
+
+/// None stays: no event changes how a process ends that exits.
+pub(crate) fn ends_process(_guarded: &Guarded) -> bool {
+    false
+}
+
+/// Windows has no forked children.
+pub(crate) fn restore_in_child(_signals: SignalSet) {}
+
+/// The handler's code is pinned when it is registered.
+pub(crate) fn pin() {}
