@@ -64,8 +64,8 @@ pub enum Error {
     /// Nothing can be added to this exit any more: it is ending or over, another thread is ending the process, or the
     /// guard belongs to the process that this one was forked from.
     #[error(
-        "this exit is ending or over, or it belongs to the process that this one was forked from: \
-         do the clean-up directly"
+        "nothing can be added to an exit that is ending or over, nor to a guard of the process that this \
+         one was forked from: do the clean-up directly"
     )]
     Ended,
 
