@@ -154,8 +154,8 @@ impl Builder {
     /// What to do with a signal that is ignored. Default: it stays ignored. Rust programs start with PIPE ignored, so
     /// guarding PIPE needs [`Ignored::Guard`].
     ///
-    /// On Windows this changes nothing. A process that ignores `^C` (after `SetConsoleCtrlHandler(NULL, TRUE)`, which a
-    /// new process group inherits) is not told of it, and nobody can ask.
+    /// On Windows this changes nothing: a process that ignores `^C` (after `SetConsoleCtrlHandler(NULL, TRUE)`, which a
+    /// new process group inherits) is not told of it.
     pub fn ignored(mut self, ignored: Ignored) -> Builder {
         self.settings.ignored = ignored;
         self
@@ -171,11 +171,11 @@ impl Builder {
     /// How long the guard's code may run before the process ends with code 101. Default: no limit, so a callback that
     /// blocks forever keeps the process alive.
     ///
-    /// The time bounds each uninterrupted run of the guard's own code: observers, wakers and the callback, and then the
-    /// deferred functions. A function of [`on`](Builder::on) that hangs keeps a callback waiting no longer than this
-    /// either. After an overrun, the callbacks and deferred functions of all guards have the same time once more.
-    /// Then the process ends with 101, without the exit functions of the C library: the code that hangs may hold a
-    /// lock that they need.
+    /// The time bounds each uninterrupted run of the guard's own code: observers, wakers and the callback together, and
+    /// then the deferred functions together. Nor does a function of [`on`](Builder::on) that hangs keep a callback
+    /// waiting longer. After an overrun, the callbacks and deferred functions of all guards have the same time once
+    /// more. Then the process ends with 101, without the exit functions of the C library: the code that hangs may hold
+    /// a lock that they need.
     ///
     /// It beats everything else that is set here. It costs a second sleeping thread for all guards, as
     /// [`Repeat::Force`] does.

@@ -24,10 +24,10 @@ impl HandleExit {
     /// A host also takes a signal that is blocked in every thread. A program that reads TERM or INT with `sigwait` or a
     /// signalfd of its own makes no host for them.
     ///
-    /// On Windows nobody can be asked for foreign handlers, so only another host is refused. A handler that was
-    /// registered before the guard does not hear of the events while the guard lives; one that is registered later is
-    /// asked first, and may keep them. After the console was closed, and after logoff and shutdown, the process has 4
-    /// seconds at most: the system ends it after 5.
+    /// Windows does not say whether there are foreign handlers, so only another host is an obstacle there. A handler that
+    /// was registered before the guard does not hear of the events while the guard lives; one that is registered later
+    /// is asked first, and may keep them. After the console was closed, and after logoff and shutdown, the process has
+    /// 4 seconds at most: the system ends it after 5.
     ///
     /// ```no_run
     /// # struct Server;
@@ -93,9 +93,9 @@ impl HandleExit {
     /// A guest takes nothing from a program that blocks a signal in every thread to read it with `sigwait` or a
     /// signalfd: such a program reads the signal, and the guest does not hear of it.
     ///
-    /// On Windows nobody can be asked for an old handler. If no host guards the signal, the callbacks and deferred
-    /// functions of all living guards run, and then the event is passed on to the handlers that were there before. If
-    /// there is only the system's own, the process ends: guests alone act like [`cleanup`](HandleExit::cleanup).
+    /// Windows does not say whether there is an old handler. If no host guards the signal, the callbacks and deferred
+    /// functions of all living guards run, and then the event is passed on to the handlers that were registered before.
+    /// If there is only the system's own, the process ends: guests alone act like [`cleanup`](HandleExit::cleanup).
     /// While handlers run, the system holds a lock: a callback that calls `SetConsoleCtrlHandler`
     /// (`ctrlc::set_handler` does) waits forever.
     ///

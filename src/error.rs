@@ -24,15 +24,15 @@ pub use crate::sys::holder::Holder;
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A second host was to be made: this process has one already. A guest ([`append`](crate::HandleExit::append)) is
-    /// never refused so.
+    /// A host was asked for, and this process has one already. A guest
+    /// ([`append`](crate::HandleExit::append)) never gets this.
     #[error(
         "this process already has a host, a guard made with HandleExit::new or cleanup: use HandleExit::append \
          (or Builder::append) to make a guest, or Exit::current() and defer() to add a clean-up to the host"
     )]
     Nested,
 
-    /// A host was to be made, and the signal has a foreign handler.
+    /// A host was asked for, and the signal has a foreign handler.
     #[error(
         "{signal} already has a handler: {holder}. Use HandleExit::append (or Builder::append) to \
          run the callback first and that handler after it, or leave {signal} out of the signals"
@@ -55,7 +55,7 @@ pub enum Error {
         reason: &'static str,
     },
 
-    /// The guard was to have no signal at all.
+    /// A guard without any signal was asked for.
     #[error(
         "no signal to guard: name at least one in Builder::signals, Builder::also or Builder::on"
     )]
@@ -64,8 +64,8 @@ pub enum Error {
     /// Nothing can be added to this exit any more: it is ending or over, another thread is ending the process, or the
     /// guard belongs to the process that this one was forked from.
     #[error(
-        "this exit is ending or over, or it belongs to the process that this one was forked from: \
-         do the clean-up directly"
+        "nothing can be added to an exit that is ending or over, nor to a guard of the process that this \
+         one was forked from: do the clean-up directly"
     )]
     Ended,
 

@@ -22,7 +22,7 @@
 //! | [`HandleExit::append`]`(cb)`, a guest | a library, or a program in which a third party handles the signals | `cb` runs, and then the old handler or the host decides. If there is neither, the process is killed by the signal when the scope has ended or after 5 s |
 //!
 //! A host is refused if there is another host ([`Error::Nested`]) or a foreign handler ([`Error::HandlerExists`]).
-//! Guests are no obstacle to a host, and nothing of this is an obstacle to a guest.
+//! Guests are no obstacle to a host, and neither a host nor a handler is an obstacle to a guest.
 //!
 //! ```no_run
 //! # use std::sync::Arc;
@@ -53,7 +53,7 @@
 //! | end of scope, `?`, [`finish`](HandleExit::finish) | the thread that ends the scope | the program continues |
 //! | panic | the panicking thread | unwinding continues |
 //! | `process::exit` (Windows: `handle_exit::exit`), return from `main` | the exiting thread | the process ends with its code |
-//! | a guarded signal, the scope ends within the grace period | the watcher thread | the program continues after the scope; after a guest, the process is killed by the signal ([`AfterScope`]) |
+//! | a guarded signal, the scope ends within the grace period | the watcher thread | the program continues after the scope of a host; after that of a guest, the process is killed by the signal ([`AfterScope`]) |
 //! | a guarded signal, the scope does not end | the watcher thread | the process is killed by the signal ([`Ending`]; Windows: exit code 0xC000013A) |
 //! | a guarded signal that had a handler before (`append`) | the watcher thread | that handler runs, and decides |
 //! | [`request`](Exit::request) | the watcher thread | the scope ends in its own time: no deadline applies |
@@ -64,15 +64,16 @@
 //! The deferred functions run after the callback: at the end of the scope, or just before the process ends.
 //!
 //! # On a signal
-//! The signal handler wakes the *watcher*, an ordinary thread, which runs the callback: it may allocate, lock, write,
-//! spawn and panic. A thread that ends the scope or the process waits for it. Then the old handler runs, with the
-//! original siginfo. If there is none, the scope has the grace period to begin its end; if it does not, the deferred
-//! functions run, and the process is killed by the signal (`WIFSIGNALED`).
+//! The signal handler wakes the *watcher*, an ordinary thread, which runs the callback. A callback may allocate, lock,
+//! write, spawn and panic. A thread that ends the scope or the process waits for the callback. Then the old handler
+//! runs, with the original siginfo. If there is none, the scope has the grace period to begin its end; if it does not,
+//! the deferred functions run, and the process is killed by the signal (`WIFSIGNALED`).
 //!
 //! # With several guards
-//! A signal begins the exit of every guard that guards it, also of a guard that is made meanwhile. Their callbacks run
-//! newest first. Then the old handler decides; if there is none, the host, if it guards the signal; otherwise the
-//! oldest guest that does. The grace period, `repeat`, `after_scope` and `ending` of the others do not count.
+//! A signal begins the exit of every guard that guards it, even of a guard that is made meanwhile. The callbacks run
+//! newest first. Then the old handler decides what happens; if there is none, the host, if it guards the signal;
+//! otherwise the oldest guest that does. The grace period, `repeat`, `after_scope` and `ending` of the other guards do
+//! not count.
 //!
 //! A guard that ends without a signal runs its own callback and deferred functions, and nothing else. Before the
 //! process ends, those of all living guards run, newest first. If the watcher has been busy with another callback for
@@ -87,9 +88,10 @@
 //! # In `process::exit` and return from `main`
 //! Guards that are still alive run their callbacks and deferred functions in an exit function of the C library. The
 //! thread-locals of the exiting thread are gone by then, and a callback that calls `std::process::exit` there aborts:
-//! call [`handle_exit::exit`](exit). Callbacks on other threads are waited for; old handlers for at most ten seconds.
-//! An end that a signal has decided stays decided. Another thread that makes a guard gets [`Error::Ended`]. Two
-//! threads may be in C `exit` at once only with glibc 2.41 or newer.
+//! call [`handle_exit::exit`](exit). On the watcher, both end the process with their code. Callbacks on other threads
+//! are waited for, old handlers for at most ten seconds. If a signal has already decided how the process ends, it ends
+//! that way. Another thread that makes a guard gets [`Error::Ended`]. Two threads may be in C `exit` at once only with
+//! glibc 2.41 or newer.
 //!
 //! # What the choices mean together
 //! After the callback has returned, for a signal without an old handler:
@@ -100,7 +102,7 @@
 //! | t | ends within t | `Continue` | continues after the scope |
 //! | t | ends within t | `End` | ends as `ending` says, after the scope |
 //! | t | does not | – | ends as `ending` says, after t; sooner on a repeat |
-//! | `Duration::MAX` | ends some time | `Continue` / `End` | as within t |
+//! | `Duration::MAX` | ends at some time | `Continue` / `End` | as within t |
 //!
 //! `cleanup` is a grace period of zero and `AfterScope::End`. `append` is `AfterScope::End` unless you set it.
 //!

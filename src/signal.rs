@@ -77,7 +77,7 @@ signals! {
     QUIT = SIGQUIT, "SIGQUIT", "Quit from the keyboard (`^\\`); by default with a core dump.";
     ILL = SIGILL, "SIGILL", "Illegal instruction. Cannot be guarded.";
     TRAP = SIGTRAP, "SIGTRAP", "Trace trap. Cannot be guarded.";
-    ABRT = SIGABRT, "SIGABRT", "`abort(3)`, also of `panic = \"abort\"`. A callback has 5 s, or its `callback_timeout`.";
+    ABRT = SIGABRT, "SIGABRT", "`abort(3)`, which `panic = \"abort\"` calls. A callback has 5 s, or its `callback_timeout`.";
     BUS = SIGBUS, "SIGBUS", "Bus error. Cannot be guarded.";
     FPE = SIGFPE, "SIGFPE", "Arithmetic error. Cannot be guarded.";
     KILL = SIGKILL, "SIGKILL", "Kill. No program can catch it.";
