@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::clock::Moment;
-use super::slot;
 use crate::signal::{ConsoleEvent, Received, Signal};
 
 /// What the system says of an event, and when it came.
@@ -44,11 +43,17 @@ pub(crate) struct Arrival {
 
 /// Somebody has the event.
 #[derive(Debug)]
-struct Had(SigInfo);
+struct Had {
+    info: SigInfo,
+    keep: Keep,
+}
+
+/// What becomes of a handler that waits, once nobody has the event.
+pub(super) type Keep = fn(Signal, RangeInclusive<u64>);
 
 impl Drop for Had {
     fn drop(&mut self) {
-        slot::keep(self.0.event.signal(), self.0.orders());
+        (self.keep)(self.info.event.signal(), self.info.orders());
     }
 }
 
@@ -58,7 +63,7 @@ impl Drop for Had {
 const LEFT_BY_THE_SYSTEM: Duration = Duration::from_secs(4);
 
 impl Arrival {
-    pub(super) fn new(signal: Signal, info: SigInfo, last: Moment) -> Arrival {
+    pub(super) fn new(signal: Signal, info: SigInfo, last: Moment, keep: Keep) -> Arrival {
         Arrival {
             signal,
             info,
@@ -67,7 +72,7 @@ impl Arrival {
             is_from_kernel: false,
             has_more_from_kernel: false,
             aborts: false,
-            _had: Arc::new(Had(info)),
+            _had: Arc::new(Had { info, keep }),
         }
     }
 

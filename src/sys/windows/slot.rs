@@ -98,7 +98,7 @@ impl Slot {
     fn take(&mut self, signal: Signal, came: u64) -> Option<Arrival> {
         let Mail { mut info, last } = self.mail.take()?;
         info.up_to = came;
-        Some(Arrival::new(signal, info, last))
+        Some(Arrival::new(signal, info, last, keep))
     }
 
     /// What the handler of this event was told, if it may leave.
