@@ -5,6 +5,7 @@ use std::process::{ExitCode, Termination};
 use crate::cause::Cause;
 use crate::exit;
 use crate::signal::Signal;
+use crate::sys::flush;
 use crate::sys::process;
 use crate::sys::status::Status;
 use crate::sys::thread::Runner;
@@ -114,7 +115,7 @@ impl Outcome {
     /// ```
     pub fn end_process(self) -> ! {
         // std flushes in its own clean-up at exit, which does not run if a signal kills the process.
-        process::flush();
+        flush::flush();
         let status = self.status.unwrap_or(Status::Code(0));
         let exit = exit::of(process::this());
         let _ = exit.end_process(Runner::current(), status, &self.cause);

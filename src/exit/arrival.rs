@@ -15,6 +15,7 @@ const SAME_EVENT: Duration = Duration::from_millis(500);
 
 impl State {
     /// Takes in the signals that came, in order.
+    #[inline(never)]
     pub(super) fn admit_mail(&mut self) {
         let mut arrivals = Vec::new();
         slot::take(self.signals(), &mut arrivals);
@@ -107,6 +108,7 @@ impl State {
     }
 
     /// The signal has begun an exit already. Whether this is a second wish to end.
+    #[inline(never)]
     fn repeat(&mut self, at: usize, arrival: &Arrival) -> bool {
         let exit = &mut self.exits[at];
         let has_old_handler = exit.has_old_handler;

@@ -51,6 +51,7 @@ impl State {
 
     /// This thread is about to run the callback: it is armed, or its turn is that of a thread which never comes to
     /// it.
+    #[inline(never)]
     pub(super) fn take_turn(&mut self, key: usize, me: Runner, cause: Cause) {
         if let Ok(at) = self.pending.binary_search(&key) {
             self.pending.remove(at);
@@ -106,6 +107,7 @@ impl State {
 
 impl ProcessExit {
     /// Runs the callback, in this thread's turn, and says so to everybody. Returns what it panicked with, if it did.
+    #[inline(never)]
     pub(super) fn run_callback(
         &'static self,
         guard: &Guard,
@@ -166,6 +168,7 @@ impl ProcessExit {
 
     /// Waits until the callback has run, and the old handlers of the signals that came. If it was the watcher's to
     /// run and the watcher does not come to it, runs it here. With `patience` old handlers are waited for that long.
+    #[inline(never)]
     pub(super) fn wait_done(
         &'static self,
         guard: &Guard,
@@ -216,6 +219,7 @@ impl ProcessExit {
     }
 
     /// The deferred functions of a guard.
+    #[inline(never)]
     pub(super) fn run_deferred(&'static self, guard: &Guard, me: Runner) -> Result<(), Forked> {
         abort::allow(guard.settings.abort_wait());
         self.timed(guard, || {

@@ -64,6 +64,7 @@ impl ProcessExit {
 
     /// As `call`, for user code that must not stop the exit: its panic ends here, after the panic hook has reported
     /// it.
+    #[inline(never)]
     pub(crate) fn call_contained(
         &self,
         me: Runner,
@@ -105,6 +106,7 @@ impl ProcessExit {
     }
 
     /// Goes through these guards, from the newest to the oldest, as long as all goes well.
+    #[inline(never)]
     pub(super) fn each(
         &self,
         which: Which,
@@ -168,6 +170,7 @@ impl ProcessExit {
     }
 
     /// The exit of this guard has begun: those who wait for it continue.
+    #[inline(never)]
     pub(crate) fn release_waiters(&self, me: Runner, guard: &Guard) -> Result<(), Forked> {
         if !guard.waiters.may_be_any() {
             return Ok(());

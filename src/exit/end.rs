@@ -60,6 +60,7 @@ impl State {
     }
 
     /// This thread wants to end the process like that. Whether it is the one that does.
+    #[inline(never)]
     fn claim_end(&mut self, me: ThreadId, rank: Rank, status: Option<Status>) -> bool {
         let end = self.end.get_or_insert(End::new(me, rank, status));
         if status == Some(Status::Failed) || rank == Rank::OwnCode && !end.has_failed() {
@@ -93,6 +94,7 @@ impl ProcessExit {
     /// Runs the callbacks and deferred functions of all living guards that have not run, the newest guard
     /// first. Waits for those that run elsewhere, for old handlers with `patience`. Whether a callback
     /// panicked.
+    #[inline(never)]
     pub(super) fn end_guards(
         &'static self,
         me: Runner,
@@ -234,6 +236,7 @@ impl ProcessExit {
     }
 
     /// All guards have run, and the process exits: they are gone, and so are their handlers.
+    #[inline(never)]
     fn leave_all(&self, me: Runner, in_own_code: bool) -> Result<(), Forked> {
         self.each(Which::All, &mut |guard| self.release_waiters(me, guard))?;
         let mut state = self.lock();

@@ -61,6 +61,7 @@ impl State {
     }
 
     /// The exit of this guard begins with this signal, or has begun already.
+    #[inline(never)]
     pub(super) fn join(&mut self, key: usize, arrival: &Arrival, has_old_handler: bool) {
         let signal = arrival.signal;
         let Some(entry) = self.guards.get_mut(key) else { return };
@@ -107,6 +108,7 @@ impl State {
     }
 
     /// Marks the scope as closing, if it is open. The exits that this guard decides are answered.
+    #[inline(never)]
     pub(super) fn close_scope(&mut self, key: usize, scope: Scope) {
         let Some(entry) = self.guards.get(key).filter(|entry| entry.is_open()) else { return };
         let signals = entry.signals;
@@ -127,6 +129,7 @@ impl State {
     }
 
     /// Takes the guard out. The caller drops the entry once the lock is free: user code may hang on it.
+    #[inline(never)]
     pub(super) fn remove(&mut self, key: usize) -> Option<Entry> {
         self.close_scope(key, Scope::Closing);
         if let Ok(at) = self.pending.binary_search(&key) {
@@ -155,6 +158,7 @@ impl State {
     }
 
     /// The handlers that no living guard needs.
+    #[inline(never)]
     pub(super) fn unused(&self, all: SignalSet) -> Vec<Guarded> {
         let is_unused = |(at, one): &(usize, &Installed)| {
             let signal = one.guarded.signal();
@@ -171,6 +175,7 @@ impl State {
 
     /// These handlers are restored. Returns what is for the old dispositions: signals that came to no open guard,
     /// and those whose old handler has still to hear of them.
+    #[inline(never)]
     pub(super) fn forget(&mut self, gone: &[Guarded]) -> Vec<Arrival> {
         let mut late = Vec::new();
         for one in gone {

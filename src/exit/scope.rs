@@ -47,6 +47,7 @@ enum Step {
 }
 
 impl State {
+    #[inline(never)]
     fn begin_closing(&mut self, key: usize, me: Runner, by: By, cause: Cause) -> Step {
         self.admit_mail();
         // One that is gone may have a callback that exits, and then the scope never ends.
@@ -183,6 +184,7 @@ impl ProcessExit {
 
     /// Old handlers that are to be run even without a signal, each distinct one once: those that a signal has not
     /// had run.
+    #[inline(never)]
     fn run_all_old_handlers(&'static self, guard: &Guard, me: Runner) -> Result<(), Forked> {
         let state = self.lock();
         let Some(entry) = state.guards.get(guard.key()) else { return Ok(()) };
@@ -204,6 +206,7 @@ impl ProcessExit {
     }
 
     /// The guard is gone, and with it the handlers that nobody needs any more; with the last one the threads.
+    #[inline(never)]
     fn leave(&self, guard: &Guard) {
         let key = guard.key();
         let mut state = self.lock();
@@ -246,6 +249,7 @@ impl ProcessExit {
     }
 
     /// Late signals go where they belong, with no lock held.
+    #[inline(never)]
     pub(crate) fn hand_over(&self, late: Vec<Arrival>, buries: bool) {
         if buries {
             restore::pin();
@@ -254,6 +258,7 @@ impl ProcessExit {
     }
 
     /// Waits for watchers that are to leave, except on themselves; one that never will is left alone.
+    #[inline(never)]
     pub(crate) fn join(&self, threads: Vec<JoinHandle>) {
         for thread in threads.into_iter().filter(|thread| !thread::is_this(thread)) {
             wake::post();

@@ -2,6 +2,7 @@
 //! signals and nothing else of the crate; functions to call are handed in.
 //!
 //! * `borrowed`: a callback that borrows from the caller of `run`
+//! * `flush`: what is buffered is written, in bounded time
 //! * `holder`: whose code a handler is
 //! * `lock`: a mutex, and waiting with it
 //! * `per_process`: a static that a forked child does not share
@@ -11,6 +12,7 @@
 #![allow(unsafe_code, reason = "the one place of the crate where it is allowed")]
 
 pub(crate) mod borrowed;
+pub(crate) mod flush;
 pub(crate) mod holder;
 pub(crate) mod lock;
 pub(crate) mod per_process;

@@ -1,7 +1,6 @@
 //! Which process this is, and how it is ended.
 
 use std::io;
-use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use super::clock::Moment;
 use super::disposition::Disposition;
 use super::{mask, thread};
 use crate::signal::{Signal, SignalSet};
+use crate::sys::flush;
 use crate::sys::status::Status;
 
 /// How many forks, seen from here, lie between this process and the one that made the first guard.
@@ -105,31 +105,9 @@ pub(crate) fn end(status: Status) -> ! {
 /// not run.
 pub(crate) fn end_inside_exit(status: Status) -> ! {
     if !matches!(status, Status::Signal(_)) {
-        flush();
+        flush::flush();
     }
     end_now(status)
-}
-
-/// How long a flush may take: another thread may hold the lock of a stream forever, while it reads or writes.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Writes what the standard library and the C library have buffered, on a thread of its own: neither can be told to
-/// leave out a stream that another thread has locked.
-pub(crate) fn flush() {
-    fn flush_all() {
-        let _ = io::Write::flush(&mut io::stdout());
-        // SAFETY: a null stream flushes all of them.
-        unsafe { libc::fflush(ptr::null_mut()) };
-    }
-    let (done, is_done) = std::sync::mpsc::channel();
-    let flush = Box::new(move || {
-        flush_all();
-        let _ = done.send(());
-    });
-    match thread::spawn("exit-flush", flush) {
-        Ok(_) => drop(is_done.recv_timeout(FLUSH_TIMEOUT)),
-        Err(_) => flush_all(),
-    }
 }
 
 /// Ends the process: nothing is flushed, nothing is run. Async-signal-safe.

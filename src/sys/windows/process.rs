@@ -3,12 +3,12 @@
 use std::ffi::c_void;
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
-use std::time::Duration;
 
 use windows_sys::Win32::Foundation::STATUS_CONTROL_C_EXIT;
 use windows_sys::Win32::System::Threading::{ExitProcess, GetCurrentProcess, TerminateProcess};
 
-use super::{dll, thread};
+use super::dll;
+use crate::sys::flush;
 use crate::sys::status::Status;
 
 /// A process as it is while its threads live, or as it is after `ExitProcess` has ended all but one.
@@ -65,34 +65,9 @@ pub(crate) fn end(status: Status) -> ! {
 /// As `end`, in a function that the C library's `exit` calls.
 pub(crate) fn end_inside_exit(status: Status) -> ! {
     if !matches!(status, Status::Signal(_)) {
-        flush();
+        flush::flush();
     }
     exit_process(status)
-}
-
-/// How long a flush may take: another thread may hold the lock of a stream forever, while it reads or writes.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Writes what the standard library and the C library have buffered, on a thread of its own: neither can be told to
-/// leave out a stream that another thread has locked.
-pub(crate) fn flush() {
-    fn flush_all() {
-        unsafe extern "C" {
-            fn fflush(stream: *mut c_void) -> i32;
-        }
-        let _ = io::Write::flush(&mut io::stdout());
-        // SAFETY: a null stream flushes all of them.
-        unsafe { fflush(std::ptr::null_mut()) };
-    }
-    let (done, is_done) = std::sync::mpsc::channel();
-    let flush = Box::new(move || {
-        flush_all();
-        let _ = done.send(());
-    });
-    match thread::spawn("exit-flush", flush) {
-        Ok(_) => drop(is_done.recv_timeout(FLUSH_TIMEOUT)),
-        Err(_) => flush_all(),
-    }
 }
 
 /// Ends the process at once: nothing is flushed, and no library hears of it.
