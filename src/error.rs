@@ -65,7 +65,7 @@ pub enum Error {
     /// guard belongs to the process that this one was forked from.
     #[error(
         "nothing can be added to an exit that is ending or over, nor to a guard of the process that this \
-         one was forked from: do the clean-up directly"
+         one was forked from: do the clean-up directly, or make a new guard"
     )]
     Ended,
 

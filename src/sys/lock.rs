@@ -2,6 +2,8 @@
 
 #[cfg(handle_exit_loom)]
 use loom::sync::{Condvar, Mutex, MutexGuard};
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 #[cfg(not(handle_exit_loom))]
@@ -11,8 +13,42 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Lock<T>(Mutex<T>);
 
-/// The lock in hand.
-pub(crate) type Locked<'a, T> = MutexGuard<'a, T>;
+/// The lock in hand. Giving it back is out of line, as that is done all over the place.
+pub(crate) struct Locked<'a, T>(ManuallyDrop<MutexGuard<'a, T>>);
+
+impl<'a, T> Locked<'a, T> {
+    fn new(guard: Result<MutexGuard<'a, T>, PoisonError<MutexGuard<'a, T>>>) -> Locked<'a, T> {
+        Locked(ManuallyDrop::new(guard.unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn into_inner(self) -> MutexGuard<'a, T> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: nobody uses `this` from here on, and it is not dropped.
+        unsafe { ManuallyDrop::take(&mut this.0) }
+    }
+}
+
+impl<T> Deref for Locked<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Locked<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+impl<T> Drop for Locked<'_, T> {
+    #[inline(never)]
+    fn drop(&mut self) {
+        // SAFETY: nobody uses the guard after this, and `into_inner`, which takes it, does not come here.
+        unsafe { ManuallyDrop::drop(&mut self.0) }
+    }
+}
 
 impl<T: Default> Default for Lock<T> {
     fn default() -> Lock<T> {
@@ -27,7 +63,7 @@ impl<T> Lock<T> {
 
     #[inline(never)]
     pub(crate) fn lock(&self) -> Locked<'_, T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        Locked::new(self.0.lock())
     }
 
     /// Whether the lock can be had at once. In a forked child no thread could ever give it back.
@@ -66,10 +102,10 @@ impl Condition {
         }
         self.waiting.fetch_add(1, SeqCst);
         let locked = match left {
-            None => self.condvar.wait(locked).unwrap_or_else(PoisonError::into_inner),
+            None => Locked::new(self.condvar.wait(locked.into_inner())),
             Some(left) => {
-                let waited = self.condvar.wait_timeout(locked, left);
-                waited.unwrap_or_else(PoisonError::into_inner).0
+                let waited = self.condvar.wait_timeout(locked.into_inner(), left);
+                Locked::new(Ok(waited.unwrap_or_else(PoisonError::into_inner).0))
             }
         };
         self.waiting.fetch_sub(1, SeqCst);
