@@ -43,6 +43,12 @@ impl Functions {
         self.inner.is_free()
     }
 
+    /// In a forked child: the threads that run one are the parent's.
+    #[cfg(unix)]
+    pub(crate) fn abandon(&self) {
+        self.inner.lock().running.clear();
+    }
+
     /// Adds a function and returns its key, or the function once the end has begun.
     pub(crate) fn push(&self, me: ThreadId, function: Function) -> Result<usize, Function> {
         let mut inner = self.inner.lock();

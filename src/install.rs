@@ -51,7 +51,6 @@ pub(crate) fn install(guard: &Arc<Guard>, process: Process) -> Result<(), Error>
 /// In a forked child: makes a guard of the parent's this process's own.
 #[cfg(unix)]
 pub(crate) fn rearm(guard: &Arc<Guard>) -> Result<(), Error> {
-    guard.waiters.abandon();
     install(guard, process::this())
 }
 
@@ -106,6 +105,8 @@ fn enter(
         // Another thread of the child has rearmed it.
         return Ok(());
     }
+    #[cfg(unix)]
+    guard.abandon_parents();
     if state.ends_elsewhere() {
         return Err(Error::Ended.into());
     }

@@ -68,6 +68,7 @@ impl State {
         }
         self.exits.push(SignalExit {
             guarded,
+            until: self.guards.next_key(),
             has_old_handler,
             has_kernel: arrival.is_from_kernel,
             wished_by: begins_twice(&arrival).then_some(signal),

@@ -67,6 +67,17 @@ impl Guard {
         guard
     }
 
+    /// In a forked child that makes it its own: those who wait, and those who run a function, are the parent's.
+    /// Under the lock of the exit.
+    #[cfg(unix)]
+    pub(crate) fn abandon_parents(&self) {
+        if self.key() != 0 {
+            self.waiters.abandon();
+            self.deferred.abandon();
+            self.observing.store(0, SeqCst);
+        }
+    }
+
     /// What began its exit, if it has begun. Takes no lock.
     pub(crate) fn cause(&self) -> Option<&Cause> {
         self.cause.get()

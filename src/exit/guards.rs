@@ -56,8 +56,9 @@ impl State {
         let (mine, others) =
             self.held.drain(..).partition(|arrival: &Arrival| all.contains(arrival.signal));
         self.held = others;
+        let has_mail = !mine.is_empty();
         self.admit(mine);
-        self.is_pending(key)
+        has_mail || self.is_pending(key)
     }
 
     /// The exit of this guard begins with this signal, or has begun already.

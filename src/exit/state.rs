@@ -161,6 +161,8 @@ pub(crate) struct Installed {
 pub(super) struct SignalExit {
     pub(super) arrival: Arrival,
     pub(super) guarded: Guarded,
+    /// The first key of the guards that were made since. They join, and hold nothing up.
+    pub(super) until: usize,
     /// Its old handler decides: one that was there when the signal came.
     pub(super) has_old_handler: bool,
     /// One of this signal came from the kernel.

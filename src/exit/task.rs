@@ -77,11 +77,18 @@ impl State {
                 return Some(Task::Tell(received));
             }
         }
-        if let Some(key) = self.pending.last().copied() {
+        let old_handler = (0..self.exits.len()).find(|at| self.advance(*at, now));
+        // The end runs what is pending.
+        if old_handler.is_none() && self.end.is_none() {
+            if let Some(end) = self.end_due(now) {
+                return Some(end);
+            }
+        }
+        if let Some(key) = self.pending.last().copied().filter(|_| old_handler.is_none()) {
             self.take_turn(key, me, Cause::Requested);
             return self.guards.get(key).map(|entry| Task::Callback(Arc::clone(&entry.guard)));
         }
-        if let Some(at) = (0..self.exits.len()).find(|at| self.advance(*at, now)) {
+        if let Some(at) = old_handler {
             let arrival = self.exits[at].arrival.clone();
             let guarded = self.exits[at].guarded;
             let guard = self.oldest_with(arrival.signal)?;
@@ -91,14 +98,9 @@ impl State {
             let (signal, forces) = self.repeats.remove(0);
             return Some(Task::Repeat(signal, forces));
         }
-        if self.end.is_none() {
-            if let Some(end) = self.end_due(now) {
-                return Some(end);
-            }
-            if !self.heard.is_empty() {
-                let arrival = self.heard.remove(0);
-                return self.hear(arrival);
-            }
+        if self.end.is_none() && !self.heard.is_empty() {
+            let arrival = self.heard.remove(0);
+            return self.hear(arrival);
         }
         let is_complete = |key: &usize| {
             let entry = self.guards.get(*key);
@@ -129,9 +131,14 @@ impl State {
         if exit.answered_by.is_some() || self.end.is_some() && !has_old_handler {
             return false;
         }
-        let is_elsewhere = |(_, entry): (usize, &Entry)| {
+        let until = exit.until;
+        // Of guards that join, there might always be one.
+        if self.pending.first().is_some_and(|key| *key < until) {
+            return false;
+        }
+        let is_elsewhere = |(key, entry): (usize, &Entry)| {
             let runs = matches!(entry.callback, Callback::Turn(_) | Callback::Running(_));
-            runs && entry.signals.contains(signal)
+            runs && key < until && entry.signals.contains(signal)
         };
         if stage == Stage::Callbacks {
             if self.guards.iter().any(is_elsewhere) {

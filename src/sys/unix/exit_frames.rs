@@ -29,6 +29,7 @@ mod platform {
     use std::hint::black_box;
     use std::ops::Range;
 
+    use nix::errno::Errno;
     use nix::libc;
 
     const WORD: usize = size_of::<usize>();
@@ -53,7 +54,7 @@ mod platform {
     pub(in super::super) fn is_any_above(from: usize) -> bool {
         let from = from & !(WORD - 1);
         let first = from..(from + 1).next_multiple_of(PIECE);
-        let found = search(first, |last| last.end..last.end.saturating_add(PIECE));
+        let found = search(first, |last| last.end..last.end.saturating_add(PIECE), true);
         wipe();
         found
     }
@@ -62,14 +63,14 @@ mod platform {
     pub(in super::super) fn is_any_below(from: usize) -> bool {
         let from = from & !(WORD - 1);
         let first = (from - 1) & !(PIECE - 1)..from;
-        let found = search(first, |last| last.start.saturating_sub(PIECE)..last.start);
+        let found = search(first, |last| last.start.saturating_sub(PIECE)..last.start, false);
         wipe();
         found
     }
 
     /// Searches piece after piece, until one is not mapped.
     #[inline(never)]
-    fn search(first: Range<usize>, next: fn(&Range<usize>) -> Range<usize>) -> bool {
+    fn search(first: Range<usize>, next: fn(&Range<usize>) -> Range<usize>, is_own: bool) -> bool {
         let entries = [
             std::process::exit as fn(i32) -> ! as usize,
             libc::exit as unsafe extern "C" fn(libc::c_int) -> ! as usize,
@@ -86,7 +87,7 @@ mod platform {
                 piece = next(&piece);
                 iovec
             });
-            let copied = copy(&remote, &mut words[..asked / WORD]);
+            let copied = copy(&remote, &mut words[..asked / WORD], is_own);
             // A plain loop: there are half a million words on a stack, and others wait meanwhile.
             for &word in copied {
                 let word = without_signature(word);
@@ -106,7 +107,11 @@ mod platform {
     }
 
     /// What lies at `remote`, one after the other, up to the first that is not mapped.
-    fn copy<'a>(remote: &[libc::iovec; PIECES], words: &'a mut [usize]) -> &'a [usize] {
+    fn copy<'a>(
+        remote: &[libc::iovec; PIECES],
+        words: &'a mut [usize],
+        is_own: bool,
+    ) -> &'a [usize] {
         let local =
             libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of_val(words) };
         let count = PIECES as libc::c_ulong;
@@ -115,7 +120,39 @@ mod platform {
         let copied = unsafe {
             libc::process_vm_readv(libc::getpid(), &raw const local, 1, remote.as_ptr(), count, 0)
         };
+        if copied == -1 && is_own && Errno::last() != Errno::EFAULT {
+            return copy_own(remote, words);
+        }
         &words[..usize::try_from(copied).unwrap_or(0) / WORD]
+    }
+
+    /// The same for the stack of the calling thread, which does not go away meanwhile, where a sandbox forbids the
+    /// call. No piece crosses the border of a page.
+    #[cold]
+    fn copy_own<'a>(remote: &[libc::iovec; PIECES], words: &'a mut [usize]) -> &'a [usize] {
+        let mut copied = 0;
+        for piece in remote {
+            // SAFETY: the kernel reads eight bytes there, if it can (else EFAULT), and then refuses the unknown
+            // operation (EINVAL): nothing changes.
+            let read = unsafe {
+                libc::syscall(
+                    libc::SYS_rt_sigprocmask,
+                    -1,
+                    piece.iov_base,
+                    std::ptr::null_mut::<libc::c_void>(),
+                    8,
+                )
+            };
+            if read == -1 && Errno::last() == Errno::EFAULT {
+                break;
+            }
+            for at in 0..piece.iov_len / WORD {
+                // SAFETY: the kernel has just read this page, of a stack that stays.
+                words[copied] = unsafe { piece.iov_base.cast::<usize>().add(at).read_volatile() };
+                copied += 1;
+            }
+        }
+        &words[..copied]
     }
 
     /// Return addresses that the processor signs (pointer authentication) have the signature in the
