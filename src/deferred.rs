@@ -98,6 +98,13 @@ impl Functions {
         function
     }
 
+    /// Those that run now have overrun their time: nobody waits for them any more.
+    pub(crate) fn give_up(&self) {
+        let mut inner = self.inner.lock();
+        inner.running.clear();
+        self.changed.notify_all();
+    }
+
     /// The function that this thread took has run.
     pub(crate) fn done(&self, me: ThreadId) {
         let mut inner = self.inner.lock();

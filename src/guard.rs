@@ -183,12 +183,6 @@ impl HandleExit {
         if of_guard(guard).is_some() {
             return Ok(());
         }
-        if !guard.is_free() {
-            return Err(Error::busy("another thread was using this guard at the time of the fork"));
-        }
-        if guard.cause().is_some() {
-            return Err(Error::Ended);
-        }
         install::rearm(guard)
     }
 

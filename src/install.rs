@@ -106,7 +106,9 @@ fn enter(
         return Ok(());
     }
     #[cfg(unix)]
-    guard.abandon_parents();
+    if guard.is_parents() {
+        guard.abandon_parents()?;
+    }
     if state.ends_elsewhere() {
         return Err(Error::Ended.into());
     }

@@ -96,7 +96,7 @@ impl Waiters {
     #[cfg(unix)]
     pub(crate) fn abandon(&self) {
         let mut inner = self.inner.lock();
-        inner.descriptors.clear();
+        std::mem::take(&mut inner.descriptors).into_iter().for_each(Far::abandon);
         inner.wakers.take_all().for_each(std::mem::forget);
     }
 

@@ -80,7 +80,9 @@ impl State {
             return elsewhere.map_or(Missing::Nothing, Missing::Callback);
         };
         match entry.callback {
-            Callback::Running(runner) if runner.id() == me.id() => Missing::Nothing,
+            Callback::Turn(runner) | Callback::Running(runner) if runner.id() == me.id() => {
+                Missing::Nothing
+            }
             Callback::Running(runner) => Missing::Callback(runner),
             Callback::Turn(runner) => Missing::Turn(runner),
             Callback::Armed => Missing::Watcher,

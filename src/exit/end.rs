@@ -44,7 +44,8 @@ impl State {
             |(_, entry): (usize, &Entry)| entry.guard.settings.status_after_scope(entry.decided?);
         let decided = self.end.as_ref().and_then(|end| end.status);
         let wanted = self.wanted.as_ref().map(|(status, _)| *status);
-        decided.or(wanted).or_else(|| self.guards.iter().find_map(by_signal))
+        let failed = wanted.filter(|wanted| *wanted == Status::Failed);
+        failed.or(decided).or(wanted).or_else(|| self.guards.iter().find_map(by_signal))
     }
 
     /// The process has to end like that, and this thread is going to do it. False if another one does.
@@ -178,6 +179,9 @@ impl ProcessExit {
     ) -> Result<(), Forked> {
         let timeout = guard.settings.callback_timeout.unwrap_or_default();
         self.tell_one(me, guard, &Event::CallbackTimedOut { timeout })?;
+        if self.lock().ended(guard.key()).has_returned {
+            guard.deferred.give_up();
+        }
         self.end_guards(me, &Cause::ProcessExit, None)?;
         let status = failed();
         self.tell(me, Which::All, &Event::ending(status))?;
@@ -216,10 +220,12 @@ impl ProcessExit {
         wake::post();
         let failed = self.end_guards(me, &Cause::ProcessExit, Some(OLD_HANDLER_TIMEOUT))?;
         let mut state = self.lock();
-        if failed {
+        let wanted = state.wanted.take().map(|(status, _)| status);
+        if failed || wanted == Some(Status::Failed) {
             state.claim_end(me.id(), rank, Some(Status::Failed));
         }
         let status = state.end.as_ref().and_then(|end| end.status);
+        let status = status.or(wanted.filter(|_| !in_own_code));
         let (is_mine, overran) = (state.is_ender(me.id()), state.has_overrun());
         drop(state);
         if !is_mine {

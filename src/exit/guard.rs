@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use crate::cause::Cause;
 use crate::deferred::Functions;
+#[cfg(unix)]
+use crate::error::Error;
 use crate::event::Observer;
 use crate::settings::Settings;
 use crate::signal::{Received, Signal};
@@ -70,12 +72,24 @@ impl Guard {
     /// In a forked child that makes it its own: those who wait, and those who run a function, are the parent's.
     /// Under the lock of the exit.
     #[cfg(unix)]
-    pub(crate) fn abandon_parents(&self) {
-        if self.key() != 0 {
-            self.waiters.abandon();
-            self.deferred.abandon();
-            self.observing.store(0, SeqCst);
+    pub(crate) fn abandon_parents(&self) -> Result<(), Error> {
+        let is_free = self.callback.is_free() && self.deferred.is_free() && self.waiters.is_free();
+        if !is_free {
+            return Err(Error::busy("another thread was using this guard at the time of the fork"));
         }
+        if self.cause().is_some() {
+            return Err(Error::Ended);
+        }
+        self.waiters.abandon();
+        self.deferred.abandon();
+        self.observing.store(0, SeqCst);
+        Ok(())
+    }
+
+    /// Whether it was in place before: a forked child makes it its own.
+    #[cfg(unix)]
+    pub(crate) fn is_parents(&self) -> bool {
+        self.key() != 0
     }
 
     /// What began its exit, if it has begun. Takes no lock.
@@ -104,11 +118,5 @@ impl Guard {
     /// Whether anybody may want to be told that the exit has begun.
     pub(super) fn is_watched(&self) -> bool {
         self.observer.listens() || self.waiters.may_be_any()
-    }
-
-    /// Whether no thread is at work on it. In a forked child none could ever be done with that.
-    #[cfg(unix)]
-    pub(crate) fn is_free(&self) -> bool {
-        self.callback.is_free() && self.deferred.is_free() && self.waiters.is_free()
     }
 }

@@ -65,7 +65,7 @@ impl State {
                 exit.stage == Stage::OldHandler && signals.contains(exit.arrival.signal)
             });
         let is_inside = match callback {
-            Callback::Running(runner) => runner.id() == me.id(),
+            Callback::Turn(runner) | Callback::Running(runner) => runner.id() == me.id(),
             Callback::Done { .. } => runs_old_handler,
             _ => false,
         };
@@ -176,7 +176,7 @@ impl ProcessExit {
                 self.end_process(me, status, &cause)?;
             }
         }
-        self.leave(guard);
+        self.leave(guard, me)?;
         self.release_waiters(me, guard)?;
         closed.ended = Some(ended);
         Ok(())
@@ -207,7 +207,7 @@ impl ProcessExit {
 
     /// The guard is gone, and with it the handlers that nobody needs any more; with the last one the threads.
     #[inline(never)]
-    fn leave(&self, guard: &Guard) {
+    fn leave(&self, guard: &Guard, me: Runner) -> Result<(), Forked> {
         let key = guard.key();
         let mut state = self.lock();
         // Another thread is in user code of this guard that `callback_timeout` bounds, such as a waker.
@@ -218,7 +218,7 @@ impl ProcessExit {
         while is_timed(&state) && !thread::is_exit_thread() {
             (state, _) = self.changed.wait(state, None);
         }
-        let Some(entry) = state.remove(key) else { return };
+        let Some(entry) = state.remove(key) else { return Ok(()) };
         let all = entry.all();
         let mut gone = state.unused(all);
         if !gone.is_empty() {
@@ -243,9 +243,10 @@ impl ProcessExit {
         self.join(threads);
         drop(entry);
         for repeat in repeats {
-            let _ = self.tell_one(Runner::current(), guard, &Event::RepeatAbsorbed(repeat.signal));
+            self.tell_one(me, guard, &Event::RepeatAbsorbed(repeat.signal))?;
         }
         self.hand_over(late, buries);
+        Ok(())
     }
 
     /// Late signals go where they belong, with no lock held.

@@ -69,6 +69,12 @@ impl State {
             }
             return None;
         }
+        // A repeat ends the wait now: the observer that is told of it is no user code to be cut.
+        for at in 0..self.exits.len() {
+            if matches!(self.exits[at].stage, Stage::Grace { .. }) {
+                self.advance(at, now);
+            }
+        }
         // First of all, so that those who wait for the exit to begin do not wait for a callback.
         while !self.untold.is_empty() {
             let received = self.untold.remove(0);
@@ -283,8 +289,11 @@ impl State {
         entry.deadline = None;
         let guard = Arc::clone(&entry.guard);
         let is_callback = matches!(entry.callback, Callback::Turn(_) | Callback::Running(_));
-        if is_callback {
-            entry.callback = Callback::Overrun;
+        match entry.callback {
+            // Its observer or a waker hangs: the callback is still there, for who ends the process.
+            Callback::Turn(_) => entry.callback = Callback::Armed,
+            Callback::Running(_) => entry.callback = Callback::Overrun,
+            _ => {}
         }
         let timeout = guard.settings.callback_timeout.unwrap_or_default();
         let gives_up = is_callback || guard.observing.load(SeqCst) > 0;

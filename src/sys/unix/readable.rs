@@ -28,6 +28,15 @@ impl Far {
         unsafe { libc::send(self.0.as_raw_fd(), [1u8].as_ptr().cast(), 1, NO_SIGPIPE) };
     }
 
+    /// In a forked child: closes it, if it is there. The kernel copies the descriptors before the memory, so one that
+    /// another thread made at that moment is not.
+    pub(crate) fn abandon(self) {
+        // SAFETY: it asks for a flag, of whatever descriptor.
+        if unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_GETFD) } == -1 {
+            std::mem::forget(self);
+        }
+    }
+
     /// Whether the other end is. Nobody ever writes there: there is the end of the stream to read, or
     /// nothing yet.
     pub(crate) fn is_open(&mut self) -> bool {
