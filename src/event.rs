@@ -70,6 +70,10 @@ pub enum Event {
 }
 
 impl Event {
+    pub(crate) fn repeat(signal: Signal, forces: bool) -> Event {
+        if forces { Event::RepeatForces(signal) } else { Event::RepeatAbsorbed(signal) }
+    }
+
     pub(crate) fn ending(status: Status) -> Event {
         match status {
             Status::Signal(signal) => Event::EndingBySignal(signal),

@@ -44,11 +44,7 @@ fn perform(exit: &'static ProcessExit, me: Runner, task: Task) -> Result<(), For
         }
         Task::Hear { arrival, old_handler, guard } => exit.hear(me, &arrival, old_handler, guard),
         Task::Repeat(signal, forces) => {
-            let event = match forces {
-                true => Event::RepeatForces(signal),
-                false => Event::RepeatAbsorbed(signal),
-            };
-            exit.tell(me, Which::With(signal), &event)
+            exit.tell(me, Which::With(signal), &Event::repeat(signal, forces))
         }
         Task::Complete(guard) => {
             exit.complete(&guard, me, By::Drop, &mut Closed::default())?;

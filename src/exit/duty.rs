@@ -218,6 +218,10 @@ impl ProcessExit {
         if !self.lock().decide(me, status) {
             super::end::park();
         }
+        let repeats = std::mem::take(&mut self.lock().repeats);
+        for (signal, forces) in repeats {
+            self.tell(me, Which::With(signal), &Event::repeat(signal, forces))?;
+        }
         if let Some((signal, grace)) = grace_over {
             self.tell(me, Which::With(signal), &Event::GraceOver { grace })?;
         }

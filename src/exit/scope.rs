@@ -215,8 +215,22 @@ impl ProcessExit {
             let entry = state.guards.get(key);
             entry.is_some_and(|entry| entry.deadline.is_some())
         };
+        // One that is inside `exit(3)` never returns from it.
+        let never_returns = |state: &State| {
+            let callback = state.guards.get(key).map(|entry| entry.callback);
+            let runs = match callback {
+                Some(Callback::Turn(runner) | Callback::Running(runner)) => Some(runner),
+                _ => state.watchers.runner,
+            };
+            runs.is_some_and(is_stuck)
+        };
+        let mut look = FIRST_LOOK;
         while is_timed(&state) && !thread::is_exit_thread() {
-            (state, _) = self.changed.wait(state, None);
+            (state, _) = self.changed.wait(state, Some(Instant::now() + look));
+            look = (look * 2).min(LAST_LOOKS);
+            if is_timed(&state) && never_returns(&state) {
+                break;
+            }
         }
         let Some(entry) = state.remove(key) else { return Ok(()) };
         let all = entry.all();
