@@ -85,7 +85,7 @@ impl Functions {
             inner.end = End::Begun;
         }
         while let Some(other) = inner.running.iter().copied().find(|one| one.id() != me.id()) {
-            (inner, _) = self.changed.wait(inner, poll_time());
+            (inner, _) = self.changed.wait(inner, Some(Instant::now() + POLL_INTERVAL));
             if inner.running.contains(&other) && is_stuck(other) {
                 inner.running.retain(|runner| *runner != other);
             }
@@ -120,11 +120,6 @@ impl Functions {
         inner.end = End::Over;
         inner.functions.pop()
     }
-}
-
-/// loom knows no time.
-fn poll_time() -> Option<Instant> {
-    (!cfg!(handle_exit_loom)).then(|| Instant::now() + POLL_INTERVAL)
 }
 
 #[cfg(all(handle_exit_loom, test))]

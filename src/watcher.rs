@@ -35,7 +35,7 @@ pub(crate) fn spawn(exit: &'static ProcessExit, generation: usize) -> io::Result
     )
 }
 
-fn perform(exit: &'static ProcessExit, me: Runner, task: Task) -> Result<(), Forked> {
+pub(crate) fn perform(exit: &'static ProcessExit, me: Runner, task: Task) -> Result<(), Forked> {
     match task {
         Task::Tell(received) => exit.announce(me, received),
         Task::Callback(guard) => exit.run_pending(me, guard),

@@ -9,7 +9,7 @@ use crate::cause::Cause;
 use crate::event::Event;
 use crate::signal::SignalSet;
 use crate::sys::thread::Runner;
-use crate::sys::{abort, wake};
+use crate::sys::{abort, lock, wake};
 
 /// How long the end of a scope waits for the watcher to come to its callback, or to an old handler: the watcher may
 /// be in user code that waits for this thread.
@@ -197,9 +197,9 @@ impl ProcessExit {
                 Missing::OldHandler => (watcher, patience),
                 Missing::Overrun => (None, patience.map(|_| Duration::ZERO)),
             };
-            let waited = since.elapsed();
-            let is_over = timeout.is_some_and(|timeout| waited >= timeout && !is_model());
-            let looks = waited >= look && !is_model();
+            let waited = lock::waited(since);
+            let is_over = timeout.is_some_and(|timeout| waited >= timeout);
+            let looks = waited >= look;
             if is_over || looks && runner.is_some_and(is_stuck) {
                 let tells = match missing {
                     Missing::Watcher => Tells::All,
@@ -215,7 +215,7 @@ impl ProcessExit {
             }
             let next_look = runner.map(|_| since + waited + look);
             let deadlines = [timeout.map(|timeout| since + timeout), next_look];
-            let deadline = deadlines.into_iter().flatten().min().filter(|_| !is_model());
+            let deadline = deadlines.into_iter().flatten().min();
             (state, _) = self.changed.wait(state, deadline);
         }
     }
@@ -275,9 +275,4 @@ impl ProcessExit {
         self.run_deferred(guard, me)?;
         Ok(failed)
     }
-}
-
-/// loom knows no time.
-fn is_model() -> bool {
-    cfg!(handle_exit_loom)
 }

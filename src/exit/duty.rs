@@ -86,7 +86,7 @@ impl ProcessExit {
         mut state: Locked<'a, State>,
         signals: SignalSet,
     ) -> Locked<'a, State> {
-        let deadline = Some(Instant::now() + UNHEARD_TIMEOUT).filter(|_| !cfg!(handle_exit_loom));
+        let deadline = Some(Instant::now() + UNHEARD_TIMEOUT);
         let mut in_time = true;
         while in_time {
             let listens = state.watchers.listens.minus(state.to_listen());

@@ -19,7 +19,7 @@ use crate::sys::guarded::Guarded;
 use crate::sys::restore::{self, Late};
 use crate::sys::status::Status;
 use crate::sys::thread::{self, Runner, ThreadId};
-use crate::sys::{abort, process, wake};
+use crate::sys::{abort, lock, process, wake};
 
 /// How long an exiting process waits for old handlers, which may never return.
 const OLD_HANDLER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -279,7 +279,5 @@ impl ProcessExit {
 
 /// Another thread ends the process.
 pub(super) fn park() -> ! {
-    loop {
-        std::thread::park();
-    }
+    lock::park()
 }

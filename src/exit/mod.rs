@@ -20,6 +20,8 @@ mod end;
 mod ending;
 mod guard;
 mod guards;
+#[cfg(all(handle_exit_loom, test))]
+mod models;
 mod scope;
 mod state;
 mod task;

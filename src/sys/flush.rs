@@ -16,6 +16,8 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 #[cold]
 #[inline(never)]
 pub(crate) fn flush() {
+    #[cfg(handle_exit_loom)]
+    return;
     let done = Arc::new((Lock::new(false), Condition::default()));
     let theirs = Arc::clone(&done);
     let flush_and_tell = move || {

@@ -8,7 +8,10 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 #[cfg(not(handle_exit_loom))]
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+#[cfg(handle_exit_loom)]
+use super::model;
 
 #[derive(Debug)]
 pub(crate) struct Lock<T>(Mutex<T>);
@@ -96,6 +99,10 @@ impl Condition {
         locked: Locked<'a, T>,
         deadline: Option<Instant>,
     ) -> (Locked<'a, T>, bool) {
+        #[cfg(handle_exit_loom)]
+        let locked = model::unless_over(locked);
+        // loom knows no time.
+        let deadline = deadline.filter(|_| !cfg!(handle_exit_loom));
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
             return (locked, false);
@@ -109,6 +116,8 @@ impl Condition {
             }
         };
         self.waiting.fetch_sub(1, SeqCst);
+        #[cfg(handle_exit_loom)]
+        let locked = model::unless_over(locked);
         (locked, true)
     }
 
@@ -117,5 +126,23 @@ impl Condition {
         if self.waiting.load(SeqCst) > 0 {
             self.condvar.notify_all();
         }
+    }
+}
+
+/// How long a thread has waited.
+pub(crate) fn waited(since: Instant) -> Duration {
+    #[cfg(handle_exit_loom)]
+    return model::waited();
+    #[cfg(not(handle_exit_loom))]
+    since.elapsed()
+}
+
+/// Waits forever: the process ends elsewhere.
+pub(crate) fn park() -> ! {
+    #[cfg(handle_exit_loom)]
+    model::park();
+    #[cfg(not(handle_exit_loom))]
+    loop {
+        std::thread::park();
     }
 }

@@ -231,6 +231,7 @@ impl Guarded {
     pub(crate) fn for_model(signal: Signal, has_old_handler: bool) -> Guarded {
         let handler = Disposition::handler(FUNCTIONS[0], mask::all_but(FAULTS));
         let below = if has_old_handler { Box::leak(Box::new(handler)) } else { &DEFAULT };
+        slot_of(signal).arm(0, below);
         Guarded { signal, below, level: 0 }
     }
 }

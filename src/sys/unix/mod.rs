@@ -28,6 +28,8 @@ pub(crate) mod guarded;
 mod handler;
 mod mailbox;
 mod mask;
+#[cfg(handle_exit_loom)]
+pub(crate) mod model;
 pub(crate) mod process;
 pub(crate) mod readable;
 pub(crate) mod restore;

@@ -20,6 +20,8 @@ pub(crate) struct ThreadId(usize);
 
 impl ThreadId {
     pub(crate) fn current() -> ThreadId {
+        #[cfg(handle_exit_loom)]
+        return ThreadId(super::model::thread());
         ThreadId(pthread_self() as usize)
     }
 }
@@ -54,11 +56,6 @@ impl Runner {
         self.id == id_of(thread)
     }
 
-    #[cfg(all(test, handle_exit_loom))]
-    pub(crate) fn for_model(id: usize) -> Runner {
-        Runner { id: ThreadId(id), stack: 0, is_watcher: false }
-    }
-
     pub(crate) fn id(&self) -> ThreadId {
         self.id
     }
@@ -66,12 +63,16 @@ impl Runner {
     /// Whether the user's function is inside `process::exit` or `exit(3)`, from which it never
     /// returns. Any thread may ask, also after that one has ended.
     pub(crate) fn is_inside_exit(&self) -> bool {
+        #[cfg(handle_exit_loom)]
+        return super::model::is_inside_exit(self.id.0);
         exit_frames::is_any_below(self.stack)
     }
 }
 
 /// Whether the calling thread is inside `process::exit` or `exit(3)`.
 pub(crate) fn is_inside_exit() -> bool {
+    #[cfg(handle_exit_loom)]
+    return super::model::is_inside_exit(super::model::thread());
     exit_frames::is_any_above(exit_frames::stack_pointer())
 }
 
@@ -141,6 +142,9 @@ pub(crate) fn set_listening(signals: SignalSet) {
     mask::replace(&mask::all_but(signals));
 }
 
+#[cfg(handle_exit_loom)]
+use super::model::EXIT_DEPTH;
+#[cfg(not(handle_exit_loom))]
 thread_local! {
     /// How many `mark_exit_thread`s live on this thread. Without a destructor, so that it works until
     /// the thread's last instruction.

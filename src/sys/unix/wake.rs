@@ -3,7 +3,10 @@
 //! One thread waits at a time. Wake-ups may come for nothing (one that was meant for the watcher
 //! before): the watcher looks at the facts, never at how often it was woken.
 
+#[cfg(handle_exit_loom)]
+pub(crate) use super::model::{post, wait};
 pub(super) use platform::prepare;
+#[cfg(not(handle_exit_loom))]
 pub(crate) use platform::{post, wait};
 
 /// A word of memory and futex(2): nothing to make, and no system call where nobody sleeps.

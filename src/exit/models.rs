@@ -1,0 +1,366 @@
+//! Every interleaving of the threads of an exit: `.ci/loom` runs these.
+//!
+//! The core is the real one, watchers included. What `install` and `at_exit` do with it is done here by a
+//! `World`; the system is `sys::model`.
+
+mod claim;
+mod end;
+mod lead;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::Duration;
+
+use loom::thread;
+
+use super::state::{Callback as Stage, Entry};
+use super::*;
+use crate::event::{Event, Observer};
+use crate::settings::{AfterScope, Repeat, Settings};
+use crate::signal::{Signal, SignalSet};
+use crate::sys::guarded::Guarded;
+use crate::sys::status::Status;
+use crate::sys::{self as system, model, wake};
+use crate::watcher;
+
+/// What became of a guard's callback, by its name.
+#[derive(Default)]
+struct Part {
+    begun: AtomicUsize,
+    ended: AtomicUsize,
+}
+
+/// What a callback does besides.
+type Does = fn(&Arc<World>);
+
+struct World {
+    exit: &'static ProcessExit,
+    guards: StdMutex<Vec<Arc<Guard>>>,
+    parts: [Part; 3],
+    /// Names in the order in which callbacks began.
+    order: StdMutex<Vec<usize>>,
+    /// Orders what user code does against those that look at it.
+    touched: Lock<()>,
+    /// How many watchers are in a task.
+    tasks: AtomicUsize,
+    /// Watchers that were started after an overrun.
+    successors: AtomicUsize,
+    /// Callbacks hang, and the process ends in spite of that.
+    may_cut: AtomicBool,
+    /// A callback has called `exit`.
+    has_exited: AtomicBool,
+    threads: StdMutex<Vec<thread::JoinHandle<()>>>,
+}
+
+impl World {
+    fn new() -> Arc<World> {
+        let exit: &'static ProcessExit = Box::leak(Box::new(ProcessExit::new(process::this())));
+        let world = Arc::new(World {
+            exit,
+            guards: StdMutex::default(),
+            parts: Default::default(),
+            order: StdMutex::default(),
+            touched: Lock::default(),
+            tasks: AtomicUsize::new(0),
+            successors: AtomicUsize::new(0),
+            may_cut: AtomicBool::new(false),
+            has_exited: AtomicBool::new(false),
+            threads: StdMutex::default(),
+        });
+        let (at_exit, at_death) = (Arc::clone(&world), Arc::clone(&world));
+        model::begin(
+            &[Signal::TERM, Signal::INT],
+            Arc::new(move || {
+                let state = exit.lock();
+                exit.changed.notify_all();
+                exit.lead.notify_all();
+                for (_, entry) in state.guards.iter() {
+                    entry.guard.has_cause.notify_all();
+                }
+            }),
+            Arc::new(move || at_exit.at_process_exit()),
+            Arc::new(move || at_death.each_has_returned()),
+        );
+        world
+    }
+
+    /// `install::enter`, for a guard whose callback has this name.
+    fn install(self: &Arc<World>, name: usize, settings: Settings, does: Does) -> Arc<Guard> {
+        self.install_observed(name, settings, does, Observer::default())
+    }
+
+    fn install_observed(
+        self: &Arc<World>,
+        name: usize,
+        settings: Settings,
+        does: Does,
+        observer: Observer,
+    ) -> Arc<Guard> {
+        let world = Arc::clone(self);
+        let callback = Box::new(move |_: &Cause| world.callback(name, does));
+        let guard =
+            Arc::new(Guard::new(settings, callback, Vec::new(), observer, self.exit.process));
+        let mut state = self.exit.lock();
+        if state.ends_elsewhere() {
+            return guard;
+        }
+        let missing = guard.settings.all_signals().minus(state.signals());
+        let installed: Vec<_> =
+            missing.iter().map(|signal| Guarded::for_model(signal, false)).collect();
+        state.end_is_over();
+        state.add_installed(&installed);
+        if state.enter(&guard, SignalSet::default()) {
+            wake::post();
+        }
+        self.guards.lock().unwrap().push(Arc::clone(&guard));
+        guard
+    }
+
+    fn callback(self: &Arc<World>, name: usize, does: Does) {
+        let part = &self.parts[name];
+        part.begun.fetch_add(1, SeqCst);
+        self.order.lock().unwrap().push(name);
+        drop(self.touched.lock());
+        does(self);
+        part.ended.fetch_add(1, SeqCst);
+    }
+
+    fn guard(&self, at: usize) -> Arc<Guard> {
+        Arc::clone(&self.guards.lock().unwrap()[at])
+    }
+
+    /// A thread of the program's.
+    fn spawn(self: &Arc<World>, run: fn(&Arc<World>)) {
+        let world = Arc::clone(self);
+        let thread = thread::spawn(move || model::run(|| run(&world)));
+        self.threads.lock().unwrap().push(thread);
+    }
+
+    /// `watcher::spawn`
+    fn spawn_watcher(self: &Arc<World>) {
+        let world = Arc::clone(self);
+        let generation = self.exit.lock().watchers.generation;
+        let thread = thread::spawn(move || model::run(|| world.watch(generation)));
+        self.threads.lock().unwrap().push(thread);
+    }
+
+    fn watch(self: &Arc<World>, generation: usize) {
+        let me = Runner::current().watcher();
+        while let Some(task) = self.exit.next_task(me, generation) {
+            let ends = matches!(task, Task::Overrun { .. } | Task::Cut(_));
+            assert!(self.tasks.fetch_add(1, SeqCst) == 0 || ends, "two watchers run user code");
+            let task = match task {
+                // loom has few threads: as at the limit of threads, the process ends then.
+                Task::Overrun { needs_successor: true, .. }
+                    if self.successors.fetch_add(1, SeqCst) > 0 =>
+                {
+                    Task::Cut(Status::Failed)
+                }
+                Task::Overrun { guard, needs_successor: true } => {
+                    self.spawn_watcher();
+                    Task::Overrun { guard, needs_successor: false }
+                }
+                task => task,
+            };
+            if watcher::perform(self.exit, me, task).is_err() {
+                return;
+            }
+            if self.exit.lock().is_empty() {
+                wake::post();
+            }
+            self.tasks.fetch_sub(1, SeqCst);
+            self.exit.end_task(me);
+        }
+    }
+
+    /// `HandleExit::close`, and what follows if the program goes on.
+    fn close(self: &Arc<World>, at: usize, by: By) {
+        let guard = self.guard(at);
+        if self.exit.close(&guard, by, Cause::ScopeEnd).is_ok() {
+            self.has_returned(&self.parts[at]);
+            self.join_watchers();
+        }
+    }
+
+    /// `ProcessExit::join`: with the last guard the watchers go.
+    fn join_watchers(&self) {
+        let mut state = self.exit.lock();
+        if !state.is_empty() {
+            return;
+        }
+        drop(state);
+        wake::post();
+        state = self.exit.lock();
+        while !state.watchers.present.is_empty() {
+            (state, _) = self.exit.changed.wait(state, None);
+        }
+    }
+
+    /// Nobody passes a callback that runs.
+    fn has_returned(&self, part: &Part) {
+        drop(self.touched.lock());
+        assert_eq!(part.begun.load(SeqCst), part.ended.load(SeqCst), "a callback runs still");
+    }
+
+    fn each_has_returned(&self) {
+        if self.may_cut.load(SeqCst) {
+            return;
+        }
+        self.parts.iter().for_each(|part| self.has_returned(part));
+    }
+
+    fn request(&self, at: usize) -> bool {
+        let begins = self.exit.request(&self.guard(at));
+        if begins {
+            wake::post();
+        }
+        begins
+    }
+
+    /// `at_exit::at_process_exit`
+    fn at_process_exit(&self) {
+        if self.exit.lock().is_empty() {
+            return;
+        }
+        let in_own_code = system::thread::is_exit_thread();
+        let _exit_thread = system::thread::mark_exit_thread();
+        let _ = self.exit.end_inside_exit(Runner::current(), in_own_code);
+    }
+
+    /// Waits for all threads.
+    fn join(&self) {
+        loop {
+            let Some(thread) = self.threads.lock().unwrap().pop() else { return };
+            thread.join().unwrap();
+        }
+    }
+
+    fn order(&self) -> Vec<usize> {
+        self.order.lock().unwrap().clone()
+    }
+}
+
+/// Runs these threads against each other, and against those that `set_up` starts.
+fn every_interleaving(
+    set_up: fn(&Arc<World>),
+    threads: &'static [fn(&Arc<World>)],
+    judge: fn(&World),
+) {
+    bounded(usize::MAX, set_up, threads, judge);
+}
+
+/// As `every_interleaving`, with no more preemptions than that.
+fn bounded(
+    preemptions: usize,
+    set_up: fn(&Arc<World>),
+    threads: &'static [fn(&Arc<World>)],
+    judge: fn(&World),
+) {
+    /// The mailboxes are real ones: one process at a time.
+    static PROCESS: StdMutex<()> = StdMutex::new(());
+    let _process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = model.preemption_bound.map(|bound| bound.min(preemptions));
+    let executions = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&executions);
+    model.check(move || {
+        executions.fetch_add(1, SeqCst);
+        let world = World::new();
+        set_up(&world);
+        for run in &threads[1..] {
+            world.spawn(*run);
+        }
+        model::run(|| threads[0](&world));
+        world.join();
+        judge(&world);
+        world.guards.lock().unwrap().clear();
+        *world.exit.lock() = State::default();
+    });
+    eprintln!("{} executions", counted.load(SeqCst));
+}
+
+/// With all the time in the world.
+fn forever() -> Settings {
+    Settings {
+        append: true,
+        grace: Duration::MAX,
+        signals: SignalSet::of(&[Signal::TERM]),
+        after_scope: Some(AfterScope::Continue),
+        ..Settings::default()
+    }
+}
+
+/// `HandleExit::cleanup`
+fn cleanup() -> Settings {
+    Settings { grace: Duration::ZERO, after_scope: Some(AfterScope::End), ..forever() }
+}
+
+fn nothing(_: &Arc<World>) {}
+
+/// One guard and a watcher.
+fn one(world: &Arc<World>) {
+    world.install(0, forever(), nothing);
+    world.spawn_watcher();
+}
+
+/// One guard inside another.
+fn two(world: &Arc<World>) {
+    world.install(0, forever(), nothing);
+    world.install(1, forever(), nothing);
+    world.spawn_watcher();
+}
+
+fn drops_first(world: &Arc<World>) {
+    world.close(0, By::Drop);
+}
+
+fn drops_second(world: &Arc<World>) {
+    world.close(1, By::Drop);
+}
+
+fn drops_both(world: &Arc<World>) {
+    world.close(1, By::Drop);
+    world.close(0, By::Drop);
+}
+
+/// It does not wait for the watcher: a second has passed.
+fn drops_first_at_once(world: &Arc<World>) {
+    model::be_impatient();
+    world.close(0, By::Drop);
+}
+
+fn term(_: &Arc<World>) {
+    model::signal(Signal::TERM, false);
+}
+
+/// `std::process::exit`
+fn exits(_: &Arc<World>) {
+    model::exit(4)
+}
+
+/// `Outcome::end_process`
+fn ends(world: &Arc<World>) {
+    let status = Status::Code(3);
+    let _ = world.exit.end_process(Runner::current(), status, &Cause::ScopeEnd);
+    process::end(status)
+}
+
+/// Every callback has run once.
+fn each_once(world: &World) {
+    world.each_has_returned();
+    for at in 0..world.guards.lock().unwrap().len() {
+        assert_eq!(world.parts[at].begun.load(SeqCst), 1, "callback {at}");
+    }
+}
+
+/// That, and nobody has ended the process.
+fn each_once_and_on(world: &World) {
+    each_once(world);
+    assert_eq!(model::deaths(), []);
+}
+
+/// One thread ends the process, after every callback has run once.
+fn one_death(world: &World, status: Status) {
+    each_once(world);
+    assert_eq!(model::deaths(), [status]);
+}
