@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::arrival::Task;
-use super::state::State;
+use super::state::{Stage, State};
 use super::{Forked, Guard, ProcessExit, Tells, Which};
 use crate::cause::Cause;
 use crate::event::Event;
@@ -189,6 +189,11 @@ impl ProcessExit {
             }
         }
         let mut state = self.lock();
+        // A host that was made meanwhile decides.
+        if guarded.old_handler_may_end_process() && state.host_has(signal) {
+            state.decide_anew(signal);
+            return self.drop_guard(guard);
+        }
         let given_back = guarded.give_back();
         state.give_back(guarded);
         drop(state);
@@ -230,6 +235,12 @@ impl State {
     fn to_listen(&self) -> SignalSet {
         let host = self.host().map(|entry| entry.all());
         host.unwrap_or_default()
+    }
+
+    /// The old handler of a signal was not run after all.
+    fn decide_anew(&mut self, signal: Signal) {
+        let its = self.exits.iter_mut().filter(|exit| exit.arrival.signal == signal);
+        its.for_each(|exit| exit.stage = Stage::Callbacks);
     }
 
     /// The old handler of a signal has returned.
