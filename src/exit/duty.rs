@@ -192,6 +192,8 @@ impl ProcessExit {
         // A host that was made meanwhile decides.
         if guarded.old_handler_may_end_process() && state.host_has(signal) {
             state.decide_anew(signal);
+            self.changed.notify_all();
+            drop(state);
             return self.drop_guard(guard);
         }
         let given_back = guarded.give_back();
