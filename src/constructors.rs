@@ -65,7 +65,7 @@ impl HandleExit {
     /// handler that was there, which decides what happens next. Where none was there, this is
     /// [`new`](HandleExit::new).
     ///
-    /// **On Windows** nobody can ask whether a handler was there. Where the oldest guard that has the signal is made with `append`,
+    /// **On Windows** nobody can ask whether a handler was there. Where no host guards the signal,
     /// the callbacks and deferred functions of all living guards run, and then the event is passed on to
     /// whoever was registered before. That may be the system's own handler alone, which ends the process: so with
     /// nobody there, this acts as [`cleanup`](HandleExit::cleanup). While handlers run, the system holds

@@ -155,10 +155,22 @@ fn a_host_keeps_the_events_that_guests_have_too() {
 }
 
 /// The handler waits with the guest's event, and is let go by the host.
-fn a_host_comes_while_a_guest_cleans_up() {
+fn host_comes_while_a_callback_runs() {
     ctrlc_says();
     let guest = HandleExit::append(held_callback).unwrap();
-    guest.defer(|| say("guest's deferred")).unwrap();
+    guest.defer(|| say("guest")).unwrap();
+    host_comes(guest);
+}
+
+/// The last moment: the event would be passed on next.
+fn host_comes_while_a_deferred_function_runs() {
+    ctrlc_says();
+    let guest = HandleExit::append(|| say("guest")).unwrap();
+    guest.defer(held_callback).unwrap();
+    host_comes(guest);
+}
+
+fn host_comes(guest: HandleExit) {
     say("ready");
     until_held();
     let host = HandleExit::new(|| say("host")).unwrap();
@@ -177,22 +189,25 @@ fn a_host_comes_while_a_guest_cleans_up() {
 }
 
 fn a_host_that_joins_decides() {
+    let held = ["callback begins", "host is there", "callback ends"];
     for event in EVENTS {
         let is_final = !matches!(event, ConsoleEvent::CtrlC | ConsoleEvent::CtrlBreak);
-        let mut victim = Victim::ready(a_host_comes_while_a_guest_cleans_up.told(is_final));
-        victim.send_event(event);
-        victim.expect("host is there");
-        victim.tell("go on");
-        let end = victim.end();
-        let lines = [
-            "ready",
-            "callback begins",
-            "host is there",
-            "callback ends",
-            "host",
-            "guest's deferred",
-        ];
-        end.said(&lines).exited(3);
+        for (scenario, lines) in [
+            (
+                Scenario::of(host_comes_while_a_callback_runs),
+                [&["ready"], held.as_slice(), &["host", "guest"]].concat(),
+            ),
+            (
+                Scenario::of(host_comes_while_a_deferred_function_runs),
+                [&["ready", "guest"], held.as_slice(), &["host"]].concat(),
+            ),
+        ] {
+            let mut victim = Victim::ready(scenario.told(is_final));
+            victim.send_event(event);
+            victim.expect("host is there");
+            victim.tell("go on");
+            victim.end().said(&lines).exited(3);
+        }
     }
 }
 
