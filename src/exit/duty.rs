@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::callback::Tells;
-use super::state::State;
+use super::state::{Stage, State};
 use super::task::Task;
 use super::{Forked, Guard, ProcessExit, Which};
 use crate::cause::Cause;
@@ -190,6 +190,13 @@ impl ProcessExit {
             }
         }
         let mut state = self.lock();
+        // A host that was made meanwhile decides.
+        if guarded.old_handler_may_end_process() && state.host_has(signal) {
+            state.decide_anew(signal);
+            self.changed.notify_all();
+            drop(state);
+            return self.drop_guard(guard);
+        }
         let given_back = guarded.give_back();
         state.give_back(guarded);
         drop(state);
@@ -235,6 +242,13 @@ impl State {
     fn to_listen(&self) -> SignalSet {
         let host = self.host().map(|entry| entry.all());
         host.unwrap_or_default()
+    }
+
+    /// The old handler of a signal was not run after all.
+    fn decide_anew(&mut self, signal: Signal) {
+        for exit in self.exits.iter_mut().filter(|exit| exit.arrival.signal == signal) {
+            (exit.stage, exit.has_old_handler) = (Stage::Callbacks, false);
+        }
     }
 
     /// The old handler of a signal has returned.

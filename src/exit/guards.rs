@@ -90,7 +90,7 @@ impl State {
         self.installed(signal).is_some_and(|one| one.guarded.has_old_handler(is_hosted))
     }
 
-    fn host_has(&self, signal: Signal) -> bool {
+    pub(super) fn host_has(&self, signal: Signal) -> bool {
         self.host().is_some_and(|host| host.all().contains(signal))
     }
 
@@ -138,6 +138,16 @@ impl State {
         }
         if self.host == Some(key) {
             self.host = None;
+            // What came while its scope ended is now for a handler below (Windows).
+            let installed = self.installed.iter().map(|one| one.guarded);
+            let passed_on = installed.filter(|one| one.old_handler_may_end_process());
+            let passed_on: SignalSet = passed_on.map(|one| one.signal()).collect();
+            for exit in self.exits.iter_mut().filter(|exit| exit.answered_by.is_none()) {
+                let is_its = passed_on.contains(exit.arrival.signal);
+                if is_its && matches!(exit.stage, Stage::Grace { .. }) {
+                    (exit.stage, exit.has_old_handler) = (Stage::Callbacks, true);
+                }
+            }
             if let Some(entry) = self.guards.get(key) {
                 self.set_hosted(entry.all(), false);
             }

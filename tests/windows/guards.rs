@@ -48,28 +48,28 @@ fn a_callback_of_append_that_panics_ends_with_101() {
     victim.end().said(&["ready", "deferred"]).exited(101);
 }
 
-/// The oldest one decides, and keeps the event.
-fn append_in_new() {
-    let oldest = named("oldest", HandleExit::builder());
+/// The host decides, and keeps the event.
+fn guest_in_host() {
+    let host = named("host", HandleExit::builder());
     assert!(matches!(HandleExit::new(|| {}), Err(Error::Nested)));
     let inner = named("inner", beside());
     say("ready");
     inner.wait();
     drop(inner);
-    drop(oldest);
+    drop(host);
     say("behind");
     exit(3);
 }
 
-fn an_event_begins_the_exit_of_every_guard_and_the_oldest_decides() {
+fn an_event_begins_the_exit_of_every_guard_and_the_host_decides() {
     for event in EVENTS {
-        let victim = Victim::ready(append_in_new);
+        let victim = Victim::ready(guest_in_host);
         victim.send_event(event);
         let what = format!("{} ({event})", event.signal());
         let end = victim.end();
         end.ended_with("behind").exited(3);
         // The inner guard's scope may end before the other's callback is run.
-        for (name, before) in [("inner", "ready"), ("oldest", "inner")] {
+        for (name, before) in [("inner", "ready"), ("host", "inner")] {
             let place = |line: String| end.lines.iter().position(|said| *said == line);
             let callback = place(format!("{name}: {what}"));
             assert!(
@@ -142,7 +142,7 @@ fn eight_guards_live_side_by_side() {
     ends_well(eight_side_by_side, &[]);
 }
 
-/// A `new` below them keeps the event, so that they all live on after it.
+/// A host among them keeps the event, so that they all live on after it.
 fn eight_hear_of_an_event() {
     let oldest = HandleExit::builder().grace(Duration::from_secs(60)).install(|| {}).unwrap();
     let all_are_made = Barrier::new(9);
@@ -172,7 +172,7 @@ fn eight_guards_hear_of_one_event() {
 pub(crate) const TESTS: &[Named] = tests![
     append_with_nobody_below_acts_as_cleanup,
     a_callback_of_append_that_panics_ends_with_101,
-    an_event_begins_the_exit_of_every_guard_and_the_oldest_decides,
+    an_event_begins_the_exit_of_every_guard_and_the_host_decides,
     before_an_event_is_passed_on_all_guards_clean_up,
     eight_guards_live_side_by_side,
     eight_guards_hear_of_one_event,
