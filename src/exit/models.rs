@@ -6,12 +6,15 @@
 mod claim;
 mod end;
 mod lead;
+mod steps;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use loom::thread;
+
+use steps::*;
 
 use super::state::{Callback as Stage, Entry};
 use super::*;
@@ -277,90 +280,4 @@ fn bounded(
         *world.exit.lock() = State::default();
     });
     eprintln!("{} executions", counted.load(SeqCst));
-}
-
-/// With all the time in the world.
-fn forever() -> Settings {
-    Settings {
-        append: true,
-        grace: Duration::MAX,
-        signals: SignalSet::of(&[Signal::TERM]),
-        after_scope: Some(AfterScope::Continue),
-        ..Settings::default()
-    }
-}
-
-/// `HandleExit::cleanup`
-fn cleanup() -> Settings {
-    Settings { grace: Duration::ZERO, after_scope: Some(AfterScope::End), ..forever() }
-}
-
-fn nothing(_: &Arc<World>) {}
-
-/// One guard and a watcher.
-fn one(world: &Arc<World>) {
-    world.install(0, forever(), nothing);
-    world.spawn_watcher();
-}
-
-/// One guard inside another.
-fn two(world: &Arc<World>) {
-    world.install(0, forever(), nothing);
-    world.install(1, forever(), nothing);
-    world.spawn_watcher();
-}
-
-fn drops_first(world: &Arc<World>) {
-    world.close(0, By::Drop);
-}
-
-fn drops_second(world: &Arc<World>) {
-    world.close(1, By::Drop);
-}
-
-fn drops_both(world: &Arc<World>) {
-    world.close(1, By::Drop);
-    world.close(0, By::Drop);
-}
-
-/// It does not wait for the watcher: a second has passed.
-fn drops_first_at_once(world: &Arc<World>) {
-    model::be_impatient();
-    world.close(0, By::Drop);
-}
-
-fn term(_: &Arc<World>) {
-    model::signal(Signal::TERM, false);
-}
-
-/// `std::process::exit`
-fn exits(_: &Arc<World>) {
-    model::exit(4)
-}
-
-/// `Outcome::end_process`
-fn ends(world: &Arc<World>) {
-    let status = Status::Code(3);
-    let _ = world.exit.end_process(Runner::current(), status, &Cause::ScopeEnd);
-    process::end(status)
-}
-
-/// Every callback has run once.
-fn each_once(world: &World) {
-    world.each_has_returned();
-    for at in 0..world.guards.lock().unwrap().len() {
-        assert_eq!(world.parts[at].begun.load(SeqCst), 1, "callback {at}");
-    }
-}
-
-/// That, and nobody has ended the process.
-fn each_once_and_on(world: &World) {
-    each_once(world);
-    assert_eq!(model::deaths(), []);
-}
-
-/// One thread ends the process, after every callback has run once.
-fn one_death(world: &World, status: Status) {
-    each_once(world);
-    assert_eq!(model::deaths(), [status]);
 }

@@ -1,6 +1,5 @@
 //! This process, and how it ends.
 
-use std::ffi::c_void;
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 
