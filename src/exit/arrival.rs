@@ -148,7 +148,7 @@ const KEYS: SignalSet = SignalSet::of(&[Signal::INT, Signal::QUIT]);
 #[cfg(windows)]
 const KEYS: SignalSet = SignalSet::of(&[]);
 
-/// Whether what came after the first of an event, at `first`, is a second wish to end: it came late enough, or
+/// Whether a signal that came after the first of an event, at `first`, is a second wish to end: it came late enough, or
 /// somebody has pressed a key.
 fn is_second_wish(first: Moment, arrival: &Arrival) -> bool {
     let is_from_kernel = arrival.is_from_kernel || arrival.has_more_from_kernel;

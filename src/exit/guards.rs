@@ -52,7 +52,7 @@ impl State {
         {
             self.join(key, &arrival, has_old_handler);
         }
-        // What came while nobody had the signal.
+        // Signals that came while no guard had them.
         let (mine, others) =
             self.held.drain(..).partition(|arrival: &Arrival| all.contains(arrival.signal));
         self.held = others;
@@ -138,7 +138,7 @@ impl State {
         }
         if self.host == Some(key) {
             self.host = None;
-            // What came while its scope ended is now for a handler below (Windows).
+            // On Windows, signals that came while its scope ended are now for a handler below.
             let installed = self.installed.iter().map(|one| one.guarded);
             let passed_on = installed.filter(|one| one.old_handler_may_end_process());
             let passed_on: SignalSet = passed_on.map(|one| one.signal()).collect();

@@ -1,7 +1,7 @@
 //! Every interleaving of the threads of an exit: `.ci/loom` runs these.
 //!
 //! The core is the real one, watchers included. What `install` and `at_exit` do with it is done here by a
-//! `World`; the system is `sys::model`.
+//! `World`; the system is `sys::models`.
 
 mod claim;
 mod end;
@@ -23,7 +23,7 @@ use crate::settings::{AfterScope, Repeat, Settings};
 use crate::signal::{Signal, SignalSet};
 use crate::sys::guarded::Guarded;
 use crate::sys::status::Status;
-use crate::sys::{self as system, model, wake};
+use crate::sys::{self as system, models as model, wake};
 use crate::watcher;
 
 /// What became of a guard's callback, by its name.

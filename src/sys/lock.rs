@@ -11,7 +11,7 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 #[cfg(handle_exit_loom)]
-use super::model;
+use super::models;
 
 #[derive(Debug)]
 pub(crate) struct Lock<T>(Mutex<T>);
@@ -100,7 +100,7 @@ impl Condition {
         deadline: Option<Instant>,
     ) -> (Locked<'a, T>, bool) {
         #[cfg(handle_exit_loom)]
-        let locked = model::unless_over(locked);
+        let locked = models::unless_over(locked);
         // loom knows no time.
         let deadline = deadline.filter(|_| !cfg!(handle_exit_loom));
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -117,7 +117,7 @@ impl Condition {
         };
         self.waiting.fetch_sub(1, SeqCst);
         #[cfg(handle_exit_loom)]
-        let locked = model::unless_over(locked);
+        let locked = models::unless_over(locked);
         (locked, true)
     }
 
@@ -132,7 +132,7 @@ impl Condition {
 /// How long a thread has waited.
 pub(crate) fn waited(since: Instant) -> Duration {
     #[cfg(handle_exit_loom)]
-    return model::waited();
+    return models::waited();
     #[cfg(not(handle_exit_loom))]
     since.elapsed()
 }
@@ -140,7 +140,7 @@ pub(crate) fn waited(since: Instant) -> Duration {
 /// Waits forever: the process ends elsewhere.
 pub(crate) fn park() -> ! {
     #[cfg(handle_exit_loom)]
-    model::park();
+    models::park();
     #[cfg(not(handle_exit_loom))]
     loop {
         std::thread::park();

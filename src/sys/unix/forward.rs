@@ -167,7 +167,7 @@ fn send_to_this_thread(raw: c_int, info: *mut libc::siginfo_t) -> bool {
 /// Hands a signal that was held to whatever disposition it has now.
 pub(crate) fn hand_over(arrival: &Arrival) {
     #[cfg(handle_exit_loom)]
-    return super::model::hand_over(arrival.signal);
+    return super::models::hand_over(arrival.signal);
     let raw = arrival.signal.as_raw();
     let mut copy = arrival.info.0;
     if !mask::contains(&mask::current(), raw) && send_to_this_thread(raw, &raw mut copy) {

@@ -193,7 +193,7 @@ impl Guarded {
         self.below.action() == Action::Ignore
     }
 
-    /// Whether what stood there before may be no handler after all, but end the process.
+    /// Whether the old handler may be no handler after all, but end the process.
     pub(crate) fn old_handler_may_end_process(&self) -> bool {
         false
     }

@@ -29,7 +29,7 @@ mod handler;
 mod mailbox;
 mod mask;
 #[cfg(handle_exit_loom)]
-pub(crate) mod model;
+pub(crate) mod models;
 pub(crate) mod process;
 pub(crate) mod readable;
 pub(crate) mod restore;

@@ -37,7 +37,7 @@ pub(crate) fn this() -> Process {
 pub(crate) fn has_forked_from(process: Process) -> bool {
     // A thread of a model that is gone with its process acts like a forked child.
     #[cfg(handle_exit_loom)]
-    return super::model::is_over();
+    return super::models::is_over();
     halves(process).0 != FORKS.load(SeqCst)
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn end(status: Status) -> ! {
         Status::Signal(signal) => die_by(signal),
         Status::Code(_) | Status::Failed if thread::is_inside_exit() => end_inside_exit(status),
         #[cfg(handle_exit_loom)]
-        Status::Code(_) | Status::Failed => super::model::exit(status.code()),
+        Status::Code(_) | Status::Failed => super::models::exit(status.code()),
         #[cfg(not(handle_exit_loom))]
         Status::Code(_) | Status::Failed => std::process::exit(status.code()),
     }
@@ -132,7 +132,7 @@ const DELIVERY: Duration = Duration::from_secs(1);
 /// (signal-safety(7)).
 pub(super) fn die_by(signal: Signal) -> ! {
     #[cfg(handle_exit_loom)]
-    super::model::dies(Status::Signal(signal));
+    super::models::dies(Status::Signal(signal));
     let raw = signal.as_raw();
     let _ = Disposition::DEFAULT.replace(raw);
     mask::unblock(SignalSet::of(&[signal]));
@@ -154,7 +154,7 @@ pub(super) fn die_by(signal: Signal) -> ! {
 /// Ends the process without running anything. Async-signal-safe.
 fn exit_now(code: c_int) -> ! {
     #[cfg(handle_exit_loom)]
-    super::model::dies(Status::Code(code));
+    super::models::dies(Status::Code(code));
     // SAFETY: ends the process, touches no memory.
     unsafe { libc::_exit(code) }
 }

@@ -21,7 +21,7 @@ pub(crate) struct ThreadId(usize);
 impl ThreadId {
     pub(crate) fn current() -> ThreadId {
         #[cfg(handle_exit_loom)]
-        return ThreadId(super::model::thread());
+        return ThreadId(super::models::thread());
         ThreadId(pthread_self() as usize)
     }
 }
@@ -64,7 +64,7 @@ impl Runner {
     /// returns. Any thread may ask, also after that one has ended.
     pub(crate) fn is_inside_exit(&self) -> bool {
         #[cfg(handle_exit_loom)]
-        return super::model::is_inside_exit(self.id.0);
+        return super::models::is_inside_exit(self.id.0);
         exit_frames::is_any_below(self.stack)
     }
 }
@@ -72,7 +72,7 @@ impl Runner {
 /// Whether the calling thread is inside `process::exit` or `exit(3)`.
 pub(crate) fn is_inside_exit() -> bool {
     #[cfg(handle_exit_loom)]
-    return super::model::is_inside_exit(super::model::thread());
+    return super::models::is_inside_exit(super::models::thread());
     exit_frames::is_any_above(exit_frames::stack_pointer())
 }
 
@@ -143,7 +143,7 @@ pub(crate) fn set_listening(signals: SignalSet) {
 }
 
 #[cfg(handle_exit_loom)]
-use super::model::EXIT_DEPTH;
+use super::models::EXIT_DEPTH;
 #[cfg(not(handle_exit_loom))]
 thread_local! {
     /// How many `mark_exit_thread`s live on this thread. Without a destructor, so that it works until

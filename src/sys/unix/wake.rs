@@ -4,7 +4,7 @@
 //! before): the watcher looks at the facts, never at how often it was woken.
 
 #[cfg(handle_exit_loom)]
-pub(crate) use super::model::{post, wait};
+pub(crate) use super::models::{post, wait};
 pub(super) use platform::prepare;
 #[cfg(not(handle_exit_loom))]
 pub(crate) use platform::{post, wait};
