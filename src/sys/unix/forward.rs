@@ -170,7 +170,7 @@ pub(crate) fn hand_over(arrival: &Arrival) {
     return super::models::hand_over(arrival.signal);
     let raw = arrival.signal.as_raw();
     let mut copy = arrival.info.0;
-    if !mask::contains(&mask::current(), raw) && send_to_this_thread(raw, &raw mut copy) {
+    if !mask::contains(mask::current().as_ref(), raw) && send_to_this_thread(raw, &raw mut copy) {
         return;
     }
     // This thread blocks it: it goes to the process, where another thread may take it.

@@ -63,7 +63,7 @@ pub(super) fn current() -> SigSet {
     change(SigmaskHow::SIG_SETMASK, None)
 }
 
-pub(super) fn contains(set: &SigSet, raw: c_int) -> bool {
+pub(super) fn contains(set: &libc::sigset_t, raw: c_int) -> bool {
     // SAFETY: a reference is valid, and every set of this crate was initialised.
-    unsafe { libc::sigismember(set.as_ref(), raw) == 1 }
+    unsafe { libc::sigismember(set, raw) == 1 }
 }

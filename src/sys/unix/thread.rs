@@ -124,6 +124,11 @@ pub(crate) fn spawn(name: &str, run: Box<dyn FnOnce() + Send>) -> io::Result<Joi
     let before = mask::replace(&mask::all_but(SignalSet::default()));
     let _restored = MaskedUntilDrop { before, on_this_thread: PhantomData };
     remember(before);
+    #[cfg(any(target_vendor = "apple", target_os = "dragonfly"))]
+    let run = move || {
+        IS_OWN.set(true);
+        run();
+    };
     thread::Builder::new().name(name.into()).spawn(run)
 }
 
@@ -190,7 +195,7 @@ mod tests {
     use crate::signal::Signal;
 
     fn is_blocked(signal: Signal) -> bool {
-        mask::contains(&mask::current(), signal.as_raw())
+        mask::contains(mask::current().as_ref(), signal.as_raw())
     }
 
     #[test]
