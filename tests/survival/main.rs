@@ -3,6 +3,7 @@
 //!
 //! | file | what happens |
 //! |---|---|
+//! | `attacked` | what two testers found who attacked the crate: each bug by its name |
 //! | `exits` | a signal at any moment of an exit, whoever began it |
 //! | `dropped_in_exit` | a guard is dropped, or made, inside `exit(3)` |
 //! | `two_exits` | two threads exit, with and without `/proc`; callbacks that look like it |
@@ -22,6 +23,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(unix)]
+mod attacked;
 #[cfg(unix)]
 mod blocked;
 #[cfg(unix)]
@@ -50,6 +53,7 @@ mod workers;
 #[cfg(unix)]
 fn main() {
     support::main(&[
+        attacked::TESTS,
         blocked::TESTS,
         cut_short::TESTS,
         dropped_in_exit::TESTS,

@@ -1,0 +1,486 @@
+//! What two testers found who attacked the crate: each of these programs hung, lost a signal, or left something
+//! undone.
+
+#![allow(unsafe_code, reason = "forks, and a filter of system calls")]
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Barrier, Mutex};
+use std::task::{Context, Wake, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::*;
+use handle_exit::{AfterScope, Builder, Cause, Event, HandleExit, Repeat, Signal};
+use nix::libc;
+
+/// What is to end soon, on a busy machine.
+const A_FEW_SECONDS: Duration = Duration::from_secs(15);
+/// Over before anybody has noticed.
+const SHORT: Duration = Duration::from_millis(20 * DEADLINE.as_secs() / 60);
+/// A second wish to end, and not a second delivery of the first: the rule says 500 ms.
+const SECOND_WISH: Duration = Duration::from_millis(700);
+
+/// A guest that nothing hurries.
+fn guest() -> Builder {
+    HandleExit::builder().append(true).grace(Duration::MAX)
+}
+
+/// Forks. The child ends with `_exit`: 0, unless `child` panics, or hangs up to the deadline.
+fn child_ends_well(child: impl FnOnce()) {
+    // SAFETY: no other thread of these scenarios holds a lock that the child needs; the status is valid for a write.
+    unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            // No handler of ALRM is installed: it ends a child that hangs.
+            libc::alarm(DEADLINE.as_secs() as u32);
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
+            libc::_exit(if result.is_ok() { 0 } else { 101 });
+        }
+        let mut status = 0;
+        assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
+        assert_eq!(status, 0, "the child ended with the status {status:#x}");
+    }
+}
+
+// --------------------------------------------------------------------------- guests that come and go
+
+/// There is hardly a moment at which nobody's callback runs. Each takes as many milliseconds as is told.
+fn guests_come_and_go() {
+    const THREADS: usize = 3;
+    static LOOPING: AtomicUsize = AtomicUsize::new(0);
+    let takes = Duration::from_millis(told());
+    let _host = HandleExit::cleanup(|| say("callback")).unwrap();
+    for _ in 0..THREADS {
+        thread::spawn(move || {
+            while let Ok(guest) = HandleExit::append(move || thread::sleep(takes)) {
+                drop(guest);
+                LOOPING.fetch_add(1, SeqCst);
+            }
+        });
+    }
+    until("they come and go", || LOOPING.load(SeqCst) >= 10 * THREADS);
+    ready_for_ever();
+}
+
+fn guests_that_come_and_go_do_not_hold_up_the_end() {
+    for takes in [0, 1, 5] {
+        let victim = Victim::ready(guests_come_and_go.told(takes));
+        let begun = Instant::now();
+        victim.send(Signal::TERM);
+        victim.end().said(&["ready", "callback"]).died_by(Signal::TERM);
+        assert!(begun.elapsed() < A_FEW_SECONDS, "{takes} ms each: {:?}", begun.elapsed());
+    }
+}
+
+// -------------------------------------------------------------------------------------- forked children
+
+/// A thread of the parent's is in `Deferred::run` for as long as the child lives.
+fn forks_beside_a_deferred_function() {
+    let made_in = std::process::id();
+    let callback = move || say(format!("callback in the child: {}", std::process::id() != made_in));
+    let guard = HandleExit::new(callback).unwrap();
+    let (begins, begun) = channel();
+    let (ends, ended) = channel::<()>();
+    let deferred = guard.defer(move || {
+        begins.send(()).unwrap();
+        ended.recv().unwrap();
+    });
+    let deferred = deferred.unwrap();
+    let runs = thread::spawn(move || deferred.run());
+    begun.recv_timeout(DEADLINE).unwrap();
+    let mut guard = Some(guard);
+    child_ends_well(|| {
+        let guard = guard.take().unwrap();
+        guard.rearm().unwrap();
+        drop(guard);
+        say("dropped in the child");
+    });
+    ends.send(()).unwrap();
+    runs.join().unwrap();
+    drop(guard);
+}
+
+fn a_rearmed_guard_does_not_wait_for_a_deferred_function_that_the_parent_runs() {
+    let lines =
+        ["callback in the child: true", "dropped in the child", "callback in the child: false"];
+    ends_well(forks_beside_a_deferred_function, &lines);
+}
+
+/// Counts how often it is woken.
+struct Counts(AtomicUsize);
+
+impl Wake for Counts {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+/// In each of many children two threads rearm at once, and wait for the same exit: one with a future, both with `wait`.
+fn two_threads_rearm() {
+    const CHILDREN: usize = 100;
+    let before = threads();
+    let guard = HandleExit::new(|| {}).unwrap();
+    let watcher = started_since(&before);
+    // In the child nothing could ever be done with what it is at.
+    until("the watcher sleeps", || sleeps(watcher));
+    for _ in 0..CHILDREN {
+        child_ends_well(|| {
+            let counts = Arc::new(Counts(AtomicUsize::new(0)));
+            let (at_once, waiting) = (Barrier::new(2), Barrier::new(3));
+            let rearms_and_waits = || {
+                let waker = Waker::from(Arc::clone(&counts));
+                at_once.wait();
+                let rearmed = guard.rearm();
+                let mut begun = pin!(guard.begun());
+                let is_ready = begun.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+                // Before anything fails, so that nobody is kept here.
+                waiting.wait();
+                rearmed.unwrap();
+                assert!(!is_ready);
+                assert_eq!(guard.wait(), Cause::Requested);
+                // The waker stays registered as long as the future lives.
+                until("both are woken", || counts.0.load(SeqCst) == 2);
+            };
+            thread::scope(|threads| {
+                threads.spawn(rearms_and_waits);
+                threads.spawn(rearms_and_waits);
+                waiting.wait();
+                guard.request();
+            });
+        });
+    }
+    say("all were woken");
+}
+
+fn two_threads_that_rearm_a_guard_at_once_are_both_woken() {
+    ends_well(two_threads_rearm, &["all were woken"]);
+}
+
+// --------------------------------------------------------------------------------------- a held signal
+
+/// HUP comes when the only guard that listens to it is on its way out, and waits for another one.
+fn hup_is_held() {
+    static HEARS: Mutex<Option<HandleExit>> = Mutex::new(None);
+    static HEARD: AtomicBool = AtomicBool::new(false);
+    let outer = HandleExit::builder().grace(Duration::MAX).install(|| {}).unwrap();
+    let first = guest().on(Signal::HUP, |_| say("the first hears")).install(|| {
+        raise(Signal::HUP);
+        say("held");
+        hear();
+        let hears = |_: &handle_exit::Received| {
+            say("the second hears");
+            HEARD.store(true, SeqCst);
+        };
+        let second = guest().on(Signal::HUP, hears).install(|| {}).unwrap();
+        *HEARS.lock().unwrap() = Some(second);
+        // Nothing else happens that would have the watcher look.
+        until("it is heard", || HEARD.load(SeqCst));
+    });
+    drop(first.unwrap());
+    let second = HEARS.lock().unwrap().take();
+    drop(second);
+    drop(outer);
+    say("behind");
+}
+
+fn a_held_signal_is_heard_by_a_guard_that_enters_inside_a_living_one() {
+    let mut victim = Victim::start(hup_is_held);
+    victim.expect("held");
+    // The watcher has looked at it, and sleeps.
+    victim.at_rest();
+    victim.tell("go on");
+    victim.end().said(&["held", "the second hears", "behind"]).exited(0);
+}
+
+// ------------------------------------------------------------------------- a sandbox around an exit
+
+/// From here on this process may not read memory by system call, as in many sandboxes. Says so where the kernel has no
+/// such filter, and returns false.
+fn may_not_read_memory() -> bool {
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const IS: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    const NUMBER: u32 = 0;
+    let step = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+    let mut program = [
+        step(LOAD, 0, NUMBER),
+        step(IS, 1, libc::SYS_process_vm_readv as u32),
+        step(RETURN, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(RETURN, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter =
+        libc::sock_fprog { len: program.len() as libc::c_ushort, filter: program.as_mut_ptr() };
+    // SAFETY: the filter is valid for the call, which copies it.
+    let is_there = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) == 0
+    };
+    if !is_there {
+        say("skipped: no filter of system calls");
+        return false;
+    }
+    // SAFETY: reads nothing.
+    let read = unsafe {
+        libc::process_vm_readv(libc::getpid(), std::ptr::null(), 0, std::ptr::null(), 0, 0)
+    };
+    assert_eq!((read, nix::errno::Errno::last()), (-1, nix::errno::Errno::EPERM));
+    true
+}
+
+fn exits_with_3() {
+    say("callback");
+    handle_exit::exit(3);
+}
+
+extern "C" fn drops_a_guard_that_exits() {
+    drop(HandleExit::new(exits_with_3).unwrap());
+}
+
+/// The guard that exits inside the exit is kept, or made and dropped in an exit function.
+fn exits_inside_an_exit_in_a_sandbox() {
+    if !may_not_read_memory() {
+        return;
+    }
+    match told::<String>().as_str() {
+        "kept" => HandleExit::new(exits_with_3).unwrap().keep(),
+        "dropped" => at_exit(drops_a_guard_that_exits),
+        other => panic!("{other}"),
+    }
+    std::process::exit(0);
+}
+
+fn an_exit_inside_an_exit_has_its_code_where_a_filter_forbids_to_read_the_stack() {
+    for way in ["kept", "dropped"] {
+        let end = Victim::start(exits_inside_an_exit_in_a_sandbox.told(way)).end();
+        if !end.is_skipped() {
+            end.said(&["callback"]).exited(3);
+        }
+    }
+}
+
+// ----------------------------------------------------------------- a guard that its own code drops
+
+static OWN: Mutex<Option<HandleExit>> = Mutex::new(None);
+
+fn drop_own() {
+    let own = OWN.lock().unwrap().take();
+    if own.is_some() {
+        say("drops");
+    }
+}
+
+struct DropsOwn;
+
+impl Wake for DropsOwn {
+    fn wake(self: Arc<Self>) {
+        drop_own();
+    }
+}
+
+/// It is told who drops the guard, and what begins the exit.
+fn own_code_drops_the_guard() {
+    static RAN: AtomicBool = AtomicBool::new(false);
+    let told: String = told();
+    let (who, what) = told.split_once(' ').unwrap();
+    let observes = who == "observer";
+    let builder = HandleExit::builder().grace(Duration::MAX);
+    let builder = if what == "ends" { builder.after_scope(AfterScope::End) } else { builder };
+    let builder = builder.observe(move |event| {
+        if observes && matches!(event, Event::CallbackStarted(_)) {
+            drop_own();
+        }
+    });
+    let guard = builder.install(|| say("callback")).unwrap();
+    let deferred = || {
+        say("deferred");
+        RAN.store(true, SeqCst);
+    };
+    guard.defer(deferred).unwrap();
+    let (exit, mut begun) = (guard.handle(), guard.begun());
+    if !observes {
+        let waker = Waker::from(Arc::new(DropsOwn));
+        assert!(Pin::new(&mut begun).poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    *OWN.lock().unwrap() = Some(guard);
+    match what {
+        "request" => exit.request(),
+        _ => kill_this_process(Signal::TERM),
+    }
+    if what == "ends" {
+        park();
+    }
+    until("the deferred function has run", || RAN.load(SeqCst));
+    say("behind");
+}
+
+fn ends_though_its_own_code_drops_the_guard(who: &str, what: &str, ends: Ends) {
+    let end = Victim::start(own_code_drops_the_guard.told(format!("{who} {what}"))).end();
+    let behind = if what == "ends" { &[][..] } else { &["behind"] };
+    end.said(&[&["drops", "callback", "deferred"], behind].concat()).ended(ends);
+}
+
+fn a_guard_that_its_own_observer_drops_ends_and_runs_once() {
+    ends_though_its_own_code_drops_the_guard("observer", "continues", Ends::With(0));
+    ends_though_its_own_code_drops_the_guard("observer", "request", Ends::With(0));
+    ends_though_its_own_code_drops_the_guard("observer", "ends", Ends::By(Signal::TERM));
+}
+
+fn a_guard_that_its_own_waker_drops_ends_and_runs_once() {
+    ends_though_its_own_code_drops_the_guard("waker", "continues", Ends::With(0));
+    ends_though_its_own_code_drops_the_guard("waker", "request", Ends::With(0));
+}
+
+fn a_guard_that_its_own_waker_drops_ends_the_process_if_it_is_to() {
+    ends_though_its_own_code_drops_the_guard("waker", "ends", Ends::By(Signal::TERM));
+}
+
+// -------------------------------------------------------------------------------------- Repeat::Force
+
+fn is_forced_beside_an_observer() {
+    let builder = HandleExit::builder().grace(Duration::MAX).repeat(Repeat::Force);
+    let builder = builder.observe(|event| match event {
+        Event::RepeatForces(_) => say("forced"),
+        Event::CallbackFinished { .. } => say("in the grace period"),
+        _ => {}
+    });
+    let guard = builder.install(|| say("callback")).unwrap();
+    guard.defer(|| say("deferred")).unwrap();
+    ready_for_ever();
+}
+
+fn a_repeat_that_forces_runs_the_deferred_functions_beside_an_observer() {
+    let mut victim = Victim::ready(is_forced_beside_an_observer);
+    victim.send(Signal::TERM);
+    victim.expect("in the grace period");
+    victim.at_rest();
+    // From a moment at which the first has been handled, so it is never less than the rule says.
+    thread::sleep(SECOND_WISH);
+    victim.send(Signal::TERM);
+    let lines = ["ready", "callback", "in the grace period", "forced", "deferred"];
+    victim.end().said(&lines).died_by(Signal::TERM);
+}
+
+// --------------------------------------------------------------------------------- what has overrun
+
+/// Each way in which the exit of a guard begins.
+const WAYS: [&str; 4] = ["stays", "drop", "exit", "no signal"];
+
+/// Ends in the way that the scenario is told.
+fn meets(guard: HandleExit) {
+    let way = told::<String>();
+    if way != "no signal" {
+        kill_this_process(Signal::TERM);
+        if way == "stays" {
+            park();
+        }
+        guard.wait();
+    }
+    if way == "exit" {
+        std::process::exit(3);
+    }
+    drop(guard);
+    say("behind");
+}
+
+/// The function that blocks is the middle one's.
+fn deferred_function_blocks_among_three() {
+    let says = |name: &'static str| move || say(name);
+    let oldest = guest().install(says("oldest")).unwrap();
+    oldest.defer(says("oldest's deferred")).unwrap();
+    let middle = HandleExit::builder().grace(Duration::MAX).callback_timeout(SHORT);
+    let middle = if told::<String>() == "stays" { middle.cleanup() } else { middle };
+    let middle = middle.install(says("middle")).unwrap();
+    middle.defer(says("middle's deferred")).unwrap();
+    let blocks = || {
+        say("blocks");
+        park();
+    };
+    middle.defer(blocks).unwrap();
+    let newest = guest().install(says("newest")).unwrap();
+    newest.defer(says("newest's deferred")).unwrap();
+    meets(middle);
+}
+
+fn a_deferred_function_that_blocks_leaves_the_other_guards_theirs() {
+    let lines = ["oldest", "middle", "newest", "blocks", "oldest's deferred", "newest's deferred"];
+    for way in WAYS {
+        let end = Victim::start(deferred_function_blocks_among_three.told(way)).end();
+        let ran = lines.map(|line| end.count(line));
+        assert_eq!((ran, end.count("behind")), ([1; 6], 0), "{end:#?}");
+        end.exited(101);
+    }
+}
+
+fn observer_blocks_before_the_callback() {
+    let builder = guest().callback_timeout(SHORT).observe(|event| {
+        if matches!(event, Event::CallbackStarted(_)) {
+            say(format!("observer on {:?}", thread::current().id()));
+            park();
+        }
+    });
+    let callback = || say(format!("callback on {:?}", thread::current().id()));
+    let guard = builder.install(callback).unwrap();
+    guard.defer(|| say("deferred")).unwrap();
+    meets(guard);
+}
+
+fn a_callback_whose_observer_blocks_runs_on_another_thread() {
+    for way in WAYS {
+        let end = Victim::start(observer_blocks_before_the_callback.told(way)).end();
+        let threads = |who: &str| -> Vec<&str> {
+            end.lines.iter().filter_map(|line| line.strip_prefix(who)).collect()
+        };
+        let (observer, callback) = (threads("observer on "), threads("callback on "));
+        assert_eq!((callback.len(), end.count("deferred")), (1, 1), "{end:#?}");
+        assert!(!observer.is_empty() && observer[0] != callback[0], "{end:#?}");
+        assert_eq!(end.count("behind"), 0, "{end:#?}");
+        end.exited(101);
+    }
+}
+
+// ------------------------------------------------------------------- a failure in a deferred function
+
+/// The guard is dropped by the deferred function, or kept.
+fn deferred_function_makes_a_guard_that_panics() {
+    let keeps = told::<String>() == "kept";
+    let guard = HandleExit::cleanup(|| say("callback")).unwrap();
+    let makes = move || {
+        say("deferred");
+        let made = HandleExit::append(|| {
+            say("made");
+            panic!("on purpose");
+        });
+        match made.unwrap() {
+            made if keeps => made.keep(),
+            made => drop(made),
+        }
+    };
+    guard.defer(makes).unwrap();
+    ready_for_ever();
+}
+
+fn a_panic_of_a_guard_that_a_deferred_function_makes_ends_with_101() {
+    for way in ["dropped", "kept"] {
+        let victim = Victim::ready(deferred_function_makes_a_guard_that_panics.told(way));
+        victim.send(Signal::TERM);
+        victim.end().said(&["ready", "callback", "deferred", "made"]).exited(101);
+    }
+}
+
+pub(crate) const TESTS: &[Named] = tests![
+    guests_that_come_and_go_do_not_hold_up_the_end,
+    a_rearmed_guard_does_not_wait_for_a_deferred_function_that_the_parent_runs,
+    two_threads_that_rearm_a_guard_at_once_are_both_woken,
+    a_held_signal_is_heard_by_a_guard_that_enters_inside_a_living_one,
+    an_exit_inside_an_exit_has_its_code_where_a_filter_forbids_to_read_the_stack,
+    a_guard_that_its_own_observer_drops_ends_and_runs_once,
+    a_guard_that_its_own_waker_drops_ends_and_runs_once,
+    a_guard_that_its_own_waker_drops_ends_the_process_if_it_is_to,
+    a_repeat_that_forces_runs_the_deferred_functions_beside_an_observer,
+    a_deferred_function_that_blocks_leaves_the_other_guards_theirs,
+    a_callback_whose_observer_blocks_runs_on_another_thread,
+    a_panic_of_a_guard_that_a_deferred_function_makes_ends_with_101,
+];
