@@ -252,7 +252,9 @@ impl ProcessExit {
                 late.push(arrival);
             }
         }
-        let threads = if state.is_empty() { state.watchers.dismiss() } else { Vec::new() };
+        // The watchers have still to end the process, if a guard wanted that.
+        let is_over = state.is_empty() && state.wanted.is_none();
+        let threads = if is_over { state.watchers.dismiss() } else { Vec::new() };
         drop(state);
         self.join(threads);
         drop(entry);
