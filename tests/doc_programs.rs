@@ -62,8 +62,8 @@ use Step::{Press, Send, SendToGroup, StopReading};
 /// No program here takes nearly as long.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What the terminal gets twice: from the callback, and after the last frame.
-const RESTORED: &str = "\x1b[?25h\x1b[?1049l\x1b[?25h\x1b[?1049l";
+/// What the terminal gets after the last frame.
+const RESTORED: &str = "\x1b[?25h\x1b[?1049l";
 
 /// Without a file that is left and without a word on standard error, as most are.
 const fn run(

@@ -21,8 +21,8 @@ fn main() -> Result<Outcome, Box<dyn std::error::Error>> {
         .on(Signal::TSTP, move |_| {
             let _ = suspend.send(());
         })
-        .install(restore.clone())?;
-    guard.defer(restore)?; // once more, after the last frame
+        .install(|| {})?;
+    guard.defer(restore)?; // not in the callback: the loop may be about to read a key
     terminal.take()?; // raw mode, the alternate screen, no cursor
     while !guard.is_exiting() {
         if suspended.try_recv().is_ok() {
