@@ -1,11 +1,15 @@
 //! Which thread this is, threads of the guard's own, and their signal masks.
 
 use std::cell::Cell;
+use std::ffi::c_void;
 use std::io;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::os::unix::thread::JoinHandleExt;
+use std::ptr;
 use std::thread;
 
+use nix::libc;
 use nix::sys::pthread::pthread_self;
 use nix::sys::signal::SigSet;
 
@@ -130,6 +134,23 @@ pub(crate) fn spawn(name: &str, run: Box<dyn FnOnce() + Send>) -> io::Result<Joi
         run();
     };
     thread::Builder::new().name(name.into()).spawn(run)
+}
+
+/// Starts a thread without the standard library, which needs thread-locals that are gone inside exit functions; whether
+/// there is one. It has every signal blocked, and nobody waits for it.
+pub(crate) fn spawn_bare(run: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
+    let before = mask::replace(&mask::all_but(SignalSet::default()));
+    let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
+    // SAFETY: `thread` is valid for a write, null attributes are the usual ones, and `run` ignores its argument.
+    let is_made = unsafe {
+        libc::pthread_create(thread.as_mut_ptr(), ptr::null(), run, ptr::null_mut()) == 0
+    };
+    mask::replace(&before);
+    if is_made {
+        // SAFETY: pthread_create(3) has filled it in, and nobody joins it.
+        unsafe { libc::pthread_detach(thread.assume_init()) };
+    }
+    is_made
 }
 
 /// Whether that is the calling thread.

@@ -1,6 +1,7 @@
 //! Threads: told apart, spawned, joined. Windows has no signal masks: what concerns them does nothing.
 
 use std::cell::Cell;
+use std::ffi::c_void;
 use std::io;
 use std::marker::PhantomData;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -144,6 +145,13 @@ impl JoinHandle {
         Ok(())
     }
 }
+
+/// Starts a thread that nobody waits for; whether there is one.
+pub(crate) fn spawn_bare(run: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
+    spawn("exit-flush", Box::new(move || drop_pointer(run(std::ptr::null_mut())))).is_ok()
+}
+
+fn drop_pointer(_: *mut c_void) {}
 
 /// Whether that is the calling thread.
 pub(crate) fn is_this(thread: &JoinHandle) -> bool {
