@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Query;
 use axum::routing::get;
-use handle_exit::{Exit, HandleExit, Signal};
+use handle_exit::{AfterScope, Exit, HandleExit, Signal};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 
@@ -30,7 +30,9 @@ async fn serve(name: &'static str, started: impl FnOnce(Exit)) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
 
-    let builder = HandleExit::builder().append(true).grace(Duration::from_secs(30));
+    // Two guests without a host: the program continues after their scopes.
+    let builder = HandleExit::builder().append(true).after_scope(AfterScope::Continue);
+    let builder = builder.grace(Duration::from_secs(30));
     let guard = builder.install(move || say(format!("{name} stops"))).unwrap();
     say(format!("{name} listens on {port}"));
     started(guard.handle());
