@@ -90,7 +90,12 @@ impl State {
                 return Some(end);
             }
         }
-        if let Some(key) = self.pending.last().copied().filter(|_| old_handler.is_none()) {
+        // Guards that joined come after those that the exit waits for.
+        let open = self.exits.iter().filter(|exit| exit.answered_by.is_none());
+        let until = open.map(|exit| exit.until).min().unwrap_or(usize::MAX);
+        let awaited = self.pending.iter().rfind(|key| **key < until);
+        let next = awaited.or(self.pending.last()).copied();
+        if let Some(key) = next.filter(|_| old_handler.is_none()) {
             self.take_turn(key, me, Cause::Requested);
             return self.guards.get(key).map(|entry| Task::Callback(Arc::clone(&entry.guard)));
         }
