@@ -342,7 +342,7 @@ fn a_guard_that_its_own_waker_drops_ends_the_process_if_it_is_to() {
 fn is_forced_beside_an_observer() {
     let builder = HandleExit::builder().grace(Duration::MAX).repeat(Repeat::Force);
     let builder = builder.observe(|event| match event {
-        Event::RepeatForces(_) => say("forced"),
+        Event::RepeatForces(_) => eprintln!("forced"),
         Event::CallbackFinished { .. } => say("in the grace period"),
         _ => {}
     });
@@ -351,7 +351,7 @@ fn is_forced_beside_an_observer() {
     ready_for_ever();
 }
 
-fn a_repeat_that_forces_runs_the_deferred_functions_beside_an_observer() {
+fn forced_beside_an_observer() -> End {
     let mut victim = Victim::ready(is_forced_beside_an_observer);
     victim.send(Signal::TERM);
     victim.expect("in the grace period");
@@ -359,8 +359,17 @@ fn a_repeat_that_forces_runs_the_deferred_functions_beside_an_observer() {
     // From a moment at which the first has been handled, so it is never less than the rule says.
     thread::sleep(SECOND_WISH);
     victim.send(Signal::TERM);
-    let lines = ["ready", "callback", "in the grace period", "forced", "deferred"];
-    victim.end().said(&lines).died_by(Signal::TERM);
+    victim.end()
+}
+
+fn a_repeat_that_forces_runs_the_deferred_functions_beside_an_observer() {
+    let lines = ["ready", "callback", "in the grace period", "deferred"];
+    forced_beside_an_observer().said(&lines).died_by(Signal::TERM);
+}
+
+fn a_repeat_that_forces_is_told_to_the_observer() {
+    let end = forced_beside_an_observer();
+    assert_eq!(end.stderr, "forced", "{end:#?}");
 }
 
 // --------------------------------------------------------------------------------- what has overrun
@@ -480,6 +489,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_guard_that_its_own_waker_drops_ends_and_runs_once,
     a_guard_that_its_own_waker_drops_ends_the_process_if_it_is_to,
     a_repeat_that_forces_runs_the_deferred_functions_beside_an_observer,
+    a_repeat_that_forces_is_told_to_the_observer,
     a_deferred_function_that_blocks_leaves_the_other_guards_theirs,
     a_callback_whose_observer_blocks_runs_on_another_thread,
     a_panic_of_a_guard_that_a_deferred_function_makes_ends_with_101,
