@@ -75,6 +75,40 @@ fn guests_that_come_and_go_do_not_hold_up_the_end() {
     }
 }
 
+static ASKED: AtomicUsize = AtomicUsize::new(0);
+static MADE: AtomicUsize = AtomicUsize::new(0);
+static REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// Does not return before there is another guest, which joins the exit.
+fn asks_for_another_guest() {
+    let asked = ASKED.fetch_add(1, SeqCst) + 1;
+    until("there is another", || MADE.load(SeqCst) >= asked || REFUSED.load(SeqCst));
+}
+
+/// At each moment one waits that is newer than all that were there when the signal came.
+fn guests_follow_each_other() {
+    let _host = HandleExit::cleanup(|| say("callback")).unwrap();
+    HandleExit::append(asks_for_another_guest).unwrap().keep();
+    thread::spawn(|| {
+        loop {
+            until("one is asked for", || ASKED.load(SeqCst) > MADE.load(SeqCst));
+            let Ok(guest) = HandleExit::append(asks_for_another_guest) else { break };
+            guest.keep();
+            MADE.fetch_add(1, SeqCst);
+        }
+        REFUSED.store(true, SeqCst);
+    });
+    ready_for_ever();
+}
+
+fn guests_that_join_do_not_go_before_those_that_the_end_waits_for() {
+    let victim = Victim::ready(guests_follow_each_other);
+    let begun = Instant::now();
+    victim.send(Signal::TERM);
+    victim.end().said(&["ready", "callback"]).died_by(Signal::TERM);
+    assert!(begun.elapsed() < A_FEW_SECONDS, "{:?}", begun.elapsed());
+}
+
 // -------------------------------------------------------------------------------------- forked children
 
 /// A thread of the parent's is in `Deferred::run` for as long as the child lives.
@@ -483,6 +517,7 @@ fn a_panic_of_a_guard_that_a_deferred_function_makes_ends_with_101() {
 
 pub(crate) const TESTS: &[Named] = tests![
     guests_that_come_and_go_do_not_hold_up_the_end,
+    guests_that_join_do_not_go_before_those_that_the_end_waits_for,
     a_rearmed_guard_does_not_wait_for_a_deferred_function_that_the_parent_runs,
     two_threads_that_rearm_a_guard_at_once_are_both_woken,
     a_held_signal_is_heard_by_a_guard_that_enters_inside_a_living_one,
