@@ -190,9 +190,8 @@ impl ProcessExit {
             }
         }
         let mut state = self.lock();
-        // A host that was made meanwhile decides.
-        if guarded.old_handler_may_end_process() && state.host_has(signal) {
-            state.decide_anew(signal);
+        // A host that was made meanwhile decides, or has decided.
+        if !state.runs_old_handler(signal) {
             self.changed.notify_all();
             drop(state);
             return self.drop_guard(guard);
@@ -244,11 +243,9 @@ impl State {
         host.unwrap_or_default()
     }
 
-    /// The old handler of a signal was not run after all.
-    fn decide_anew(&mut self, signal: Signal) {
-        for exit in self.exits.iter_mut().filter(|exit| exit.arrival.signal == signal) {
-            (exit.stage, exit.has_old_handler) = (Stage::Callbacks, false);
-        }
+    fn runs_old_handler(&self, signal: Signal) -> bool {
+        let mut its = self.exits.iter().filter(|exit| exit.arrival.signal == signal);
+        its.any(|exit| exit.stage == Stage::OldHandler)
     }
 
     /// The old handler of a signal has returned.

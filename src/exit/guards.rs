@@ -94,9 +94,22 @@ impl State {
         self.host().is_some_and(|host| host.all().contains(signal))
     }
 
-    fn set_hosted(&self, signals: SignalSet, is_hosted: bool) {
-        for one in self.installed.iter().filter(|one| signals.contains(one.guarded.signal())) {
-            one.guarded.set_hosted(is_hosted);
+    /// A host comes or goes. On Windows the handlers below decide where no host does, about what came before, too.
+    fn set_hosted(&mut self, signals: SignalSet, is_hosted: bool) {
+        for one in self.installed.iter().map(|one| one.guarded) {
+            let signal = one.signal();
+            if !signals.contains(signal) {
+                continue;
+            }
+            one.set_hosted(is_hosted);
+            let open = |exit: &&mut SignalExit| {
+                exit.arrival.signal == signal && exit.answered_by.is_none()
+            };
+            if one.old_handler_may_end_process() {
+                for exit in self.exits.iter_mut().filter(open) {
+                    (exit.stage, exit.has_old_handler) = (Stage::Callbacks, !is_hosted);
+                }
+            }
         }
     }
 
@@ -138,16 +151,6 @@ impl State {
         }
         if self.host == Some(key) {
             self.host = None;
-            // On Windows, signals that came while its scope ended are now for a handler below.
-            let installed = self.installed.iter().map(|one| one.guarded);
-            let passed_on = installed.filter(|one| one.old_handler_may_end_process());
-            let passed_on: SignalSet = passed_on.map(|one| one.signal()).collect();
-            for exit in self.exits.iter_mut().filter(|exit| exit.answered_by.is_none()) {
-                let is_its = passed_on.contains(exit.arrival.signal);
-                if is_its && matches!(exit.stage, Stage::Grace { .. }) {
-                    (exit.stage, exit.has_old_handler) = (Stage::Callbacks, true);
-                }
-            }
             if let Some(entry) = self.guards.get(key) {
                 self.set_hosted(entry.all(), false);
             }
@@ -212,6 +215,8 @@ impl State {
             });
             self.exits.retain(|exit| {
                 let is_its = exit.arrival.signal == signal && !exit.arrival.aborts;
+                // The watcher that runs it removes the exit.
+                let is_its = is_its && exit.stage != Stage::OldHandler;
                 if is_its && exit.has_old_handler && exit.stage == Stage::Callbacks {
                     late.push(exit.arrival.clone());
                 }

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::{Context, Wake, Waker};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -215,12 +216,15 @@ fn callback_wants_a_lock_of_the_scope() {
 /// A function for HUP never returns.
 fn function_blocks() {
     let (builder, scope) = settings();
+    static BLOCKS: AtomicBool = AtomicBool::new(false);
     let blocks = |_: &Received| {
-        say("function blocks");
+        BLOCKS.store(true, SeqCst);
         park();
     };
     let guard = builder.on(Signal::HUP, blocks).install(|| say("callback")).unwrap();
     raise(Signal::HUP);
+    // A signal that begins an exit goes before one that is only heard.
+    until("the function blocks", || BLOCKS.load(SeqCst));
     goes_on(guard, &scope);
 }
 
