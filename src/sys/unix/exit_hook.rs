@@ -36,7 +36,8 @@ pub(crate) fn register(hook: fn()) -> io::Result<()> {
     HOOK.get_or_init(|| hook);
     while REGISTERED.load(SeqCst) < SPARE {
         if !register_once() {
-            return Err(io::ErrorKind::OutOfMemory.into());
+            // `atexit` sets no `errno`.
+            return Err(io::Error::other("no memory, or the exit functions have all run"));
         }
     }
     Ok(())
