@@ -173,8 +173,7 @@ fn enter(
 #[cold]
 #[inline(never)]
 fn undo(state: &State, installed: &[Guarded]) -> Late {
-    let kept: Vec<_> = state.installed.iter().map(|one| one.guarded).collect();
-    restore::restore_all(installed, &kept)
+    restore::restore_all(installed, &state.handlers(&|_, _| true))
 }
 
 /// Looks at the dispositions and changes none.

@@ -60,10 +60,7 @@ impl State {
         self.press(&arrival);
         let has_old_handler = self.has_old_handler(signal);
         let Some(guarded) = self.installed(signal).map(|one| one.guarded) else { return };
-        let having =
-            |(_, entry): &(usize, &Entry)| entry.is_open() && entry.signals.contains(signal);
-        let keys: Vec<usize> = self.guards.iter().filter(having).map(|(key, _)| key).collect();
-        for key in keys {
+        for key in self.keys(&|entry| entry.is_open() && entry.signals.contains(signal)) {
             self.join(key, &arrival, has_old_handler);
         }
         self.exits.push(SignalExit {

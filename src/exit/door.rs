@@ -90,19 +90,24 @@ impl ProcessExit {
     }
 
     /// Runs user code of this guard that `callback_timeout` bounds.
-    pub(super) fn timed<T>(&self, guard: &Guard, run: impl FnOnce() -> T) -> T {
+    pub(super) fn timed<T>(
+        &self,
+        guard: &Guard,
+        run: impl FnOnce() -> Result<T, Forked>,
+    ) -> Result<T, Forked> {
         let is_timed = guard.settings.callback_timeout.is_some();
         let starts = is_timed && self.lock().start_clock(guard.key());
         if starts {
             // The leader sleeps, with another deadline or none.
             wake::post();
         }
-        let result = run();
+        // In a forked child the lock may never be free.
+        let result = run()?;
         if starts {
             self.lock().stop_clock(guard.key());
             self.changed.notify_all();
         }
-        result
+        Ok(result)
     }
 
     /// Goes through these guards, from the newest to the oldest, as long as all goes well.

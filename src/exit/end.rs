@@ -15,7 +15,6 @@ use super::state::{Callback, Entry, Scope, State};
 use super::{Forked, Guard, ProcessExit, Which};
 use crate::cause::Cause;
 use crate::event::Event;
-use crate::sys::guarded::Guarded;
 use crate::sys::restore::{self, Late};
 use crate::sys::status::Status;
 use crate::sys::thread::{self, Runner, ThreadId};
@@ -201,8 +200,7 @@ impl ProcessExit {
             return Ok(());
         }
         state.admit_mail();
-        let keys: Vec<usize> = state.guards.iter().map(|(key, _)| key).collect();
-        for key in keys {
+        for key in state.keys(&|_| true) {
             state.close_scope(key, Scope::ClosingInExit);
             // Code that exits has not overrun.
             let callback = state.guards.get(key).map(|entry| entry.callback);
@@ -246,23 +244,23 @@ impl ProcessExit {
     fn leave_all(&self, me: Runner, in_own_code: bool) -> Result<(), Forked> {
         self.each(Which::All, &mut |guard| self.release_waiters(me, guard))?;
         let mut state = self.lock();
-        let keys: Vec<usize> = state.guards.iter().map(|(key, _)| key).collect();
-        let running = |key: &usize| match state.guards.get(*key)?.callback {
-            Callback::Running(runner) => Some((*key, runner)),
-            _ => None,
-        };
-        let running = keys.iter().filter_map(running).collect();
-        let entries: Vec<_> = keys.into_iter().filter_map(|key| state.remove(key)).collect();
+        let mut running = Vec::new();
+        for key in state.keys(&|_| true) {
+            let entry = state.remove(key);
+            if let Some(Entry { callback: Callback::Running(runner), .. }) = entry {
+                running.push((key, runner));
+            }
+            // What it captured is not dropped while the process exits.
+            std::mem::forget(entry);
+        }
         // A thread in `abort` is let go, unless the exit's own code has chosen the status.
-        let is_kept = |guarded: &Guarded| {
+        let kept = state.handlers(&|_, guarded| {
             let is_abort = Some(guarded.signal()) == abort::ABORT;
             restore::ends_process(guarded) && (in_own_code || !is_abort)
-        };
-        let all: Vec<_> = state.installed.iter().map(|one| one.guarded).collect();
-        let (kept, gone): (Vec<_>, Vec<_>) = all.into_iter().partition(is_kept);
+        });
+        let gone = state.others(&kept);
         let Late { arrivals, buries } = restore::restore_all(&gone, &kept);
-        let mut late = state.forget(&gone);
-        late.extend(arrivals);
+        let late = state.forget(&gone, arrivals);
         state.exits.clear();
         if let Some(end) = &mut state.end {
             end.after = Some(After { came: Vec::new(), running });
@@ -271,8 +269,6 @@ impl ProcessExit {
         drop(state);
         wake::post();
         self.hand_over(late, buries);
-        // What they captured is not dropped while the process exits.
-        std::mem::forget(entries);
         Ok(())
     }
 }

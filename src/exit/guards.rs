@@ -14,8 +14,10 @@ impl State {
     /// Remembers handlers that were put in place for the guard that enters next.
     pub(crate) fn add_installed(&mut self, guarded: &[Guarded]) {
         let first = self.guards.next_key();
-        let new = guarded.iter().map(|&guarded| Installed { guarded, first, answered: None });
-        self.installed.extend(new);
+        for &guarded in guarded {
+            let answered = self.installed(guarded.signal()).and_then(|below| below.answered);
+            self.installed.push(Installed { guarded, first, answered });
+        }
     }
 
     /// Lets the guard in, with the signals that it really has. One that is made while an exit by one of its signals
@@ -53,9 +55,7 @@ impl State {
             self.join(key, &arrival, has_old_handler);
         }
         // Signals that came while no guard had them.
-        let (mine, others) =
-            self.held.drain(..).partition(|arrival: &Arrival| all.contains(arrival.signal));
-        self.held = others;
+        let mine = extract(&mut self.held, &|arrival| all.contains(arrival.signal));
         let has_mail = !mine.is_empty();
         self.admit(mine);
         has_mail || self.is_pending(key)
@@ -165,32 +165,28 @@ impl State {
         entry
     }
 
-    /// The handlers that stay when these are gone.
-    pub(super) fn kept(&self, gone: &[Guarded]) -> Vec<Guarded> {
-        let all = self.installed.iter().map(|one| one.guarded);
-        all.filter(|one| !gone.iter().any(|other| other.is_same(one))).collect()
+    /// All handlers but these.
+    pub(super) fn others(&self, these: &[Guarded]) -> Vec<Guarded> {
+        self.handlers(&|_, one| !these.iter().any(|other| other.is_same(one)))
     }
 
     /// The handlers that no living guard needs.
     #[inline(never)]
     pub(super) fn unused(&self, all: SignalSet) -> Vec<Guarded> {
-        let is_unused = |(at, one): &(usize, &Installed)| {
-            let signal = one.guarded.signal();
+        self.handlers(&|at, guarded| {
+            let signal = guarded.signal();
             let newer = self.installed[at + 1..].iter().find(|one| one.guarded.signal() == signal);
-            let end = newer.map_or(usize::MAX, |newer| newer.first);
-            let needs = |(key, entry): (usize, &Entry)| {
-                (one.first..end).contains(&key) && entry.all().contains(signal)
-            };
+            let keys = self.installed[at].first..newer.map_or(usize::MAX, |newer| newer.first);
+            let needs =
+                |(key, entry): (usize, &Entry)| keys.contains(&key) && entry.all().contains(signal);
             all.contains(signal) && !self.guards.iter().any(needs)
-        };
-        let unused = self.installed.iter().enumerate().filter(is_unused);
-        unused.map(|(_, one)| one.guarded).collect()
+        })
     }
 
     /// These handlers are restored. Returns what is for the old dispositions: signals that came to no open guard,
-    /// and those whose old handler has still to hear of them.
+    /// at last those that came while they were restored, and those whose old handler has still to hear of them.
     #[inline(never)]
-    pub(super) fn forget(&mut self, gone: &[Guarded]) -> Vec<Arrival> {
+    pub(super) fn forget(&mut self, gone: &[Guarded], came: Vec<Arrival>) -> Vec<Arrival> {
         let mut late = Vec::new();
         for one in gone {
             let signal = one.signal();
@@ -199,20 +195,12 @@ impl State {
             if self.installed(signal).is_some() {
                 continue;
             }
-            self.held.retain(|arrival| {
-                arrival.signal != signal || {
-                    late.push(arrival.clone());
-                    false
-                }
-            });
-            self.heard.retain(|arrival| {
-                let is_its = arrival.signal == signal;
-                let begins = |exit: &SignalExit| exit.arrival.signal == signal;
-                if is_its && had_old_handler && !self.exits.iter().any(begins) {
-                    late.push(arrival.clone());
-                }
-                !is_its
-            });
+            let is_its = |arrival: &Arrival| arrival.signal == signal;
+            late.append(&mut extract(&mut self.held, &is_its));
+            let mut heard = extract(&mut self.heard, &is_its);
+            if had_old_handler && self.exits.iter().all(|exit| !is_its(&exit.arrival)) {
+                late.append(&mut heard);
+            }
             self.exits.retain(|exit| {
                 let is_its = exit.arrival.signal == signal && !exit.arrival.aborts;
                 // The watcher that runs it removes the exit.
@@ -223,6 +211,10 @@ impl State {
                 !is_its
             });
         }
+        late.extend(came);
+        // Several of one signal are one, as they are for the kernel.
+        let mut seen = SignalSet::default();
+        late.retain(|arrival| seen.insert(arrival.signal));
         late
     }
 
@@ -244,4 +236,14 @@ impl State {
         let has = |(_, entry): (usize, &Entry)| entry.all().contains(signal);
         (self.current(), self.guards.iter().any(has))
     }
+}
+
+/// Takes out those of which this is true.
+#[inline(never)]
+pub(super) fn extract(from: &mut Vec<Arrival>, which: &dyn Fn(&Arrival) -> bool) -> Vec<Arrival> {
+    let mut taken = Vec::new();
+    while let Some(at) = from.iter().position(which) {
+        taken.push(from.remove(at));
+    }
+    taken
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::callback::{FIRST_LOOK, LAST_LOOKS, Tells};
+use super::guards::extract;
 use super::state::{Callback, Ended, Scope, Stage, State};
 use super::{Forked, Guard, Payload, ProcessExit, is_stuck};
 use crate::cause::Cause;
@@ -241,17 +242,10 @@ impl ProcessExit {
             state = self.wait_unheard(state, all);
             gone = state.unused(all);
         }
-        let kept = state.kept(&gone);
-        let Late { arrivals, buries } = restore::restore_all(&gone, &kept);
-        let is_late = |arrival: &Arrival| !state.is_part_of_answered(arrival);
-        let (arrivals, repeats): (Vec<_>, Vec<_>) = arrivals.into_iter().partition(is_late);
-        let mut late = state.forget(&gone);
-        // Several of one signal are one, as they are for the kernel.
-        for arrival in arrivals {
-            if late.iter().all(|other| other.signal != arrival.signal) {
-                late.push(arrival);
-            }
-        }
+        let kept = state.others(&gone);
+        let Late { mut arrivals, buries } = restore::restore_all(&gone, &kept);
+        let repeats = extract(&mut arrivals, &|arrival| state.is_part_of_answered(arrival));
+        let late = state.forget(&gone, arrivals);
         // The watchers have still to end the process, if a guard wanted that.
         let is_over = state.is_empty() && state.wanted.is_none();
         let threads = if is_over { state.watchers.dismiss() } else { Vec::new() };

@@ -247,6 +247,19 @@ impl State {
         self.installed.iter().map(|one| one.guarded.signal()).collect()
     }
 
+    /// The handlers of which this is true, with their places.
+    #[inline(never)]
+    pub(crate) fn handlers(&self, which: &dyn Fn(usize, &Guarded) -> bool) -> Vec<Guarded> {
+        let all = self.installed.iter().map(|one| one.guarded).enumerate();
+        all.filter(|(at, guarded)| which(*at, guarded)).map(|(_, guarded)| guarded).collect()
+    }
+
+    /// The keys of the guards of which this is true, by age.
+    #[inline(never)]
+    pub(super) fn keys(&self, which: &dyn Fn(&Entry) -> bool) -> Vec<usize> {
+        self.guards.iter().filter(|(_, entry)| which(entry)).map(|(key, _)| key).collect()
+    }
+
     pub(super) fn ended(&self, key: usize) -> Ended {
         self.guards.get(key).map(Entry::ended).unwrap_or_default()
     }

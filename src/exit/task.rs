@@ -191,7 +191,12 @@ impl State {
 
     /// How the process ends because of a signal, or because of a callback that panicked, if it has to end now.
     fn end_due(&mut self, now: Instant) -> Option<Task> {
-        if let Some(entry) = self.failed.take().and_then(|key| self.guards.get(key)) {
+        // Old handlers of signals that came run first, even those that wait for further callbacks.
+        let has_old_handler =
+            |exit: &SignalExit| exit.has_old_handler && exit.stage == Stage::Callbacks;
+        let may_fail = !self.exits.iter().any(has_old_handler);
+        let failed = self.failed.take_if(|_| may_fail);
+        if let Some(entry) = failed.and_then(|key| self.guards.get(key)) {
             // Where a thread closes the scope, that one knows what to do.
             if matches!(entry.scope, Scope::Open | Scope::ClosingInside) {
                 let cause = entry.guard.cause().cloned().unwrap_or(Cause::ScopeEnd);

@@ -15,7 +15,7 @@ use std::task::{Context, RawWaker, RawWakerVTable, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::support::*;
-use handle_exit::{Cause, Error, Exit, HandleExit, Ignored, Signal};
+use handle_exit::{Cause, Error, Event, Exit, HandleExit, Ignored, Signal};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -766,6 +766,37 @@ fn fork_while_others_wait() {
 
 // ---------------------------------------------------------------------------------------- tests
 
+/// An observer forks, and returns in the child, while another thread takes the lock that the watcher takes next.
+fn observer_forks() {
+    static CHILDREN: AtomicUsize = AtomicUsize::new(0);
+    let forks = |event: &Event| {
+        if !matches!(event, Event::SignalReceived(_)) {
+            return;
+        }
+        // SAFETY: the child only returns. It blocks every signal then, and must not outlive its test.
+        unsafe {
+            match nix::unistd::fork().unwrap() {
+                ForkResult::Child => {
+                    assert_eq!(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), 0);
+                }
+                ForkResult::Parent { child } => {
+                    assert_eq!(reap(child), "exited with 0");
+                    CHILDREN.fetch_add(1, SeqCst);
+                }
+            }
+        }
+    };
+    let builder = HandleExit::builder().callback_timeout(DEADLINE * 2).on(Signal::USR1, |_| {});
+    let guard = builder.observe(forks).install(|| say("callback")).unwrap();
+    std::thread::spawn(|| while Exit::current().is_some() {});
+    for count in 1..=200 {
+        raise(Signal::USR1);
+        until("the child has ended", || CHILDREN.load(SeqCst) == count);
+    }
+    drop(guard);
+    std::process::exit(0);
+}
+
 fn a_signal_to_the_child_ends_the_child_alone() {
     ends_well(signal_to_the_child, &["died of SIGTERM", "died of SIGINT", AT_SCOPE_END]);
 }
@@ -945,6 +976,11 @@ fn a_fork_while_another_thread_waits_leaves_the_child_free() {
     ends_well(fork_while_others_wait, &lines);
 }
 
+/// Nothing of the parent's is done in it, the clock that is stopped included.
+fn a_child_of_code_that_has_a_time_limit_is_left_alone() {
+    ends_well(observer_forks, &["callback"]);
+}
+
 pub(crate) const TESTS: &[Named] = tests![
     a_signal_to_the_child_ends_the_child_alone,
     a_signal_to_the_child_runs_the_childs_old_handler,
@@ -973,7 +1009,8 @@ pub(crate) const TESTS: &[Named] = tests![
     a_daemon_that_forks_after_new_is_guarded_once_it_rearms,
     a_command_has_default_dispositions_and_a_clean_mask,
     a_signal_to_a_child_in_the_parents_memory_ends_the_child_alone,
-    a_fork_while_another_thread_waits_leaves_the_child_free;
+    a_fork_while_another_thread_waits_leaves_the_child_free,
+    a_child_of_code_that_has_a_time_limit_is_left_alone;
     alone:
     a_guard_can_be_rearmed_in_a_child_that_is_forked_at_once,
 ];

@@ -577,6 +577,10 @@ fn seeds_that_have_failed() {
         1028,
         // A quick repeat of what another guard has answered comes while the last one is dropped.
         900030,
+        // The same, where a foreign handler has come on top since, and another guard.
+        14906802475648372114,
+        // A callback panics, and the old handler's signal waits for a younger guard's callback.
+        784549941974344160,
     ] {
         try_seed(seed);
     }
@@ -584,6 +588,7 @@ fn seeds_that_have_failed() {
 
 const TERM: usize = 0;
 const INT: usize = 1;
+const USR1: usize = 2;
 
 /// A guest for TERM, which goes on after its scope.
 const GUEST: Build = Build {
@@ -721,6 +726,44 @@ fn a_quick_repeat_of_what_was_answered_is_the_same_event() {
     (0..20).for_each(|_| judge(&ops).unwrap());
 }
 
+/// Also where a handler came on top of the guard's since, and then another guard.
+fn a_quick_repeat_is_the_same_event_above_a_foreign_handler() {
+    let raises = Build { raises: Some(TERM), ..guest() };
+    let ops = [
+        Op::Build(Build { signals: vec![TERM, USR1], append: false, ..raises.clone() }),
+        Op::Build(Build { signals: vec![INT, TERM], ..guest() }),
+        Op::Signal(USR1),
+        Op::Drop(0),
+        Op::On(TERM, LONER),
+        Op::Build(raises),
+    ];
+    (0..20).for_each(|_| judge(&ops).unwrap());
+}
+
+/// The signal waits for the callback of a younger guard, and a failed callback ends the process.
+fn an_old_handler_runs_before_the_end_by_a_panic() {
+    let panics = Build { panics: true, raises: Some(TERM), ..guest() };
+    let ops = [
+        Op::Build(Build { signals: vec![INT], ..host() }),
+        Op::Build(panics),
+        Op::On(TERM, LONER),
+        Op::Build(guest()),
+        Op::Request(1),
+    ];
+    (0..20).for_each(|_| judge(&ops).unwrap());
+}
+
+/// One is taken in while guards run, one when their handlers are restored.
+fn signals_that_come_late_are_one_for_the_old_handler() {
+    let raises = Build { raises: Some(TERM), ..host() };
+    let ops = [
+        Op::Build(raises.clone()),
+        Op::On(TERM, LONER),
+        Op::Build(Build { append: true, ..raises }),
+    ];
+    (0..20).for_each(|_| judge(&ops).unwrap());
+}
+
 fn try_seed(seed: u64) -> u32 {
     let config = Config {
         cases: 20,
@@ -752,4 +795,7 @@ pub(crate) const TESTS: &[Named] = tests![
     what_came_later_is_no_old_handler,
     a_late_host_brings_its_grace,
     a_quick_repeat_of_what_was_answered_is_the_same_event,
+    a_quick_repeat_is_the_same_event_above_a_foreign_handler,
+    an_old_handler_runs_before_the_end_by_a_panic,
+    signals_that_come_late_are_one_for_the_old_handler,
 ];
