@@ -17,18 +17,16 @@ impl State {
     /// Takes in the signals that came, in order.
     #[inline(never)]
     pub(super) fn admit_mail(&mut self) {
-        let mut arrivals = Vec::new();
-        slot::take(self.signals(), &mut arrivals);
-        self.admit(arrivals);
-    }
-
-    pub(super) fn admit(&mut self, arrivals: Vec<Arrival>) {
-        for arrival in arrivals {
-            self.admit_one(arrival);
+        let signals = self.signals();
+        // Each signal once, whatever comes meanwhile.
+        for _ in signals {
+            let Some(arrival) = slot::take_first(signals) else { return };
+            self.admit(arrival);
         }
     }
 
-    fn admit_one(&mut self, arrival: Arrival) {
+    #[inline(never)]
+    pub(super) fn admit(&mut self, arrival: Arrival) {
         let signal = arrival.signal;
         let open = || self.guards.iter().map(|(_, entry)| entry).filter(|entry| entry.is_open());
         let is_guarded = open().any(|entry| entry.signals.contains(signal));
@@ -39,7 +37,9 @@ impl State {
         } else if !is_guarded && self.exits.iter().all(|exit| exit.arrival.signal != signal) {
             return self.hold(arrival);
         }
-        self.untold.push(arrival.received());
+        if self.guards.iter().any(|(_, entry)| entry.guard.is_watched()) {
+            self.untold.push(arrival.received());
+        }
         let known = self.exits.iter().rposition(|exit| exit.arrival.signal == signal);
         if let Some(at) = known {
             let is_wish = self.repeat(at, &arrival);
@@ -60,8 +60,10 @@ impl State {
         self.press(&arrival);
         let has_old_handler = self.has_old_handler(signal);
         let Some(guarded) = self.installed(signal).map(|one| one.guarded) else { return };
-        for key in self.keys(&|entry| entry.is_open() && entry.signals.contains(signal)) {
-            self.join(key, &arrival, has_old_handler);
+        for (_, entry) in self.guards.iter_mut() {
+            if entry.is_open() && entry.signals.contains(signal) {
+                entry.join(&arrival, has_old_handler);
+            }
         }
         self.exits.push(SignalExit {
             guarded,

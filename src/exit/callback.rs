@@ -45,17 +45,10 @@ enum Missing {
 }
 
 impl State {
-    pub(super) fn is_pending(&self, key: usize) -> bool {
-        self.pending.binary_search(&key).is_ok()
-    }
-
     /// This thread is about to run the callback: it is armed, or its turn is that of a thread which never comes to
     /// it.
     #[inline(never)]
     pub(super) fn take_turn(&mut self, key: usize, me: Runner, cause: Cause) {
-        if let Ok(at) = self.pending.binary_search(&key) {
-            self.pending.remove(at);
-        }
         if let Some(entry) = self.guards.get_mut(key) {
             entry.callback = Callback::Turn(me);
             entry.guard.begin(cause);
@@ -85,7 +78,7 @@ impl State {
             }
             Callback::Running(runner) => Missing::Callback(runner),
             Callback::Turn(runner) => Missing::Turn(runner),
-            Callback::Armed => Missing::Watcher,
+            Callback::Armed | Callback::Pending => Missing::Watcher,
             Callback::Disarmed => Missing::Nothing,
             Callback::Overrun => Missing::Overrun,
             Callback::Done { .. } if !waits_for_old_handlers => Missing::Nothing,
@@ -254,7 +247,7 @@ impl ProcessExit {
         };
         let is_mine = |runner: Runner| runner.id() == me.id();
         let tells = match callback {
-            Callback::Armed if !state.is_pending(key) => Some(Tells::All),
+            Callback::Armed => Some(Tells::All),
             Callback::Turn(runner) if is_mine(runner) => Some(Tells::None),
             _ => None,
         };

@@ -105,7 +105,7 @@ impl ProcessExit {
         if state.watchers.is_runner(me) {
             state.watchers.runner = None;
             if std::mem::take(&mut state.watchers.hears) {
-                state.pending.clone().into_iter().for_each(|key| state.stop_clock(key));
+                state.each_pending(&State::stop_clock);
             }
             self.changed.notify_all();
         }

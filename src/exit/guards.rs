@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use super::Guard;
 use super::state::{Callback, Entry, Installed, Scope, SignalExit, Stage, State};
-use crate::cause::Cause;
 use crate::signal::{Signal, SignalSet};
 use crate::sys::guarded::Guarded;
 use crate::sys::siginfo::Arrival;
@@ -48,41 +47,16 @@ impl State {
         let joins = |exit: &&SignalExit| {
             signals.contains(exit.arrival.signal) && exit.answered_by.is_none()
         };
-        let joined = self.exits.iter().find(joins);
-        if let Some((arrival, has_old_handler)) =
-            joined.map(|exit| (exit.arrival.clone(), exit.has_old_handler))
-        {
-            self.join(key, &arrival, has_old_handler);
+        if let Some(exit) = self.exits.iter().find(joins) {
+            if let Some(entry) = self.guards.get_mut(key) {
+                entry.join(&exit.arrival, exit.has_old_handler);
+            }
         }
         // Signals that came while no guard had them.
         let mine = extract(&mut self.held, &|arrival| all.contains(arrival.signal));
         let has_mail = !mine.is_empty();
-        self.admit(mine);
-        has_mail || self.is_pending(key)
-    }
-
-    /// The exit of this guard begins with this signal, or has begun already.
-    #[inline(never)]
-    pub(super) fn join(&mut self, key: usize, arrival: &Arrival, has_old_handler: bool) {
-        let signal = arrival.signal;
-        let Some(entry) = self.guards.get_mut(key) else { return };
-        entry.signal.get_or_insert(signal);
-        if !has_old_handler {
-            entry.ended_by.get_or_insert(signal);
-        }
-        self.begin(key, Cause::Signal(arrival.received()));
-    }
-
-    /// The exit of a guard begins, if it has not, and its callback is the watcher's.
-    pub(super) fn begin(&mut self, key: usize, cause: Cause) -> bool {
-        let Some(entry) = self.guards.get_mut(key) else { return false };
-        let begins = entry.callback == Callback::Armed && entry.guard.begin(cause);
-        if begins {
-            if let Err(at) = self.pending.binary_search(&key) {
-                self.pending.insert(at, key);
-            }
-        }
-        begins
+        mine.into_iter().for_each(|arrival| self.admit(arrival));
+        has_mail || self.pending().next_back() == Some(key)
     }
 
     pub(super) fn has_old_handler(&self, signal: Signal) -> bool {
@@ -146,9 +120,6 @@ impl State {
     #[inline(never)]
     pub(super) fn remove(&mut self, key: usize) -> Option<Entry> {
         self.close_scope(key, Scope::Closing);
-        if let Ok(at) = self.pending.binary_search(&key) {
-            self.pending.remove(at);
-        }
         if self.host == Some(key) {
             self.host = None;
             if let Some(entry) = self.guards.get(key) {

@@ -57,7 +57,7 @@ impl State {
         match entry.scope {
             Scope::Open => {}
             // The thread that exits has not come to it yet, and may be waiting for this one.
-            Scope::ClosingInExit if callback == Callback::Armed => {}
+            Scope::ClosingInExit if matches!(callback, Callback::Armed | Callback::Pending) => {}
             _ => return Step::Late,
         }
         let runs_old_handler = self.watchers.is_runner(me)
@@ -77,7 +77,6 @@ impl State {
         }
         self.close_scope(key, Scope::Closing);
         match callback {
-            Callback::Armed if self.is_pending(key) => Step::Wait,
             Callback::Armed if by == By::Disarm => {
                 let Some(entry) = self.guards.get_mut(key) else { return Step::Late };
                 entry.callback = Callback::Disarmed;
@@ -100,7 +99,7 @@ impl ProcessExit {
         let mut state = self.lock();
         let key = guard.key();
         let is_open = state.guards.get(key).is_some_and(|entry| entry.is_open());
-        is_open && state.begin(key, Cause::Requested)
+        is_open && state.guards.get_mut(key).is_some_and(|entry| entry.begin(Cause::Requested))
     }
 
     /// Ends the scope of a guard, with `cause` if nothing has begun its exit before. Returns once the

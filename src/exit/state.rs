@@ -1,8 +1,8 @@
 //! What is known of the exit of a process: its guards, the signals that came, who runs what.
 //!
 //! ```text
-//! callback of a guard   Armed ──> Turn(thread) ──> Running(thread) ──> Done
-//!                         │           events, wakers       └──timeout──> Overrun
+//! callback of a guard   Armed ──> Pending ──> Turn(thread) ──> Running(thread) ──> Done
+//!                         │ └────────────────↗  events, wakers      └──timeout──> Overrun
 //!                         └──disarm──> Disarmed
 //!
 //! scope of a guard      Open ──> Closing ──> gone
@@ -58,8 +58,6 @@ pub(crate) struct State {
     pub(super) cut: Option<Status>,
     /// Signals that came to no open guard: for the restored disposition.
     pub(super) held: Vec<Arrival>,
-    /// Guards whose callback the watcher is to run, the newest last.
-    pub(super) pending: Vec<usize>,
     /// Guards that were dropped inside their own callback or old handler.
     pub(super) inside: Vec<usize>,
     /// Guards whose clock runs.
@@ -130,9 +128,13 @@ pub(super) struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Callback {
     Armed,
+    /// The exit has begun, and the watcher is to run it.
+    Pending,
     Turn(Runner),
     Running(Runner),
-    Done { panicked: bool },
+    Done {
+        panicked: bool,
+    },
     Overrun,
     Disarmed,
 }
@@ -254,6 +256,12 @@ impl State {
         all.filter(|(at, guarded)| which(*at, guarded)).map(|(_, guarded)| guarded).collect()
     }
 
+    /// The keys of the guards whose callback the watcher is to run, by age.
+    pub(super) fn pending(&self) -> impl DoubleEndedIterator<Item = usize> {
+        let pending = self.guards.iter().filter(|(_, entry)| entry.callback == Callback::Pending);
+        pending.map(|(key, _)| key)
+    }
+
     /// The keys of the guards of which this is true, by age.
     #[inline(never)]
     pub(super) fn keys(&self, which: &dyn Fn(&Entry) -> bool) -> Vec<usize> {
@@ -279,6 +287,14 @@ impl State {
         starts
     }
 
+    /// Does this to each guard whose callback the watcher is to run.
+    #[cold]
+    pub(super) fn each_pending(&mut self, change: &dyn Fn(&mut State, usize)) {
+        for key in self.keys(&|entry| entry.callback == Callback::Pending) {
+            change(self, key);
+        }
+    }
+
     pub(super) fn stop_clock(&mut self, key: usize) {
         let Some(entry) = self.guards.get_mut(key) else { return };
         if entry.deadline.take().is_some() {
@@ -288,6 +304,26 @@ impl State {
 }
 
 impl Entry {
+    /// The exit of this guard begins, if it has not, and its callback is the watcher's.
+    #[inline(never)]
+    pub(super) fn begin(&mut self, cause: Cause) -> bool {
+        let begins = self.callback == Callback::Armed && self.guard.begin(cause);
+        if begins {
+            self.callback = Callback::Pending;
+        }
+        begins
+    }
+
+    /// The exit of this guard begins with this signal, or has begun already.
+    pub(super) fn join(&mut self, arrival: &Arrival, has_old_handler: bool) {
+        let signal = arrival.signal;
+        self.signal.get_or_insert(signal);
+        if !has_old_handler {
+            self.ended_by.get_or_insert(signal);
+        }
+        self.begin(Cause::Signal(arrival.received()));
+    }
+
     pub(super) fn all(&self) -> SignalSet {
         self.signals.union(self.on)
     }

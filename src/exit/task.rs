@@ -65,7 +65,7 @@ impl State {
         if self.watchers.runner.is_some() {
             // A callback that is to run does not wait for a function of `on` longer than it may take itself.
             if self.watchers.hears {
-                self.pending.clone().into_iter().for_each(|key| _ = self.start_clock(key));
+                self.each_pending(&|state, key| _ = state.start_clock(key));
             }
             return None;
         }
@@ -76,12 +76,8 @@ impl State {
             }
         }
         // First of all, so that those who wait for the exit to begin do not wait for a callback.
-        while !self.untold.is_empty() {
-            let received = self.untold.remove(0);
-            let is_watched = |(_, entry): (usize, &Entry)| entry.guard.is_watched();
-            if self.guards.iter().any(is_watched) {
-                return Some(Task::Tell(received));
-            }
+        if !self.untold.is_empty() {
+            return Some(Task::Tell(self.untold.remove(0)));
         }
         let old_handler = (0..self.exits.len()).find(|at| self.advance(*at, now));
         // The end runs what is pending.
@@ -93,8 +89,8 @@ impl State {
         // Guards that joined come after those that the exit waits for.
         let open = self.exits.iter().filter(|exit| exit.answered_by.is_none());
         let until = open.map(|exit| exit.until).min().unwrap_or(usize::MAX);
-        let awaited = self.pending.iter().rfind(|key| **key < until);
-        let next = awaited.or(self.pending.last()).copied();
+        let awaited = self.pending().rfind(|key| *key < until);
+        let next = awaited.or_else(|| self.pending().next_back());
         if let Some(key) = next.filter(|_| old_handler.is_none()) {
             self.take_turn(key, me, Cause::Requested);
             return self.guards.get(key).map(|entry| Task::Callback(Arc::clone(&entry.guard)));
@@ -144,7 +140,7 @@ impl State {
         }
         let until = exit.until;
         // Of guards that join, there might always be one.
-        if self.pending.first().is_some_and(|key| *key < until) {
+        if self.pending().next().is_some_and(|key| key < until) {
             return false;
         }
         let is_elsewhere = |(key, entry): (usize, &Entry)| {

@@ -121,7 +121,7 @@ impl Found {
             let mut late = Vec::new();
             if !slot.is_any_armed() {
                 slot::wait_for_handlers();
-                slot::take(SignalSet::of(&[self.signal]), &mut late);
+                late.extend(slot::take_first(SignalSet::of(&[self.signal])));
             }
             return Err(Refused::Changed(late));
         }

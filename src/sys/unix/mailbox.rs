@@ -109,6 +109,11 @@ impl Mailbox {
         self.write(&info);
     }
 
+    /// Where what is in it stands in the order of arrival.
+    pub(super) fn order(&self) -> Option<usize> {
+        (self.state.load(SeqCst) == FULL).then(|| self.order.load(SeqCst))
+    }
+
     pub(super) fn take(&self, signal: Signal) -> Option<Arrival> {
         if self.state.load(SeqCst) != FULL {
             return None;
@@ -119,7 +124,6 @@ impl Mailbox {
         unsafe { info.as_mut_ptr().cast::<[usize; WORDS]>().write(words) };
         // SAFETY: any bytes are a valid siginfo_t: it is numbers and raw pointers.
         let info = SigInfo(unsafe { info.assume_init() });
-        let order = self.order.load(SeqCst);
         let first = Moment(self.first.load(SeqCst));
         // From here a handler may fill it again. The rest is read after that, so that a signal that was
         // merged because the mailbox was still full is seen; one that fills it again may be seen twice.
@@ -129,7 +133,6 @@ impl Mailbox {
         Some(Arrival {
             signal,
             info,
-            order,
             first,
             last: Moment(self.last.load(SeqCst)),
             is_from_kernel,

@@ -57,7 +57,7 @@ pub(crate) fn restore_all(guarded: &[Guarded], layers: &[Guarded]) -> Late {
     }
     if !gone.is_empty() {
         slot::wait_for_handlers();
-        slot::take(gone, &mut late.arrivals);
+        late.arrivals.extend(std::iter::from_fn(|| slot::take_first(gone)));
     }
     late
 }

@@ -41,8 +41,6 @@ impl SigInfo {
 pub(crate) struct Arrival {
     pub(crate) signal: Signal,
     pub(crate) info: SigInfo,
-    /// Counts signals: the order of arrival.
-    pub(super) order: usize,
     /// When it came, and when the last one that was merged into it did.
     pub(crate) first: Moment,
     pub(crate) last: Moment,
@@ -69,7 +67,6 @@ impl Arrival {
         Arrival {
             signal,
             info: SigInfo::unknown(),
-            order: 0,
             first: now,
             last: now,
             is_from_kernel: false,

@@ -191,13 +191,14 @@ pub(super) fn is_owned_by(process: Process) -> bool {
     OWNER.is(process)
 }
 
-/// Takes what came of these signals, in the order it came.
-pub(crate) fn take(signals: SignalSet, into: &mut Vec<Arrival>) {
-    let before = into.len();
+/// Takes the one of these signals that came first.
+pub(crate) fn take_first(signals: SignalSet) -> Option<Arrival> {
+    let mut first: Option<(usize, Signal)> = None;
     for signal in signals {
-        let Some(arrival) = slot_of(signal).mailbox.take(signal) else { continue };
-        let earlier = |other: &Arrival| other.order.wrapping_sub(arrival.order) as isize <= 0;
-        let place = into[before..].iter().rposition(earlier).map_or(before, |at| before + at + 1);
-        into.insert(place, arrival);
+        let Some(order) = slot_of(signal).mailbox.order() else { continue };
+        if first.is_none_or(|(other, _)| order.wrapping_sub(other) as isize <= 0) {
+            first = Some((order, signal));
+        }
     }
+    first.and_then(|(_, signal)| slot_of(signal).mailbox.take(signal))
 }

@@ -147,18 +147,13 @@ pub(super) fn arrive(event: ConsoleEvent) -> Verdict {
     }
 }
 
-/// Takes the events that came, in the order they came.
-pub(crate) fn take(signals: SignalSet, into: &mut Vec<Arrival>) {
-    let before = into.len();
+/// Takes the event of these that came first.
+pub(crate) fn take_first(signals: SignalSet) -> Option<Arrival> {
     let mut state = state();
     let came = state.came;
-    into.extend(signals.iter().filter_map(|signal| state.slot(signal).take(signal, came)));
-    // There are two at most.
-    if let [first, second] = &mut into[before..] {
-        if second.info.order < first.info.order {
-            std::mem::swap(first, second);
-        }
-    }
+    let mut order = |signal| Some((state.slot(signal).mail.as_ref()?.info.order, signal));
+    let (_, first) = signals.iter().filter_map(&mut order).min_by_key(|(order, _)| *order)?;
+    state.slot(first).take(first, came)
 }
 
 /// From now on events of this signal are the guards'.
