@@ -187,11 +187,11 @@ impl State {
 
     /// How the process ends because of a signal, or because of a callback that panicked, if it has to end now.
     fn end_due(&mut self, now: Instant) -> Option<Task> {
-        // Old handlers of signals that came run first, even those that wait for further callbacks.
+        // What signals have begun goes first: callbacks, and old handlers.
         let has_old_handler =
             |exit: &SignalExit| exit.has_old_handler && exit.stage == Stage::Callbacks;
-        let may_fail = !self.exits.iter().any(has_old_handler);
-        let failed = self.failed.take_if(|_| may_fail);
+        let waits = self.pending().next().is_some() || self.exits.iter().any(has_old_handler);
+        let failed = self.failed.take_if(|_| !waits);
         if let Some(entry) = failed.and_then(|key| self.guards.get(key)) {
             // Where a thread closes the scope, that one knows what to do.
             if matches!(entry.scope, Scope::Open | Scope::ClosingInside) {

@@ -581,6 +581,9 @@ fn seeds_that_have_failed() {
         14906802475648372114,
         // A callback panics, and the old handler's signal waits for a younger guard's callback.
         784549941974344160,
+        // The same, without an old handler.
+        10553954808005843713,
+        17654703047798995707,
     ] {
         try_seed(seed);
     }
@@ -753,6 +756,19 @@ fn an_old_handler_runs_before_the_end_by_a_panic() {
     (0..20).for_each(|_| judge(&ops).unwrap());
 }
 
+/// The process ends for it once the callbacks have run whose exits signals have begun.
+fn a_panic_ends_the_process_after_what_signals_have_begun() {
+    let panics = Build { panics: true, ..guest() };
+    let ops = [
+        Op::Build(Build { signals: vec![USR1], ..host() }),
+        Op::Build(guest()),
+        Op::Build(panics),
+        Op::Defer(2, false),
+        Op::Signal(TERM),
+    ];
+    (0..20).for_each(|_| judge(&ops).unwrap());
+}
+
 /// One is taken in while guards run, one when their handlers are restored.
 fn signals_that_come_late_are_one_for_the_old_handler() {
     let raises = Build { raises: Some(TERM), ..host() };
@@ -797,5 +813,6 @@ pub(crate) const TESTS: &[Named] = tests![
     a_quick_repeat_of_what_was_answered_is_the_same_event,
     a_quick_repeat_is_the_same_event_above_a_foreign_handler,
     an_old_handler_runs_before_the_end_by_a_panic,
+    a_panic_ends_the_process_after_what_signals_have_begun,
     signals_that_come_late_are_one_for_the_old_handler,
 ];
