@@ -72,7 +72,6 @@ impl State {
         };
         if is_inside {
             self.close_scope(key, Scope::ClosingInside);
-            self.inside.push(key);
             return Step::Inside;
         }
         self.close_scope(key, Scope::Closing);

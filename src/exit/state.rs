@@ -58,8 +58,6 @@ pub(crate) struct State {
     pub(super) cut: Option<Status>,
     /// Signals that came to no open guard: for the restored disposition.
     pub(super) held: Vec<Arrival>,
-    /// Guards that were dropped inside their own callback or old handler.
-    pub(super) inside: Vec<usize>,
     /// Guards whose clock runs.
     pub(super) ticking: Vec<usize>,
     /// A guard that ended inside user code of the exit wants this, once that has returned.

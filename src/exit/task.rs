@@ -109,13 +109,13 @@ impl State {
             let arrival = self.heard.remove(0);
             return self.hear(arrival);
         }
-        let is_complete = |key: &usize| {
-            let entry = self.guards.get(*key);
-            entry.is_none_or(|entry| entry.callback == Callback::Done { panicked: false })
+        let is_due = |entry: &Entry| {
+            let has_run = entry.callback == Callback::Done { panicked: false };
+            has_run && entry.scope == Scope::ClosingInside
         };
-        let at = self.inside.iter().position(is_complete)?;
-        let key = self.inside.remove(at);
-        self.guards.get(key).map(|entry| Task::Complete(Arc::clone(&entry.guard)))
+        let (_, entry) = self.guards.iter_mut().find(|(_, entry)| is_due(entry))?;
+        entry.scope = Scope::Closing;
+        Some(Task::Complete(Arc::clone(&entry.guard)))
     }
 
     /// When the leader has to look again, if nothing comes.
