@@ -1,5 +1,6 @@
 //! The least that the operating system asks for, without any library.
 
+use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
@@ -15,6 +16,14 @@ pub(crate) fn handle(signal: Signal, handler: extern "C" fn(c_int)) -> SigAction
 pub(crate) fn put(signal: Signal, action: &SigAction) -> SigAction {
     // SAFETY: the handlers of this program only store to atomics and make system calls.
     unsafe { sigaction(signal, action) }.expect("a signal that may be handled")
+}
+
+/// Asks for the disposition, and changes nothing.
+pub(crate) fn query(signal: Signal) {
+    let mut found = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: a null action changes nothing, and `found` is valid for a write.
+    let result = unsafe { libc::sigaction(signal as c_int, ptr::null(), found.as_mut_ptr()) };
+    assert_eq!(result, 0);
 }
 
 /// What [`wait`] sleeps on: set by [`wake`].

@@ -9,6 +9,7 @@
 //! samples. A complete run writes `docs/bench.md` and `docs/bench.svg`, any other the same files
 //! into `target/bench`.
 
+mod cold;
 mod construct;
 mod death;
 mod first;
@@ -34,10 +35,11 @@ struct Measurement {
     play: fn(&str),
 }
 
-const MEASUREMENTS: [Measurement; 8] = [
+const MEASUREMENTS: [Measurement; 9] = [
     Measurement { name: "latency", measure: latency::measure, play: latency::play },
     Measurement { name: "construct", measure: construct::measure, play: construct::play },
     Measurement { name: "first", measure: first::measure, play: first::play },
+    Measurement { name: "cold", measure: cold::measure, play: cold::play },
     Measurement { name: "death", measure: death::measure, play: death::play },
     Measurement { name: "storm", measure: storm::measure, play: storm::play },
     Measurement { name: "idle", measure: idle::measure, play: idle::play },

@@ -62,6 +62,19 @@ impl Victim {
         fs::read_dir(descriptors).expect("the child's descriptors").count()
     }
 
+    /// How many minor page faults it has had.
+    pub(crate) fn page_faults(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.expect("a child that lives");
+        // Behind the name: state, ppid, pgrp, session, tty_nr, tpgid, flags, minflt (proc_pid_stat(5)).
+        let rest = stat.rsplit(") ").next().expect("what follows the name");
+        rest.split(' ').nth(7).and_then(|count| count.parse().ok()).expect("a count of page faults")
+    }
+
+    pub(crate) fn number(&mut self) -> f64 {
+        self.line().parse().expect("a number")
+    }
+
     /// The next line of its output.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
