@@ -92,7 +92,7 @@ impl fmt::Display for Event {
             Event::CallbackTimedOut { timeout } => {
                 write!(f, "callback has not finished within {timeout:?}")
             }
-            Event::OldHandlerRun(signal) => write!(f, "previous handler of {signal} was run"),
+            Event::OldHandlerRun(signal) => write!(f, "old handler of {signal} has run"),
             Event::RepeatAbsorbed(signal) => write!(f, "{signal} again: ignored"),
             Event::RepeatForces(signal) => write!(f, "{signal} again: no more waiting"),
             Event::GraceOver { grace } => write!(f, "the scope has not ended within {grace:?}"),
