@@ -195,8 +195,8 @@ impl Builder {
         self
     }
 
-    /// What a repeated signal may cut short. Default: only the wait for the scope. [`Repeat::Force`] costs a second
-    /// sleeping thread, as [`callback_timeout`](Builder::callback_timeout) does.
+    /// What a repeated signal may cut short. Default: only the wait for the scope. With [`Repeat::Force`], which is for
+    /// a callback that may hang, deferred functions are cut too.
     pub fn repeat(mut self, repeat: Repeat) -> Builder {
         self.settings.repeat = repeat;
         self

@@ -14,12 +14,12 @@ impl HandleExit {
     ///
     /// **A callback that blocks forever keeps the process alive.** The guard waits for it, and no number of `^C` ends
     /// this wait; `^\` still kills the process, unless QUIT is guarded. A write to a full pipe may block forever. One
-    /// line helps, `HandleExit::builder().callback_timeout(Duration::from_secs(10)).install(callback)`, and so does
-    /// [`Repeat::Force`](crate::Repeat::Force), with which a second `^C` ends the process.
+    /// line helps: `HandleExit::builder().callback_timeout(Duration::from_secs(10)).install(callback)`. With
+    /// [`Repeat::Force`](crate::Repeat::Force), a second `^C` ends the process, without the deferred functions.
     ///
     /// **Do not call `std::process::exit` in the callback**: the program would exit with that code after a success
-    /// too. If `main` has returned or the process exits already, the standard library even aborts
-    /// ([`handle_exit::exit`](crate::exit()) does not).
+    /// too. If `main` has returned or the process exits already, the standard library even aborts, also if a deferred
+    /// function or an observer makes the call ([`handle_exit::exit`](crate::exit()) does not).
     ///
     /// A host also takes a signal that is blocked in every thread. A program that reads TERM or INT with `sigwait` or a
     /// signalfd of its own makes no host for them.

@@ -140,8 +140,8 @@ impl HandleExit {
     /// Lets the guard live until the process ends: return from `main`, `process::exit`, or a signal.
     ///
     /// Without a signal, the callback runs inside `exit(3)`, on the exiting thread. The thread-locals of that thread
-    /// are gone by then. **The callback must not call `std::process::exit` there**: the standard library aborts.
-    /// [`handle_exit::exit`](exit) does not.
+    /// are gone by then. **Neither the callback nor a deferred function nor an observer may call `std::process::exit`
+    /// there**: the standard library aborts. [`handle_exit::exit`](exit) does not.
     ///
     /// ```
     /// use handle_exit::HandleExit;
@@ -249,10 +249,10 @@ impl fmt::Debug for HandleExit {
 
 /// Ends the process with `code`, after the callbacks and deferred functions of all living guards.
 ///
-/// On Unix this is `std::process::exit`, except on a thread that is inside that function already, as a callback or a
-/// deferred function may be: there `std::process::exit` aborts, and this function ends the process. On Windows
-/// `std::process::exit` ends all other threads first and runs no callback, so a program with a guard ends with this
-/// function instead.
+/// On Unix this is `std::process::exit`, except on a thread that is inside that function already, or has returned from
+/// `main`: callbacks, deferred functions and observers run there. `std::process::exit` aborts if one of them calls it,
+/// and this function ends the process. On Windows `std::process::exit` ends all other threads first and runs no
+/// callback, so a program with a guard ends with this function instead.
 ///
 /// ```no_run
 /// use std::io::{Write, stdout};

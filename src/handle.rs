@@ -182,9 +182,12 @@ impl Exit {
         self.guard.waiters.descriptor(&|| self.guard.cause().is_some())
     }
 
-    /// Begins this guard's exit from code: the callback runs on the watcher thread, with [`Cause::Requested`], and no
-    /// deadline applies to the scope. Other guards are not affected. Returns at once. Does nothing if the exit has
-    /// begun already.
+    /// Begins this guard's exit from code: the callback runs on the watcher thread, with [`Cause::Requested`]. Other
+    /// guards are not affected. Returns at once. Does nothing if the exit has begun already.
+    ///
+    /// **No deadline applies to the scope**: if it is blocked, in a read of standard input for instance, the process
+    /// lives on, even with [`cleanup`](crate::HandleExit::cleanup). `Signal::TERM.raise()` (Unix) ends it as a signal
+    /// does.
     ///
     /// ```
     /// use handle_exit::HandleExit;

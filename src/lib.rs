@@ -8,8 +8,8 @@
 //! [`handle_exit::exit`](exit) instead.
 //!
 //! [`HandleExit`] is a guard over a scope. Its callback and its deferred functions run when the scope ends (normally,
-//! by `?` or by a panic), when a guarded signal comes, in `std::process::exit`, and on return from `main`. Then the
-//! old signal handlers are restored.
+//! by `?` or by a panic), on a guarded signal, in `std::process::exit`, and on return from `main`. Then the old signal
+//! handlers are restored.
 //!
 //! # Which constructor?
 //! A process has at most one **host**, which decides how the process ends, and any number of **guests**, which leave
@@ -18,11 +18,12 @@
 //! | constructor | for | on TERM or INT |
 //! |---|---|---|
 //! | [`HandleExit::new`]`(cb)`, a host | a program that can be told to stop, such as a server | `cb` runs, and then the scope has 5 s to end by itself (the grace period). If the scope ends, the program continues after it; if not, the process is killed by the signal |
-//! | [`HandleExit::cleanup`]`(cb)`, a host | a program that cannot be told | `cb` runs, and then the process is killed by the signal, whatever the scope does meanwhile |
+//! | [`HandleExit::cleanup`]`(cb)`, a host | a program that cannot be told to stop, such as one that waits for a line of input | `cb` runs, and then the process is killed by the signal, whatever the scope does meanwhile |
 //! | [`HandleExit::append`]`(cb)`, a guest | a library, or a program in which a third party handles the signals | `cb` runs, and then the old handler or the host decides. If there is neither, the process is killed by the signal when the scope has ended or after 5 s |
 //!
 //! A host is refused if there is another host ([`Error::Nested`]) or a foreign handler ([`Error::HandlerExists`]).
-//! Guests are no obstacle to a host, and neither a host nor a handler is an obstacle to a guest.
+//! Guests are no obstacle to a host, and neither a host nor a handler is an obstacle to a guest. This holds for guards
+//! of the same copy of the crate: those of a plugin with its own copy are foreign handlers.
 //!
 //! ```no_run
 //! # use std::sync::Arc;
@@ -40,8 +41,9 @@
 //! ```
 //!
 //! **A callback that blocks forever keeps the process alive.** The guard waits for the callback, and no number of `^C`
-//! ends this wait. [`callback_timeout`](Builder::callback_timeout) ends the process with code 101 instead, and
-//! [`Repeat::Force`] lets a second `^C` end it. `^\` still kills the process, unless QUIT is guarded.
+//! ends this wait. [`callback_timeout`](Builder::callback_timeout) ends the process with code 101 instead. With
+//! [`Repeat::Force`] a second `^C` ends it, without the deferred functions. `^\` still kills the process, unless QUIT
+//! is guarded.
 //!
 //! [`HandleExit::builder`] has every other choice, [`HandleExit::run`] takes closures that borrow, and the [`guide`]
 //! leads from a situation to a few lines of code. **Before you write a callback**, read its
@@ -87,10 +89,10 @@
 //!
 //! # In `process::exit` and return from `main`
 //! Guards that are still alive run their callbacks and deferred functions in an exit function of the C library. The
-//! thread-locals of the exiting thread are gone by then, and a callback that calls `std::process::exit` there aborts:
-//! call [`handle_exit::exit`](exit). On the watcher, both end the process with their code. Callbacks on other threads
-//! are waited for, old handlers for at most ten seconds. If a signal has already decided how the process ends, it ends
-//! that way. Another thread that makes a guard gets [`Error::Ended`]. Two threads may be in C `exit` at once only with
+//! thread-locals of the exiting thread are gone by then. The standard library aborts there if a callback, a deferred
+//! function or an observer calls `std::process::exit`: call [`handle_exit::exit`](exit) instead. On the watcher, both
+//! end the process with their code. The exiting thread waits for callbacks on other threads, and for old handlers at
+//! most ten seconds. If a signal has already decided how the process ends, it ends that way. Another thread that makes a guard gets [`Error::Ended`]. Two threads may be in C `exit` at once only with
 //! glibc 2.41 or newer.
 //!
 //! # What the choices mean together
@@ -118,8 +120,9 @@
 //! | during the grace period | ends the process; the deferred functions run | the same | is ignored |
 //! | while a deferred function runs | cuts nothing short | ends the process at once; nothing else runs | cuts nothing short |
 //!
-//! A repeat is the same signal at least 500 ms after the first, or an INT or QUIT from the keyboard, whichever signal
-//! came first. A quicker one that a process sent is the same event: a shell and npm both deliver one `^C`.
+//! A signal that a process sent is a repeat if the same signal came at least 500 ms before: of TERM, INT and INT, the
+//! third is. A quicker one is the same event, because a shell and npm both deliver one `^C`. A key is a repeat at once,
+//! whichever signal came first: an INT or QUIT that the kernel sent.
 //!
 //! [`callback_timeout`](Builder::callback_timeout) beats all of these. A callback that panicked on the watcher ends the
 //! process with 101 after the deferred functions, without a grace period. A signal with an old handler has no
