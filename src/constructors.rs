@@ -26,7 +26,7 @@ impl HandleExit {
     ///
     /// Windows does not say whether there are foreign handlers, so only another host is an obstacle there. A handler that
     /// was registered before the guard does not hear of the events while the guard lives; one that is registered later
-    /// is asked first, and may keep them. After the console was closed, and after logoff and shutdown, the process has
+    /// is asked first, and may keep them. After the console is closed, and after logoff and shutdown, the process has
     /// 4 seconds at most: the system ends it after 5.
     ///
     /// ```no_run
@@ -126,8 +126,8 @@ impl HandleExit {
         HandleExit::builder().append(true).install(callback)
     }
 
-    /// Settings for a guard that none of [`new`](HandleExit::new), [`cleanup`](HandleExit::cleanup) and
-    /// [`append`](HandleExit::append) makes.
+    /// Settings for a guard other than those that [`new`](HandleExit::new), [`cleanup`](HandleExit::cleanup) and
+    /// [`append`](HandleExit::append) make.
     ///
     /// ```
     /// use handle_exit::HandleExit;

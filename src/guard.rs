@@ -29,7 +29,7 @@ use crate::sys::{exit_hook, process, restore};
 /// process ends.
 ///
 /// Dropping it ends the scope. The callback runs on the dropping thread; if a signal has begun the exit, it runs on the
-/// watcher thread and is waited for. Then the deferred functions run, last in first out. Every disposition that no other
+/// watcher thread, and the drop waits for it. Then the deferred functions run, last in first out. Every disposition that no other
 /// guard needs is restored, if the guard's handler is still on top, and with the last guard the watcher thread is
 /// joined. A signal that arrives meanwhile is held, and handed to the restored disposition at the end. A panic in the
 /// callback continues to unwind from the drop, or is contained if the thread is unwinding already.
@@ -175,7 +175,7 @@ impl HandleExit {
     ///
     /// # Errors
     /// [`Error::Ended`] if the exit had begun when the process forked, [`Error::Busy`] if another thread was using the
-    /// guard at that moment, else as the constructor: a host gets [`Error::Nested`] if the child has a host.
+    /// guard at that moment, otherwise as the constructor: a host gets [`Error::Nested`] if the child has a host.
     #[cfg(unix)]
     #[cfg_attr(docsrs, doc(cfg(unix)))]
     pub fn rearm(&self) -> Result<(), Error> {

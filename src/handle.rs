@@ -27,7 +27,7 @@ pub struct Exit {
 }
 
 impl Exit {
-    /// The handle of this process's host or else of its oldest guest, for code that was handed nothing.
+    /// The handle of this process's host or else of its oldest guest, for code that was given no handle.
     ///
     /// **Without a host, the guest may be another party's**, such as a library's, and end with that party's scope: ask it
     /// and wait for it, but do not [`defer`](Exit::defer) on it unless it is yours.
@@ -50,7 +50,7 @@ impl Exit {
     }
 
     /// Whether the exit has begun: by a signal, a [`request`](Exit::request), or the end of
-    /// the scope or the process. Never blocks; made for loops that stop at a safe point. True from the start if the
+    /// the scope or the process. Never blocks. It is meant for loops that stop at a safe point. True from the start if the
     /// guard was made while an exit by one of its signals was under way.
     ///
     /// ```
@@ -92,7 +92,7 @@ impl Exit {
     /// Blocks the calling thread until the exit begins, and says what began it. The callback may
     /// still be running then.
     ///
-    /// Every end of the guard releases the wait: a disarmed guard's with [`Cause::ScopeEnd`]. In a
+    /// Every end of the guard releases the wait; `disarm` does so with [`Cause::ScopeEnd`]. In a
     /// forked child that did not `rearm`, the wait never ends.
     ///
     /// ```

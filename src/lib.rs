@@ -49,7 +49,7 @@
 //! leads from a situation to a few lines of code. **Before you write a callback**, read its
 //! [five rules for clean-ups](guide#five-rules-for-clean-ups).
 //!
-//! # How each way out goes
+//! # Every way out
 //! | the scope or the process ends by | the callback runs on | and then |
 //! |---|---|---|
 //! | end of scope, `?`, [`finish`](HandleExit::finish) | the thread that ends the scope | the program continues |
@@ -58,7 +58,7 @@
 //! | a guarded signal, the scope ends within the grace period | the watcher thread | the program continues after the scope of a host; after that of a guest, the process is killed by the signal ([`AfterScope`]) |
 //! | a guarded signal, the scope does not end | the watcher thread | the process is killed by the signal ([`Ending`]; Windows: exit code 0xC000013A) |
 //! | a guarded signal that had a handler before (`append`) | the watcher thread | that handler runs, and decides |
-//! | [`request`](Exit::request) | the watcher thread | the scope ends in its own time: no deadline applies |
+//! | [`request`](Exit::request) | the watcher thread | the scope ends in its own time: no deadline applies, not even with `cleanup` |
 //! | [`disarm`](HandleExit::disarm) | – (dropped uncalled) | the program continues |
 //! | a repeat of the signal during the grace period | – (it has run) | the process is killed by the signal |
 //! | the callback panics on a signal or in `process::exit`, or `callback_timeout` is over | – | the process ends with code 101 |
@@ -92,10 +92,10 @@
 //! thread-locals of the exiting thread are gone by then. The standard library aborts there if a callback, a deferred
 //! function or an observer calls `std::process::exit`: call [`handle_exit::exit`](exit) instead. On the watcher, both
 //! end the process with their code. The exiting thread waits for callbacks on other threads, and for old handlers at
-//! most ten seconds. If a signal has already decided how the process ends, it ends that way. Another thread that makes a guard gets [`Error::Ended`]. Two threads may be in C `exit` at once only with
-//! glibc 2.41 or newer.
+//! most ten seconds. If a signal has already decided how the process ends, it ends that way. Another thread that makes
+//! a guard gets [`Error::Ended`]. Two threads may be in C `exit` at once only with glibc 2.41 or newer.
 //!
-//! # What the choices mean together
+//! # How the settings combine
 //! After the callback has returned, for a signal without an old handler:
 //!
 //! | `grace` | scope | `after_scope` | the process |
@@ -156,7 +156,7 @@ compile_error!("handle-exit is about the signals of Unix and the console events 
 mod builder; // every setting, and the ways to install them
 mod constructors; // HandleExit::new, cleanup, append, run
 mod guard; // HandleExit: finish, disarm, rearm, Drop; how to end the process, and Signal::raise
-mod install; // a guard is put in place: all of it, or nothing changed
+mod install; // installs a guard: all of it, or nothing is changed
 
 // What else takes part in the exit.
 mod at_exit; // process::exit and return from main
@@ -166,7 +166,7 @@ mod watcher; // the guard's own threads
 // The process's one exit: the guards and their callbacks, the signals that came, and how the process ends.
 mod exit;
 
-// What a user meets on the way.
+// What users of the crate see.
 mod deferred; // the deferred functions of one guard
 mod error; // why no guard was made
 mod event; // what happens, for observers and `tracing`
