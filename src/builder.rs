@@ -173,9 +173,9 @@ impl Builder {
     ///
     /// The time bounds each uninterrupted run of the guard's own code: observers, wakers and the callback together, and
     /// then the deferred functions together. A callback does not wait longer than that for a function of
-    /// [`on`](Builder::on) that hangs. After an overrun, the callbacks and deferred functions of all guards have the same time once
-    /// more. Then the process ends with 101, without the exit functions of the C library: the code that hangs may hold
-    /// a lock that they need.
+    /// [`on`](Builder::on) that hangs. After an overrun, the callbacks and deferred functions of all guards have the
+    /// same time once more. Then the process ends with 101, without the exit functions of the C library: the code that
+    /// hangs may hold a lock that they need.
     ///
     /// It beats everything else that is set here. It costs a second sleeping thread for all guards, as
     /// [`Repeat::Force`] does.

@@ -24,10 +24,10 @@ impl HandleExit {
     /// A host also takes a signal that is blocked in every thread. A program that reads TERM or INT with `sigwait` or a
     /// signalfd of its own makes no host for them.
     ///
-    /// Windows does not say whether there are foreign handlers, so only another host is an obstacle there. A handler that
-    /// was registered before the guard does not hear of the events while the guard lives; one that is registered later
-    /// is asked first, and may keep them. After the console is closed, and after logoff and shutdown, the process has
-    /// 4 seconds at most: the system ends it after 5.
+    /// Windows does not say whether there are foreign handlers, so only another host is an obstacle there. A handler
+    /// that was registered before the guard does not hear of the events while the guard lives; one that is registered
+    /// later is asked first, and may keep them. After the console is closed, and after logoff and shutdown, the process
+    /// has 4 seconds at most: the system ends it after 5.
     ///
     /// ```no_run
     /// # struct Server;

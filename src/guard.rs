@@ -29,10 +29,10 @@ use crate::sys::{exit_hook, process, restore};
 /// process ends.
 ///
 /// Dropping it ends the scope. The callback runs on the dropping thread; if a signal has begun the exit, it runs on the
-/// watcher thread, and the drop waits for it. Then the deferred functions run, last in first out. Every disposition that no other
-/// guard needs is restored, if the guard's handler is still on top, and with the last guard the watcher thread is
-/// joined. A signal that arrives meanwhile is held, and handed to the restored disposition at the end. A panic in the
-/// callback continues to unwind from the drop, or is contained if the thread is unwinding already.
+/// watcher thread, and the drop waits for it. Then the deferred functions run, last in first out. Every disposition
+/// that no other guard needs is restored, if the guard's handler is still on top, and with the last guard the watcher
+/// thread is joined. A signal that arrives meanwhile is held, and handed to the restored disposition at the end. A
+/// panic in the callback continues to unwind from the drop, or is contained if the thread is unwinding already.
 ///
 /// If neither a host nor an old handler decides, and the scope ends in time after a signal, dropping a guest ends the
 /// process ([`AfterScope::End`](crate::AfterScope::End)).
@@ -279,8 +279,8 @@ pub fn exit(code: i32) -> ! {
 /// as those of a pre-forked pool, and so run no exit functions of the C library.
 ///
 /// First the callbacks of all living guards run, then the old handler if a guard has `signal`, then the deferred
-/// functions. If there is no guard, a handler of `signal` runs. Then the process is killed by the signal, or ends as the
-/// [`Ending`](crate::Ending) of the host or else of the oldest guest says.
+/// functions. If there is no guard, a handler of `signal` runs. Then the process is killed by the signal, or ends as
+/// the [`Ending`](crate::Ending) of the host or else of the oldest guest says.
 ///
 /// ```no_run
 /// use handle_exit::{Signal, exit_with_signal};

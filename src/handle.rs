@@ -29,8 +29,8 @@ pub struct Exit {
 impl Exit {
     /// The handle of this process's host or else of its oldest guest, for code that was given no handle.
     ///
-    /// **Without a host, the guest may be another party's**, such as a library's, and end with that party's scope: ask it
-    /// and wait for it, but do not [`defer`](Exit::defer) on it unless it is yours.
+    /// **Without a host, the guest may be another party's**, such as a library's, and end with that party's scope: ask
+    /// it and wait for it, but do not [`defer`](Exit::defer) on it unless it is yours.
     ///
     /// `None` if there is no guard, and in a forked child that did not `rearm` its parent's.
     ///
@@ -49,9 +49,9 @@ impl Exit {
         exit::of(process::this()).lock().current().map(|guard| Exit { guard })
     }
 
-    /// Whether the exit has begun: by a signal, a [`request`](Exit::request), or the end of
-    /// the scope or the process. Never blocks. It is meant for loops that stop at a safe point. True from the start if the
-    /// guard was made while an exit by one of its signals was under way.
+    /// Whether the exit has begun: by a signal, a [`request`](Exit::request), or the end of the scope or the process.
+    /// Never blocks. It is meant for loops that stop at a safe point. True from the start if the guard was made while
+    /// an exit by one of its signals was under way.
     ///
     /// ```
     /// use handle_exit::HandleExit;
@@ -158,8 +158,8 @@ impl Exit {
     /// A descriptor that becomes readable once the exit begins, for `poll`, `epoll` or `mio`. Each call makes a new
     /// one, which is close-on-exec and non-blocking.
     ///
-    /// A signal that interrupts `poll` or `epoll_wait` ends the call with EINTR (`ErrorKind::Interrupted`), although the
-    /// guard's handler has `SA_RESTART` (signal(7)): call it again.
+    /// A signal that interrupts `poll` or `epoll_wait` ends the call with EINTR (`ErrorKind::Interrupted`), although
+    /// the guard's handler has `SA_RESTART` (signal(7)): call it again.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

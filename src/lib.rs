@@ -83,9 +83,9 @@
 //!
 //! # On drop
 //! The callback runs if it has not, and then the [deferred functions](Exit::defer), last in first out. With the last
-//! guard of a signal, the old disposition is restored exactly: handler, flags and mask. If another handler was installed
-//! over the guard's, that one stays, and the guard's handler below it passes signals straight through. With the last
-//! guard, the watcher is joined. A signal that arrives meanwhile is handed to the restored disposition.
+//! guard of a signal, the old disposition is restored exactly: handler, flags and mask. If another handler was
+//! installed over the guard's, that one stays, and the guard's handler below it passes signals straight through. With
+//! the last guard, the watcher is joined. A signal that arrives meanwhile is handed to the restored disposition.
 //!
 //! # In `process::exit` and return from `main`
 //! Guards that are still alive run their callbacks and deferred functions in an exit function of the C library. The

@@ -27,8 +27,8 @@ fn main() -> Result<Outcome, Box<dyn Error>> {
     // Forks: this process leaves with `_exit`, which runs nothing of the guard's, and its child
     // continues, in a session of its own, in `/`, with `/dev/null` for input and output.
     nix::unistd::daemon(false, false)?;
-    // A guard stays the parent's when the process forks: so far, a signal would have ended the child at
-    // once. This makes the guard the child's own.
+    // A guard stays the parent's when the process forks: until here, a signal would have killed the child
+    // and left the file. This makes the guard the child's own.
     guard.rearm()?;
     writeln!(file, "{}", std::process::id())?;
 
