@@ -55,8 +55,11 @@ impl HandleExit {
         HandleExit::builder().install(callback)
     }
 
-    /// Makes a host, for a program that cannot be told to stop: on TERM or INT, `callback` cleans up, and then the
-    /// process is killed by the signal, whatever the scope does meanwhile.
+    /// Makes a host, for a program that cannot be told to stop, such as one that waits for a line of input: on TERM or
+    /// INT, `callback` cleans up, and then the process is killed by the signal, whatever the scope does meanwhile.
+    ///
+    /// **Do not [`defer`](Exit::defer) clean-ups step by step here**: a signal between a step and its `defer` kills the
+    /// process, and what the step made stays. With [`new`](HandleExit::new), the scope has time to defer it.
     ///
     /// `callback` does not run now. It runs once: on a signal, or when the scope or the process ends without one. If
     /// it may block forever, or calls `process::exit`, see [`new`](HandleExit::new).
