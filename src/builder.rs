@@ -161,8 +161,8 @@ impl Builder {
         self
     }
 
-    /// The grace period: how long the scope has to end by itself after a signal, from the callback's return. Default:
-    /// 5 s. With `Duration::ZERO` the process ends at once; with `Duration::MAX` there is no limit.
+    /// The grace period: how long the scope has to end by itself after a signal, counted from the callback's return.
+    /// Default: 5 s. With `Duration::ZERO` the process ends at once; with `Duration::MAX` there is no limit.
     pub fn grace(mut self, grace: Duration) -> Builder {
         self.settings.grace = grace;
         self

@@ -25,7 +25,7 @@ impl HandleExit {
     /// signalfd of its own makes no host for them.
     ///
     /// Windows does not say whether there are foreign handlers, so only another host is an obstacle there. A handler
-    /// that was registered before the guard does not hear of the events while the guard lives; one that is registered
+    /// that was registered before the guard gets no events while the guard lives; one that is registered
     /// later is asked first, and may keep them. After the console is closed, and after logoff and shutdown, the process
     /// has 4 seconds at most: the system ends it after 5.
     ///
@@ -94,7 +94,7 @@ impl HandleExit {
     /// it may block forever, or calls `process::exit`, see [`new`](HandleExit::new).
     ///
     /// A guest takes nothing from a program that blocks a signal in every thread to read it with `sigwait` or a
-    /// signalfd: such a program reads the signal, and the guest does not hear of it.
+    /// signalfd: such a program reads the signal, and the guest does not get it.
     ///
     /// Windows does not say whether there is an old handler. If no host guards the signal, the callbacks and deferred
     /// functions of all living guards run, and then the event is passed on to the handlers that were registered before.

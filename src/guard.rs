@@ -157,7 +157,7 @@ impl HandleExit {
     }
 
     /// In a child of `fork(2)`, such as a daemon that forked after [`new`](HandleExit::new): makes the guard this
-    /// process's own, with a watcher thread of its own. The parent's guard is not affected. In a process that has the
+    /// process's own, with its own watcher thread. The parent's guard is not affected. In a process that has the
     /// guard already, this does nothing.
     ///
     /// ```

@@ -23,7 +23,7 @@ fn main() -> Result<Outcome, Box<dyn std::error::Error>> {
 
 /// Runs a command to its end. `None`: the exit has begun, and the command was stopped.
 fn run(mut command: Command, exit: &Exit) -> io::Result<Option<ExitStatus>> {
-    // In a process group of its own, the command does not get the terminal's `^C`.
+    // In its own process group, the command does not get the terminal's `^C`.
     let mut child = command.process_group(0).stdin(Stdio::null()).spawn()?;
     while exit.wait_timeout(Duration::from_millis(20)).is_none() {
         if let Some(status) = child.try_wait()? {
