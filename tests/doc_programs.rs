@@ -127,8 +127,8 @@ const RUNS: &[Run] = &[
     run("guide_cleanup", &[("writing", Send(SIGTERM))], KilledBy(SIGTERM), &["writing"]),
     run("guide_cleanup", &[("writing", Send(SIGINT))], KilledBy(SIGINT), &["writing"]),
     // The program has no guard: `render` cleans up, and the signal still ends the program.
-    run("guide_library", &[("page 2", Send(SIGTERM))], KilledBy(SIGTERM), &["page 2"]),
-    run("guide_library", &[("page 2", Send(SIGINT))], KilledBy(SIGINT), &["page 2"]),
+    run("guide_library", &[("page 2", Send(SIGTERM))], KilledBy(SIGTERM), &[]),
+    run("guide_library", &[("page 2", Send(SIGINT))], KilledBy(SIGINT), &[]),
     in_a_terminal(&[("frame", Send(SIGTERM))], KilledBy(SIGTERM)),
     in_a_terminal(&[("frame", Send(SIGHUP))], KilledBy(SIGHUP)),
     in_a_terminal(&[("frame", Send(SIGQUIT))], KilledBy(SIGQUIT)),
@@ -412,10 +412,8 @@ fn the_terminal_program_ends_with_its_terminal() {
         match signal {
             Some(signal) => assert_eq!(status.signal(), Some(signal as i32), "{status}: {stderr}"),
             None => {
-                assert!(
-                    status.code() == Some(1) && stderr.contains("code: 5"),
-                    "{status}: {stderr}"
-                )
+                assert_eq!(status.code(), Some(1), "{stderr}");
+                assert!(stderr.contains("code: 5"), "not EIO: {stderr}");
             }
         }
     }
