@@ -20,8 +20,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     let address = listener.local_addr()?;
 
-    // `accept` does not return because a signal came. So the callback connects to this very server,
-    // which makes it return.
+    // A signal does not make `accept` return, but a connection does: the callback connects to this
+    // server.
     let guard = HandleExit::new(move || drop(TcpStream::connect(address)))?;
     let _ = writeln!(stdout(), "listening on http://{address}");
 

@@ -97,14 +97,14 @@ impl Builder {
         self.grace(Duration::ZERO).after_scope(AfterScope::End)
     }
 
-    /// A signal that is not an exit, such as HUP for "read your configuration again": `function` runs on the watcher
+    /// A signal that begins no exit, such as HUP for "read your configuration again": `function` runs on the watcher
     /// thread each time the signal comes. Several that come at once may be merged into one, as the kernel merges
     /// them. A panic in `function` is contained.
     ///
     /// **It must return soon**: until it does, TERM and `^C` wait, and so does the end of the guard. With a
     /// [`callback_timeout`](Builder::callback_timeout) the callback waits for it no longer than that.
     ///
-    /// The signal is refused if a guarded one would be, and [`append`](Builder::append) and
+    /// The signal is refused if it would be refused as a guarded one, and [`append`](Builder::append) and
     /// [`ignored`](Builder::ignored) apply to it too: with `append`, the old handler is called after each call of
     /// `function`. Signals whose default does not end a process, such as CHLD and WINCH, are accepted. Once the exit
     /// has begun, `function` is not called any more; signals not handled by then are discarded with the guard. A
@@ -161,8 +161,8 @@ impl Builder {
         self
     }
 
-    /// The grace period: how long the scope has to end by itself after a signal, from the callback's return. Default:
-    /// 5 s. With `Duration::ZERO` the process ends at once; with `Duration::MAX` there is no limit.
+    /// The grace period: how long the scope has to end by itself after a signal, counted from the callback's return.
+    /// Default: 5 s. With `Duration::ZERO` the process ends at once; with `Duration::MAX` there is no limit.
     pub fn grace(mut self, grace: Duration) -> Builder {
         self.settings.grace = grace;
         self
@@ -172,10 +172,10 @@ impl Builder {
     /// blocks forever keeps the process alive.
     ///
     /// The time bounds each uninterrupted run of the guard's own code: observers, wakers and the callback together, and
-    /// then the deferred functions together. Nor does a function of [`on`](Builder::on) that hangs keep a callback
-    /// waiting longer. After an overrun, the callbacks and deferred functions of all guards have the same time once
-    /// more. Then the process ends with 101, without the exit functions of the C library: the code that hangs may hold
-    /// a lock that they need.
+    /// then the deferred functions together. A callback does not wait longer than that for a function of
+    /// [`on`](Builder::on) that hangs. After an overrun, the callbacks and deferred functions of all guards have the
+    /// same time once more. Then the process ends with 101, without the exit functions of the C library: the code that
+    /// hangs may hold a lock that they need.
     ///
     /// It beats everything else that is set here. It costs a second sleeping thread for all guards, as
     /// [`Repeat::Force`] does.
@@ -195,8 +195,8 @@ impl Builder {
         self
     }
 
-    /// What a repeated signal may cut short. Default: only the wait for the scope. [`Repeat::Force`] costs a second
-    /// sleeping thread, as [`callback_timeout`](Builder::callback_timeout) does.
+    /// What a repeated signal may cut short. Default: only the wait for the scope. With [`Repeat::Force`], which is for
+    /// a callback that may hang, deferred functions are cut too.
     pub fn repeat(mut self, repeat: Repeat) -> Builder {
         self.settings.repeat = repeat;
         self

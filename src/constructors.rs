@@ -14,20 +14,20 @@ impl HandleExit {
     ///
     /// **A callback that blocks forever keeps the process alive.** The guard waits for it, and no number of `^C` ends
     /// this wait; `^\` still kills the process, unless QUIT is guarded. A write to a full pipe may block forever. One
-    /// line helps, `HandleExit::builder().callback_timeout(Duration::from_secs(10)).install(callback)`, and so does
-    /// [`Repeat::Force`](crate::Repeat::Force), with which a second `^C` ends the process.
+    /// line helps: `HandleExit::builder().callback_timeout(Duration::from_secs(10)).install(callback)`. With
+    /// [`Repeat::Force`](crate::Repeat::Force), a second `^C` ends the process, without the deferred functions.
     ///
     /// **Do not call `std::process::exit` in the callback**: the program would exit with that code after a success
-    /// too. If `main` has returned or the process exits already, the standard library even aborts
-    /// ([`handle_exit::exit`](crate::exit()) does not).
+    /// too. If `main` has returned or the process exits already, the standard library even aborts, also if a deferred
+    /// function or an observer makes the call ([`handle_exit::exit`](crate::exit()) does not).
     ///
     /// A host also takes a signal that is blocked in every thread. A program that reads TERM or INT with `sigwait` or a
     /// signalfd of its own makes no host for them.
     ///
-    /// Windows does not say whether there are foreign handlers, so only another host is an obstacle there. A handler that
-    /// was registered before the guard does not hear of the events while the guard lives; one that is registered later
-    /// is asked first, and may keep them. After the console was closed, and after logoff and shutdown, the process has
-    /// 4 seconds at most: the system ends it after 5.
+    /// Windows does not say whether there are foreign handlers, so only another host is an obstacle there. A handler
+    /// that was registered before the guard gets no events while the guard lives; one that is registered
+    /// later is asked first, and may keep them. After the console is closed, and after logoff and shutdown, the process
+    /// has 4 seconds at most: the system ends it after 5.
     ///
     /// ```no_run
     /// # struct Server;
@@ -55,8 +55,11 @@ impl HandleExit {
         HandleExit::builder().install(callback)
     }
 
-    /// Makes a host, for a program that cannot be told to stop: on TERM or INT, `callback` cleans up, and then the
-    /// process is killed by the signal, whatever the scope does meanwhile.
+    /// Makes a host, for a program that cannot be told to stop, such as one that waits for a line of input: on TERM or
+    /// INT, `callback` cleans up, and then the process is killed by the signal, whatever the scope does meanwhile.
+    ///
+    /// **Do not [`defer`](Exit::defer) clean-ups step by step here**: a signal between a step and its `defer` kills the
+    /// process, and what the step made stays. With [`new`](HandleExit::new), the scope has time to defer it.
     ///
     /// `callback` does not run now. It runs once: on a signal, or when the scope or the process ends without one. If
     /// it may block forever, or calls `process::exit`, see [`new`](HandleExit::new).
@@ -91,7 +94,7 @@ impl HandleExit {
     /// it may block forever, or calls `process::exit`, see [`new`](HandleExit::new).
     ///
     /// A guest takes nothing from a program that blocks a signal in every thread to read it with `sigwait` or a
-    /// signalfd: such a program reads the signal, and the guest does not hear of it.
+    /// signalfd: such a program reads the signal, and the guest does not get it.
     ///
     /// Windows does not say whether there is an old handler. If no host guards the signal, the callbacks and deferred
     /// functions of all living guards run, and then the event is passed on to the handlers that were registered before.
@@ -126,8 +129,8 @@ impl HandleExit {
         HandleExit::builder().append(true).install(callback)
     }
 
-    /// Settings for a guard that none of [`new`](HandleExit::new), [`cleanup`](HandleExit::cleanup) and
-    /// [`append`](HandleExit::append) makes.
+    /// Settings for a guard other than those that [`new`](HandleExit::new), [`cleanup`](HandleExit::cleanup) and
+    /// [`append`](HandleExit::append) make.
     ///
     /// ```
     /// use handle_exit::HandleExit;

@@ -24,7 +24,7 @@ pub use crate::sys::holder::Holder;
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A host was asked for, and this process has one already. A guest
+    /// A host was requested, but this process already has one. A guest
     /// ([`append`](crate::HandleExit::append)) never gets this.
     #[error(
         "this process already has a host, a guard made with HandleExit::new or cleanup: use HandleExit::append \
@@ -32,7 +32,7 @@ pub enum Error {
     )]
     Nested,
 
-    /// A host was asked for, and the signal has a foreign handler.
+    /// A host was requested, but the signal has a foreign handler.
     #[error(
         "{signal} already has a handler: {holder}. Use HandleExit::append (or Builder::append) to \
          run the callback first and that handler after it, or leave {signal} out of the signals"
@@ -49,13 +49,13 @@ pub enum Error {
     #[error("{signal} cannot be guarded: {reason}. Leave it out of the signals")]
     #[non_exhaustive]
     Unguardable {
-        /// The signal that was asked for.
+        /// The signal that was named.
         signal: Signal,
         /// Why not.
         reason: &'static str,
     },
 
-    /// A guard without any signal was asked for.
+    /// A guard without any signal was requested.
     #[error(
         "no signal to guard: name at least one in Builder::signals, Builder::also or Builder::on"
     )]
@@ -73,7 +73,7 @@ pub enum Error {
     #[error("{}{reason}", before(*.signal))]
     #[non_exhaustive]
     Busy {
-        /// The signal that it is about, if it is about one.
+        /// The signal concerned, if there is one.
         signal: Option<Signal>,
         /// What is in the way.
         reason: &'static str,
@@ -83,9 +83,9 @@ pub enum Error {
     #[error("{step}{} failed", of(*.signal))]
     #[non_exhaustive]
     System {
-        /// The step.
+        /// The step that failed.
         step: &'static str,
-        /// The signal that it was for, if it was for one.
+        /// The signal that the step was for, if there is one.
         signal: Option<Signal>,
         /// What the operating system said.
         source: io::Error,

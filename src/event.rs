@@ -53,11 +53,11 @@ pub enum Event {
     },
     /// The old handler of this signal has run, and returned.
     OldHandlerRun(Signal),
-    /// A repeat of a signal was ignored: it came too soon after the first, or there was no wait that it could end.
+    /// A repeat of a signal was ignored: it came too soon after the first, or there was no wait for it to end.
     RepeatAbsorbed(Signal),
     /// A repeat of a signal ends the wait for the scope.
     RepeatForces(Signal),
-    /// The scope has not ended in time.
+    /// The scope did not end in time.
     #[non_exhaustive]
     GraceOver {
         /// The time it had.
@@ -92,7 +92,7 @@ impl fmt::Display for Event {
             Event::CallbackTimedOut { timeout } => {
                 write!(f, "callback has not finished within {timeout:?}")
             }
-            Event::OldHandlerRun(signal) => write!(f, "previous handler of {signal} was run"),
+            Event::OldHandlerRun(signal) => write!(f, "old handler of {signal} has run"),
             Event::RepeatAbsorbed(signal) => write!(f, "{signal} again: ignored"),
             Event::RepeatForces(signal) => write!(f, "{signal} again: no more waiting"),
             Event::GraceOver { grace } => write!(f, "the scope has not ended within {grace:?}"),

@@ -29,10 +29,10 @@ use crate::sys::{exit_hook, process, restore};
 /// process ends.
 ///
 /// Dropping it ends the scope. The callback runs on the dropping thread; if a signal has begun the exit, it runs on the
-/// watcher thread and is waited for. Then the deferred functions run, last in first out. Every disposition that no other
-/// guard needs is restored, if the guard's handler is still on top, and with the last guard the watcher thread is
-/// joined. A signal that arrives meanwhile is held, and handed to the restored disposition at the end. A panic in the
-/// callback continues to unwind from the drop, or is contained if the thread is unwinding already.
+/// watcher thread, and the drop waits for it. Then the deferred functions run, last in first out. Every disposition
+/// that no other guard needs is restored, if the guard's handler is still on top, and with the last guard the watcher
+/// thread is joined. A signal that arrives meanwhile is held, and handed to the restored disposition at the end. A
+/// panic in the callback continues to unwind from the drop, or is contained if the thread is unwinding already.
 ///
 /// If neither a host nor an old handler decides, and the scope ends in time after a signal, dropping a guest ends the
 /// process ([`AfterScope::End`](crate::AfterScope::End)).
@@ -140,8 +140,8 @@ impl HandleExit {
     /// Lets the guard live until the process ends: return from `main`, `process::exit`, or a signal.
     ///
     /// Without a signal, the callback runs inside `exit(3)`, on the exiting thread. The thread-locals of that thread
-    /// are gone by then. **The callback must not call `std::process::exit` there**: the standard library aborts.
-    /// [`handle_exit::exit`](exit) does not.
+    /// are gone by then. **Neither the callback nor a deferred function nor an observer may call `std::process::exit`
+    /// there**: the standard library aborts. [`handle_exit::exit`](exit) does not.
     ///
     /// ```
     /// use handle_exit::HandleExit;
@@ -157,7 +157,7 @@ impl HandleExit {
     }
 
     /// In a child of `fork(2)`, such as a daemon that forked after [`new`](HandleExit::new): makes the guard this
-    /// process's own, with a watcher thread of its own. The parent's guard is not affected. In a process that has the
+    /// process's own, with its own watcher thread. The parent's guard is not affected. In a process that has the
     /// guard already, this does nothing.
     ///
     /// ```
@@ -175,7 +175,7 @@ impl HandleExit {
     ///
     /// # Errors
     /// [`Error::Ended`] if the exit had begun when the process forked, [`Error::Busy`] if another thread was using the
-    /// guard at that moment, else as the constructor: a host gets [`Error::Nested`] if the child has a host.
+    /// guard at that moment, otherwise as the constructor: a host gets [`Error::Nested`] if the child has a host.
     #[cfg(unix)]
     #[cfg_attr(docsrs, doc(cfg(unix)))]
     pub fn rearm(&self) -> Result<(), Error> {
@@ -249,10 +249,10 @@ impl fmt::Debug for HandleExit {
 
 /// Ends the process with `code`, after the callbacks and deferred functions of all living guards.
 ///
-/// On Unix this is `std::process::exit`, except on a thread that is inside that function already, as a callback or a
-/// deferred function may be: there `std::process::exit` aborts, and this function ends the process. On Windows
-/// `std::process::exit` ends all other threads first and runs no callback, so a program with a guard ends with this
-/// function instead.
+/// On Unix this is `std::process::exit`, except on a thread that is inside that function already, or has returned from
+/// `main`: callbacks, deferred functions and observers run there. `std::process::exit` aborts if one of them calls it,
+/// and this function ends the process. On Windows `std::process::exit` ends all other threads first and runs no
+/// callback, so a program with a guard ends with this function instead.
 ///
 /// ```no_run
 /// use std::io::{Write, stdout};
@@ -279,8 +279,8 @@ pub fn exit(code: i32) -> ! {
 /// as those of a pre-forked pool, and so run no exit functions of the C library.
 ///
 /// First the callbacks of all living guards run, then the old handler if a guard has `signal`, then the deferred
-/// functions. If there is no guard, a handler of `signal` runs. Then the process is killed by the signal, or ends as the
-/// [`Ending`](crate::Ending) of the host or else of the oldest guest says.
+/// functions. If there is no guard, a handler of `signal` runs. Then the process is killed by the signal, or ends as
+/// the [`Ending`](crate::Ending) of the host or else of the oldest guest says.
 ///
 /// ```no_run
 /// use handle_exit::{Signal, exit_with_signal};

@@ -27,10 +27,10 @@ pub struct Exit {
 }
 
 impl Exit {
-    /// The handle of this process's host or else of its oldest guest, for code that was handed nothing.
+    /// The handle of this process's host or else of its oldest guest, for code that was given no handle.
     ///
-    /// **Without a host, the guest may be another party's**, such as a library's, and end with that party's scope: ask it
-    /// and wait for it, but do not [`defer`](Exit::defer) on it unless it is yours.
+    /// **Without a host, the guest may be another party's**, such as a library's, and end with that party's scope: ask
+    /// it and wait for it, but do not [`defer`](Exit::defer) on it unless it is yours.
     ///
     /// `None` if there is no guard, and in a forked child that did not `rearm` its parent's.
     ///
@@ -49,9 +49,9 @@ impl Exit {
         exit::of(process::this()).lock().current().map(|guard| Exit { guard })
     }
 
-    /// Whether the exit has begun: by a signal, a [`request`](Exit::request), or the end of
-    /// the scope or the process. Never blocks; made for loops that stop at a safe point. True from the start if the
-    /// guard was made while an exit by one of its signals was under way.
+    /// Whether the exit has begun: by a signal, a [`request`](Exit::request), or the end of the scope or the process.
+    /// Never blocks. It is meant for loops that stop at a safe point. True from the start if the guard was made while
+    /// an exit by one of its signals was under way.
     ///
     /// ```
     /// use handle_exit::HandleExit;
@@ -92,7 +92,7 @@ impl Exit {
     /// Blocks the calling thread until the exit begins, and says what began it. The callback may
     /// still be running then.
     ///
-    /// Every end of the guard releases the wait: a disarmed guard's with [`Cause::ScopeEnd`]. In a
+    /// Every end of the guard releases the wait; `disarm` does so with [`Cause::ScopeEnd`]. In a
     /// forked child that did not `rearm`, the wait never ends.
     ///
     /// ```
@@ -158,8 +158,8 @@ impl Exit {
     /// A descriptor that becomes readable once the exit begins, for `poll`, `epoll` or `mio`. Each call makes a new
     /// one, which is close-on-exec and non-blocking.
     ///
-    /// A signal that interrupts `poll` or `epoll_wait` ends the call with EINTR (`ErrorKind::Interrupted`), although the
-    /// guard's handler has `SA_RESTART` (signal(7)): call it again.
+    /// A signal that interrupts `poll` or `epoll_wait` ends the call with EINTR (`ErrorKind::Interrupted`), although
+    /// the guard's handler has `SA_RESTART` (signal(7)): call it again.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -182,9 +182,12 @@ impl Exit {
         self.guard.waiters.descriptor(&|| self.guard.cause().is_some())
     }
 
-    /// Begins this guard's exit from code: the callback runs on the watcher thread, with [`Cause::Requested`], and no
-    /// deadline applies to the scope. Other guards are not affected. Returns at once. Does nothing if the exit has
-    /// begun already.
+    /// Begins this guard's exit from code: the callback runs on the watcher thread, with [`Cause::Requested`]. Other
+    /// guards are not affected. Returns at once. Does nothing if the exit has begun already.
+    ///
+    /// **No deadline applies to the scope**: if it is blocked, in a read of standard input for instance, the process
+    /// lives on, even with [`cleanup`](crate::HandleExit::cleanup). `Signal::TERM.raise()` (Unix) ends it as a signal
+    /// does.
     ///
     /// ```
     /// use handle_exit::HandleExit;

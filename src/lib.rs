@@ -8,8 +8,8 @@
 //! [`handle_exit::exit`](exit) instead.
 //!
 //! [`HandleExit`] is a guard over a scope. Its callback and its deferred functions run when the scope ends (normally,
-//! by `?` or by a panic), when a guarded signal comes, in `std::process::exit`, and on return from `main`. Then the
-//! old signal handlers are restored.
+//! by `?` or by a panic), on a guarded signal, in `std::process::exit`, and on return from `main`. Then the old signal
+//! handlers are restored.
 //!
 //! # Which constructor?
 //! A process has at most one **host**, which decides how the process ends, and any number of **guests**, which leave
@@ -18,11 +18,12 @@
 //! | constructor | for | on TERM or INT |
 //! |---|---|---|
 //! | [`HandleExit::new`]`(cb)`, a host | a program that can be told to stop, such as a server | `cb` runs, and then the scope has 5 s to end by itself (the grace period). If the scope ends, the program continues after it; if not, the process is killed by the signal |
-//! | [`HandleExit::cleanup`]`(cb)`, a host | a program that cannot be told | `cb` runs, and then the process is killed by the signal, whatever the scope does meanwhile |
+//! | [`HandleExit::cleanup`]`(cb)`, a host | a program that cannot be told to stop, such as one that waits for a line of input | `cb` runs, and then the process is killed by the signal, whatever the scope does meanwhile |
 //! | [`HandleExit::append`]`(cb)`, a guest | a library, or a program in which a third party handles the signals | `cb` runs, and then the old handler or the host decides. If there is neither, the process is killed by the signal when the scope has ended or after 5 s |
 //!
 //! A host is refused if there is another host ([`Error::Nested`]) or a foreign handler ([`Error::HandlerExists`]).
-//! Guests are no obstacle to a host, and neither a host nor a handler is an obstacle to a guest.
+//! Guests are no obstacle to a host, and neither a host nor a handler is an obstacle to a guest. This holds for guards
+//! of the same copy of the crate: those of a plugin with its own copy are foreign handlers.
 //!
 //! ```no_run
 //! # use std::sync::Arc;
@@ -40,14 +41,15 @@
 //! ```
 //!
 //! **A callback that blocks forever keeps the process alive.** The guard waits for the callback, and no number of `^C`
-//! ends this wait. [`callback_timeout`](Builder::callback_timeout) ends the process with code 101 instead, and
-//! [`Repeat::Force`] lets a second `^C` end it. `^\` still kills the process, unless QUIT is guarded.
+//! ends this wait. [`callback_timeout`](Builder::callback_timeout) ends the process with code 101 instead. With
+//! [`Repeat::Force`] a second `^C` ends it, without the deferred functions. `^\` still kills the process, unless QUIT
+//! is guarded.
 //!
 //! [`HandleExit::builder`] has every other choice, [`HandleExit::run`] takes closures that borrow, and the [`guide`]
 //! leads from a situation to a few lines of code. **Before you write a callback**, read its
 //! [five rules for clean-ups](guide#five-rules-for-clean-ups).
 //!
-//! # How each way out goes
+//! # Every way out
 //! | the scope or the process ends by | the callback runs on | and then |
 //! |---|---|---|
 //! | end of scope, `?`, [`finish`](HandleExit::finish) | the thread that ends the scope | the program continues |
@@ -56,7 +58,7 @@
 //! | a guarded signal, the scope ends within the grace period | the watcher thread | the program continues after the scope of a host; after that of a guest, the process is killed by the signal ([`AfterScope`]) |
 //! | a guarded signal, the scope does not end | the watcher thread | the process is killed by the signal ([`Ending`]; Windows: exit code 0xC000013A) |
 //! | a guarded signal that had a handler before (`append`) | the watcher thread | that handler runs, and decides |
-//! | [`request`](Exit::request) | the watcher thread | the scope ends in its own time: no deadline applies |
+//! | [`request`](Exit::request) | the watcher thread | the scope ends in its own time: no deadline applies, not even with `cleanup` |
 //! | [`disarm`](HandleExit::disarm) | – (dropped uncalled) | the program continues |
 //! | a repeat of the signal during the grace period | – (it has run) | the process is killed by the signal |
 //! | the callback panics on a signal or in `process::exit`, or `callback_timeout` is over | – | the process ends with code 101 |
@@ -81,19 +83,19 @@
 //!
 //! # On drop
 //! The callback runs if it has not, and then the [deferred functions](Exit::defer), last in first out. With the last
-//! guard of a signal, the old disposition is restored exactly: handler, flags and mask. If another handler was installed
-//! over the guard's, that one stays, and the guard's handler below it passes signals straight through. With the last
-//! guard, the watcher is joined. A signal that arrives meanwhile is handed to the restored disposition.
+//! guard of a signal, the old disposition is restored exactly: handler, flags and mask. If another handler was
+//! installed over the guard's, that one stays, and the guard's handler below it passes signals straight through. With
+//! the last guard, the watcher is joined. A signal that arrives meanwhile is handed to the restored disposition.
 //!
 //! # In `process::exit` and return from `main`
 //! Guards that are still alive run their callbacks and deferred functions in an exit function of the C library. The
-//! thread-locals of the exiting thread are gone by then, and a callback that calls `std::process::exit` there aborts:
-//! call [`handle_exit::exit`](exit). On the watcher, both end the process with their code. Callbacks on other threads
-//! are waited for, old handlers for at most ten seconds. If a signal has already decided how the process ends, it ends
-//! that way. Another thread that makes a guard gets [`Error::Ended`]. Two threads may be in C `exit` at once only with
-//! glibc 2.41 or newer.
+//! thread-locals of the exiting thread are gone by then. The standard library aborts there if a callback, a deferred
+//! function or an observer calls `std::process::exit`: call [`handle_exit::exit`](exit) instead. On the watcher, both
+//! end the process with their code. The exiting thread waits for callbacks on other threads, and for old handlers at
+//! most ten seconds. If a signal has already decided how the process ends, it ends that way. Another thread that makes
+//! a guard gets [`Error::Ended`]. Two threads may be in C `exit` at once only with glibc 2.41 or newer.
 //!
-//! # What the choices mean together
+//! # How the settings combine
 //! After the callback has returned, for a signal without an old handler:
 //!
 //! | `grace` | scope | `after_scope` | the process |
@@ -118,8 +120,9 @@
 //! | during the grace period | ends the process; the deferred functions run | the same | is ignored |
 //! | while a deferred function runs | cuts nothing short | ends the process at once; nothing else runs | cuts nothing short |
 //!
-//! A repeat is the same signal at least 500 ms after the first, or an INT or QUIT from the keyboard, whichever signal
-//! came first. A quicker one that a process sent is the same event: a shell and npm both deliver one `^C`.
+//! A signal that a process sent is a repeat if the same signal came at least 500 ms before: after TERM, the first INT is
+//! no repeat, and the second one is. A quicker one is the same event, because a shell and npm both deliver one `^C`. A
+//! key (an INT or QUIT that the kernel sent; Unix) is a repeat at once, whichever signal came first.
 //!
 //! [`callback_timeout`](Builder::callback_timeout) beats all of these. A callback that panicked on the watcher ends the
 //! process with 101 after the deferred functions, without a grace period. A signal with an old handler has no
@@ -153,7 +156,7 @@ compile_error!("handle-exit is about the signals of Unix and the console events 
 mod builder; // every setting, and the ways to install them
 mod constructors; // HandleExit::new, cleanup, append, run
 mod guard; // HandleExit: finish, disarm, rearm, Drop; how to end the process, and Signal::raise
-mod install; // a guard is put in place: all of it, or nothing changed
+mod install; // installs a guard: all of it, or nothing is changed
 
 // What else takes part in the exit.
 mod at_exit; // process::exit and return from main
@@ -163,7 +166,7 @@ mod watcher; // the guard's own threads
 // The process's one exit: the guards and their callbacks, the signals that came, and how the process ends.
 mod exit;
 
-// What a user meets on the way.
+// What users of the crate see.
 mod deferred; // the deferred functions of one guard
 mod error; // why no guard was made
 mod event; // what happens, for observers and `tracing`

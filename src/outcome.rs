@@ -14,7 +14,7 @@ use crate::sys::thread::Runner;
 ///
 /// As the return value of `main`, it ends the process the way the exit began: 0, killed by the signal, or 101. The
 /// destructors of `main` have run by then, the callbacks of other living guards run, and standard output is flushed. A
-/// parent, a shell loop or a supervisor then sees the truth.
+/// parent, a shell loop or a supervisor then sees how the process really ended.
 ///
 /// ```no_run
 /// use handle_exit::{Error, HandleExit, Outcome};
@@ -104,7 +104,7 @@ impl Outcome {
     /// [`Ending`](crate::Ending) says after a signal, else with 0.
     ///
     /// Standard output is flushed first, and the callbacks and deferred functions of all living guards run. No
-    /// destructors run: if they should, return the outcome from `main`.
+    /// destructors run; if they should, return the outcome from `main`.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), handle_exit::Error> {

@@ -72,8 +72,9 @@ pub enum Repeat {
     /// Only the wait for the scope. Callbacks, old handlers and deferred functions run to their end.
     #[default]
     Finish,
-    /// Callbacks and deferred functions too. The process then ends at once, as [`Ending`] says, and nothing else runs.
-    /// Costs a second sleeping thread.
+    /// For a callback that may hang: a repeat cuts callbacks and deferred functions too. The process then ends at once,
+    /// as [`Ending`] says. **Deferred functions do not run then**, nor does anything else. Costs a second sleeping
+    /// thread.
     Force,
     /// Nothing, not even the wait for the scope. For a program that must not end before its children, or whose
     /// supervisor repeats TERM.

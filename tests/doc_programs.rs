@@ -15,6 +15,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{OpenptyResult, openpty};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill, killpg};
@@ -45,6 +46,8 @@ enum Step {
     SendToGroup(Signal),
     /// A key of the terminal.
     Press(u8),
+    /// A line that is typed at the terminal.
+    Type(&'static str),
     /// Standard output is not read any more, as after `| head`.
     StopReading,
 }
@@ -57,10 +60,13 @@ enum Ending {
 
 use Ending::{Code, KilledBy};
 use Signal::{SIGABRT, SIGCONT, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGSTOP, SIGTERM};
-use Step::{Press, Send, SendToGroup, StopReading};
+use Step::{Press, Send, SendToGroup, StopReading, Type};
 
 /// No program here takes nearly as long.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// `^D`
+const END_OF_FILE: u8 = 4;
 
 /// What the terminal gets after the last frame.
 const RESTORED: &str = "\x1b[?25h\x1b[?1049l";
@@ -77,6 +83,15 @@ const fn run(
 
 const fn in_a_terminal(step: &'static [(&'static str, Step)], ending: Ending) -> Run {
     Run { terminal: true, ..run("guide_terminal", step, ending, &[RESTORED]) }
+}
+
+/// It waits for a line at a terminal, and leaves its history on every way out.
+const fn at_the_prompt(
+    steps: &'static [(&'static str, Step)],
+    ending: Ending,
+    last: &'static [&'static str],
+) -> Run {
+    Run { terminal: true, left: &["history"], ..run("guide_prompt", steps, ending, last) }
 }
 
 const RUNS: &[Run] = &[
@@ -112,8 +127,8 @@ const RUNS: &[Run] = &[
     run("guide_cleanup", &[("writing", Send(SIGTERM))], KilledBy(SIGTERM), &["writing"]),
     run("guide_cleanup", &[("writing", Send(SIGINT))], KilledBy(SIGINT), &["writing"]),
     // The program has no guard: `render` cleans up, and the signal still ends the program.
-    run("guide_library", &[("page 2", Send(SIGTERM))], KilledBy(SIGTERM), &["page 2"]),
-    run("guide_library", &[("page 2", Send(SIGINT))], KilledBy(SIGINT), &["page 2"]),
+    run("guide_library", &[("page 2", Send(SIGTERM))], KilledBy(SIGTERM), &[]),
+    run("guide_library", &[("page 2", Send(SIGINT))], KilledBy(SIGINT), &[]),
     in_a_terminal(&[("frame", Send(SIGTERM))], KilledBy(SIGTERM)),
     in_a_terminal(&[("frame", Send(SIGHUP))], KilledBy(SIGHUP)),
     in_a_terminal(&[("frame", Send(SIGQUIT))], KilledBy(SIGQUIT)),
@@ -136,6 +151,39 @@ const RUNS: &[Run] = &[
         ],
         Code(0),
         &["configuration 1", "configuration 2", "configuration 3", "stopped"],
+    ),
+    at_the_prompt(&[("type", Send(SIGTERM))], KilledBy(SIGTERM), &["0 in the history"]),
+    at_the_prompt(&[("type", Send(SIGHUP))], KilledBy(SIGHUP), &["0 in the history"]),
+    // There is nothing to interrupt.
+    at_the_prompt(&[("type", SendToGroup(SIGINT))], KilledBy(SIGTERM), &["0 in the history"]),
+    at_the_prompt(&[("type", Press(END_OF_FILE))], Code(0), &["0 in the history"]),
+    at_the_prompt(
+        &[("type", Type("1000")), ("count 2", Send(SIGTERM))],
+        KilledBy(SIGTERM),
+        &["1 in the history"],
+    ),
+    at_the_prompt(
+        &[
+            ("type", Type("1000")),
+            ("count 2", SendToGroup(SIGINT)),
+            ("interrupted", Type("2")),
+            ("count 2", Press(END_OF_FILE)),
+        ],
+        Code(0),
+        &["interrupted", "count 1", "count 2", "done", "2 in the history"],
+    ),
+    // The command ends with the program, also if the signal is for the program alone.
+    run(
+        "guide_job",
+        &[("building", Send(SIGTERM))],
+        KilledBy(SIGTERM),
+        &["fetch", "build", "building", "cleaned up"],
+    ),
+    run(
+        "guide_job",
+        &[("building", SendToGroup(SIGINT)), ("cleaned up", SendToGroup(SIGINT))],
+        KilledBy(SIGINT),
+        &["fetch", "build", "building", "cleaned up"],
     ),
     run("guide_worker", &[], KilledBy(SIGTERM), &["job done", "cleaned up"]),
     run("guide_pipe", &[("line 5", StopReading)], KilledBy(SIGPIPE), &[]),
@@ -190,15 +238,18 @@ struct Terminal(OpenptyResult);
 
 impl Terminal {
     fn open() -> Terminal {
-        Terminal(openpty(None, None).unwrap())
+        let terminal = openpty(None, None).unwrap();
+        // A program that inherited this end would keep its own terminal open.
+        fcntl(&terminal.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        Terminal(terminal)
     }
 
     fn stdin(&self) -> Stdio {
         self.0.slave.try_clone().unwrap().into()
     }
 
-    fn press(&self, key: u8) {
-        File::from(self.0.master.try_clone().unwrap()).write_all(&[key]).unwrap();
+    fn press(&self, keys: &[u8]) {
+        File::from(self.0.master.try_clone().unwrap()).write_all(keys).unwrap();
     }
 
     /// Whether it shows what is typed and takes lines: not so in raw mode.
@@ -271,7 +322,8 @@ fn judge(run: &Run, readers: Readers) {
         match step {
             Send(signal) => kill(pid, *signal).unwrap(),
             SendToGroup(signal) => killpg(pid, *signal).unwrap(),
-            Press(key) => terminal.as_ref().unwrap().press(*key),
+            Press(key) => terminal.as_ref().unwrap().press(&[*key]),
+            Type(line) => terminal.as_ref().unwrap().press(format!("{line}\n").as_bytes()),
             StopReading => is_read = false,
         }
         if !is_read {
@@ -310,27 +362,61 @@ fn judge(run: &Run, readers: Readers) {
     }
 }
 
-/// `^Z` gives the terminal back before the program stops, and `fg` takes it again.
+/// `^Z` restores the terminal before the program stops with everything in its process group, and `fg` takes it again.
 #[test]
 fn the_terminal_program_stops_and_continues() {
     let directory = tempfile::tempdir().unwrap();
     let terminal = Terminal::open();
     let (mut child, watch) = start("guide_terminal", directory.path(), terminal.stdin());
     let pid = Pid::from_raw(child.id() as i32);
+    // A shell waits for all processes of the job, such as a wrapper that has started this one.
+    let mut beside = Command::new("sleep").arg("60").process_group(pid.as_raw()).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut take = || while !stdout.next().unwrap().unwrap().contains("\x1b[?1049h") {};
     take();
-    terminal.press(26);
-    let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
-    assert_eq!(stopped, WaitStatus::Stopped(pid, SIGSTOP));
+    terminal.press(&[26]);
+    for stops in [pid, Pid::from_raw(beside.id() as i32)] {
+        let stopped = waitpid(stops, Some(WaitPidFlag::WUNTRACED)).unwrap();
+        assert_eq!(stopped, WaitStatus::Stopped(stops, SIGSTOP));
+    }
     assert!(terminal.is_restored());
-    kill(pid, SIGCONT).unwrap();
+    killpg(pid, SIGCONT).unwrap();
     take();
     kill(pid, SIGTERM).unwrap();
     assert_eq!(stdout.map(Result::unwrap).last().unwrap(), RESTORED);
     assert_eq!(child.wait().unwrap().signal(), Some(SIGTERM as i32));
     watch.end();
     assert!(terminal.is_restored());
+    beside.kill().unwrap();
+    beside.wait().unwrap();
+}
+
+/// The error comes before HUP, or there is no HUP: then the error is the end.
+#[test]
+fn the_terminal_program_ends_with_its_terminal() {
+    for signal in [Some(SIGHUP), None] {
+        let directory = tempfile::tempdir().unwrap();
+        let terminal = Terminal::open();
+        let (mut child, watch) = start("guide_terminal", directory.path(), terminal.stdin());
+        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        while !stdout.next().unwrap().unwrap().contains("frame") {}
+        drop(terminal);
+        if let Some(signal) = signal {
+            kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+        }
+        assert_eq!(stdout.map(Result::unwrap).last().unwrap(), RESTORED);
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        let status = child.wait().unwrap();
+        watch.end();
+        match signal {
+            Some(signal) => assert_eq!(status.signal(), Some(signal as i32), "{status}: {stderr}"),
+            None => {
+                assert_eq!(status.code(), Some(1), "{stderr}");
+                assert!(stderr.contains("code: 5"), "not EIO: {stderr}");
+            }
+        }
+    }
 }
 
 /// An example, which cargo builds beside the tests.

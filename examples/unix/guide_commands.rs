@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 fn main() -> Result<(), handle_exit::Error> {
     let _guard = HandleExit::cleanup(|| {
-        // In a process group of its own, the command does not get the terminal's `^C`.
+        // In its own process group, the command does not get the terminal's `^C`.
         let _ = unmount().process_group(0).stdin(Stdio::null()).status();
     })?;
     work();

@@ -1,12 +1,14 @@
 // See ../guide_terminal.rs.
 
-use handle_exit::{HandleExit, Outcome, Signal};
-use nix::sys::signal::{SIGSTOP, raise};
+use handle_exit::{Exit, HandleExit, Outcome, Signal};
+use nix::sys::signal::{SIGSTOP, kill};
 use nix::sys::termios::{SetArg, SpecialCharacterIndices, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::unistd::Pid;
 use std::fs::File;
-use std::io::{Write, stdin, stdout};
+use std::io::{self, Write, stdin, stdout};
 use std::os::fd::AsFd;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 const CTRL_C: u8 = 3;
 const CTRL_Z: u8 = 26;
@@ -14,7 +16,6 @@ const CTRL_Z: u8 = 26;
 fn main() -> Result<Outcome, Box<dyn std::error::Error>> {
     let terminal = Terminal::open()?; // remembers the mode, and changes nothing
     let mode = terminal.clone();
-    let restore = move || mode.restore();
     let (suspend, suspended) = channel();
     let guard = HandleExit::builder()
         .also([Signal::HUP, Signal::QUIT, Signal::ABRT]) // ABRT: a panic with panic = "abort"
@@ -22,22 +23,34 @@ fn main() -> Result<Outcome, Box<dyn std::error::Error>> {
             let _ = suspend.send(());
         })
         .install(|| {})?;
-    guard.defer(restore)?; // not in the callback: the loop may be about to read a key
+    guard.defer(move || mode.restore())?; // not in the callback: the loop may be about to read a key
+    let result = interact(&terminal, &guard, &suspended);
+    if result.is_err() {
+        let _ = guard.wait_timeout(Duration::from_secs(1)); // a closed terminal: HUP follows the error
+    }
+    let outcome = guard.finish();
+    if outcome.signal().is_none() {
+        result?;
+    }
+    Ok(outcome)
+}
+
+fn interact(terminal: &Terminal, exit: &Exit, suspended: &Receiver<()>) -> io::Result<()> {
     terminal.take()?; // raw mode, the alternate screen, no cursor
-    while !guard.is_exiting() {
+    while !exit.is_exiting() {
         if suspended.try_recv().is_ok() {
             terminal.restore();
-            raise(SIGSTOP)?; // the program stops here, until `fg`
+            kill(Pid::from_raw(0), SIGSTOP)?; // the process group stops here, until `fg`
             terminal.take()?;
         }
         draw();
-        match terminal.key() {
+        match terminal.key()? {
             Some(CTRL_C) => Signal::INT.raise()?, // in raw mode, `^C` is a key and not a signal
             Some(CTRL_Z) => Signal::TSTP.raise()?,
             _ => {}
         }
     }
-    Ok(guard.finish())
+    Ok(())
 }
 
 #[derive(Clone)]
@@ -64,9 +77,13 @@ impl Terminal {
         let _ = tcsetattr(stdin(), SetArg::TCSANOW, &self.0);
     }
 
-    fn key(&self) -> Option<u8> {
+    fn key(&self) -> nix::Result<Option<u8>> {
         let mut key = [0];
-        (nix::unistd::read(stdin(), &mut key) == Ok(1)).then_some(key[0])
+        if nix::unistd::read(stdin(), &mut key)? == 1 {
+            return Ok(Some(key[0]));
+        }
+        tcgetattr(stdin())?; // an error if the terminal was closed, which may read like no key
+        Ok(None)
     }
 }
 

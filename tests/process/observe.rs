@@ -181,7 +181,7 @@ const WAYS: &[(&str, Way, &[&str])] = &[
             "callback started: SIGTERM from SELF",
             "callback finished after T",
             "old handler",
-            "previous handler of SIGTERM was run",
+            "old handler of SIGTERM has run",
         ],
     ),
     #[cfg(unix)]

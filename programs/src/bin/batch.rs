@@ -27,7 +27,7 @@ fn main() -> Result<Outcome, Box<dyn Error>> {
     let checkpoint = Path::new(&checkpoint);
     let pieces = arguments.next().map_or(Ok(500), |pieces| pieces.parse())?;
 
-    // The loop below sees that it is to stop. No deadline applies to the current piece; a second ^C
+    // The loop below sees that it should stop. No deadline applies to the current piece; a second ^C
     // ends the wait for it.
     let guard = HandleExit::builder().grace(Duration::MAX).install(|| {})?;
 

@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let job = Duration::from_millis(std::env::args().nth(1).map_or(Ok(1000), |ms| ms.parse())?);
 
     let guard = HandleExit::builder().grace(GRACE).install(stopping)?;
-    // Only now, when the guard takes care of a TERM.
+    // Only now that the guard handles TERM.
     sd_notify::notify(&[NotifyState::Ready, NotifyState::Status("working")])?;
 
     while !guard.is_exiting() {
