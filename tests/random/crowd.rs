@@ -187,7 +187,7 @@ fn fork_once() {
                 let guard = HandleExit::builder().append(true).after_scope(AfterScope::Continue);
                 let guard = match guard.signals([Signal::USR1]).install(|| {}) {
                     // The parent was about to end: no exit function can be registered any more.
-                    Err(error) if error.to_string().contains("exit functions have all run") => {
+                    Err(error) if format!("{error:?}").contains("exit functions have all run") => {
                         return;
                     }
                     guard => guard.unwrap(),
