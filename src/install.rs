@@ -39,7 +39,7 @@ pub(crate) fn install(guard: &Arc<Guard>, process: Process) -> Result<(), Error>
     let result = enter(exit, process, guard, &mut undone);
     // With no lock held: threads are joined, and signals that came to a guard that was refused go where they belong.
     exit.join(undone.threads);
-    exit.hand_over(undone.late.arrivals, undone.late.buries);
+    exit.hand_over(undone.late);
     result.map_err(|refusal| match refusal {
         Refusal::Held { signal, address } => {
             Error::HandlerExists { signal, holder: guarded::holder(address) }

@@ -15,7 +15,7 @@ use super::state::{Callback, Entry, Scope, State};
 use super::{Forked, Guard, ProcessExit, Which};
 use crate::cause::Cause;
 use crate::event::Event;
-use crate::sys::restore::{self, Late};
+use crate::sys::restore;
 use crate::sys::status::Status;
 use crate::sys::thread::{self, Runner, ThreadId};
 use crate::sys::{abort, lock, process, wake};
@@ -259,8 +259,8 @@ impl ProcessExit {
             restore::ends_process(guarded) && (in_own_code || !is_abort)
         });
         let gone = state.others(&kept);
-        let Late { arrivals, buries } = restore::restore_all(&gone, &kept);
-        let late = state.forget(&gone, arrivals);
+        let mut late = restore::restore_all(&gone, &kept);
+        late.arrivals = state.forget(&gone, late.arrivals);
         state.exits.clear();
         if let Some(end) = &mut state.end {
             end.after = Some(After { came: Vec::new(), running });
@@ -268,7 +268,7 @@ impl ProcessExit {
         self.changed.notify_all();
         drop(state);
         wake::post();
-        self.hand_over(late, buries);
+        self.hand_over(late);
         Ok(())
     }
 }

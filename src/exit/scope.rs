@@ -11,7 +11,6 @@ use crate::cause::Cause;
 use crate::event::Event;
 use crate::settings::OldHandler;
 use crate::sys::restore::{self, Late};
-use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
 use crate::sys::thread::{self, JoinHandle, Runner};
 use crate::sys::{forward, wake};
@@ -233,17 +232,16 @@ impl ProcessExit {
         }
         let Some(entry) = state.remove(key) else { return Ok(()) };
         let all = entry.all();
-        let mut gone = state.unused(all);
-        if !gone.is_empty() {
+        let (mut late, mut repeats) = (Late::default(), Vec::new());
+        if !state.unused(all).is_empty() {
             // The leader takes the signals of a host also for a program that blocks them everywhere: what they do
             // when they are restored is not for it to take.
             state = self.wait_unheard(state, all);
-            gone = state.unused(all);
+            let gone = state.unused(all);
+            late = restore::restore_all(&gone, &state.others(&gone));
+            repeats = extract(&mut late.arrivals, &|arrival| state.is_part_of_answered(arrival));
+            late.arrivals = state.forget(&gone, late.arrivals);
         }
-        let kept = state.others(&gone);
-        let Late { mut arrivals, buries } = restore::restore_all(&gone, &kept);
-        let repeats = extract(&mut arrivals, &|arrival| state.is_part_of_answered(arrival));
-        let late = state.forget(&gone, arrivals);
         // The watchers have still to end the process, if a guard wanted that.
         let is_over = state.is_empty() && state.wanted.is_none();
         let threads = if is_over { state.watchers.dismiss() } else { Vec::new() };
@@ -253,17 +251,17 @@ impl ProcessExit {
         for repeat in repeats {
             self.tell_one(me, guard, &Event::RepeatAbsorbed(repeat.signal))?;
         }
-        self.hand_over(late, buries);
+        self.hand_over(late);
         Ok(())
     }
 
     /// Late signals go where they belong, with no lock held.
     #[inline(never)]
-    pub(crate) fn hand_over(&self, late: Vec<Arrival>, buries: bool) {
-        if buries {
+    pub(crate) fn hand_over(&self, late: Late) {
+        if late.buries {
             restore::pin();
         }
-        late.iter().for_each(forward::hand_over);
+        late.arrivals.iter().for_each(forward::hand_over);
     }
 
     /// Waits for watchers that are to leave, except on themselves; one that never will is left alone.
