@@ -9,9 +9,9 @@ use super::state::{Callback, Entry};
 use super::{Guard, Payload, ProcessExit};
 use crate::event::Event;
 use crate::signal::Signal;
-use crate::sys::process;
-use crate::sys::thread::{self, Runner};
+use crate::sys::thread::Runner;
 use crate::sys::wake;
+use crate::sys::{exit_thread, process};
 
 /// This is a child that user code has forked: nothing of the parent's is to be done here.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl ProcessExit {
         function: &mut dyn FnMut(),
     ) -> Result<Option<Payload>, Forked> {
         let mask = me.is_watcher().then(|| guard.mask.apply());
-        let exit_thread = thread::mark_exit_thread();
+        let exit_thread = exit_thread::mark();
         let result = catch_unwind(AssertUnwindSafe(function));
         drop(exit_thread);
         drop(mask);

@@ -18,7 +18,7 @@ use crate::event::Event;
 use crate::sys::restore;
 use crate::sys::status::Status;
 use crate::sys::thread::{self, Runner, ThreadId};
-use crate::sys::{abort, lock, process, wake};
+use crate::sys::{abort, exit_thread, lock, process, wake};
 
 /// How long an exiting process waits for old handlers, which may never return.
 const OLD_HANDLER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -133,7 +133,7 @@ impl ProcessExit {
             is_mine = self.lock().claim_end(me.id(), Rank::InsideExit, Some(status));
         }
         if !is_mine {
-            if thread::is_exit_thread() {
+            if exit_thread::is_marked() {
                 return Ok(());
             }
             park();

@@ -29,6 +29,7 @@ mod task;
 use std::time::Instant;
 
 use crate::cause::Cause;
+use crate::sys::exit_thread;
 use crate::sys::lock::{Condition, Lock, Locked};
 use crate::sys::per_process::PerProcess;
 use crate::sys::process::{self, Process};
@@ -98,5 +99,5 @@ impl ProcessExit {
 /// Whether that thread will never leave `exit(3)`, and this one is not to wait for the end of the process: it is
 /// inside of it too, or runs user code that the end waits for.
 fn is_stuck(runner: Runner) -> bool {
-    (thread::is_exit_thread() || thread::is_inside_exit()) && runner.is_inside_exit()
+    (exit_thread::is_marked() || thread::is_inside_exit()) && runner.is_inside_exit()
 }

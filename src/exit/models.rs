@@ -225,8 +225,8 @@ impl World {
         if self.exit.lock().is_empty() {
             return;
         }
-        let in_own_code = system::thread::is_exit_thread();
-        let _exit_thread = system::thread::mark_exit_thread();
+        let in_own_code = system::exit_thread::is_marked();
+        let _exit_thread = system::exit_thread::mark();
         let _ = self.exit.end_inside_exit(Runner::current(), in_own_code);
     }
 

@@ -13,7 +13,7 @@ use crate::settings::OldHandler;
 use crate::sys::restore::{self, Late};
 use crate::sys::status::Status;
 use crate::sys::thread::{self, JoinHandle, Runner};
-use crate::sys::{forward, wake};
+use crate::sys::{exit_thread, forward, wake};
 
 /// Who ends a scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,7 +162,7 @@ impl ProcessExit {
         let failed = ended.panicked && by != By::Finish && !unwinds;
         let status = if failed { Some(Status::Failed) } else { by_signal };
         // What a guard wanted that ended inside this one's user code.
-        let is_outermost = !thread::is_exit_thread();
+        let is_outermost = !exit_thread::is_marked();
         let wanted = || is_outermost.then(|| self.lock().wanted.take()).flatten();
         let status = status.or_else(|| wanted().map(|(status, _)| status));
         if let Some(status) = status.filter(|_| !unwinds) {
@@ -223,7 +223,7 @@ impl ProcessExit {
             runs.is_some_and(is_stuck)
         };
         let mut look = FIRST_LOOK;
-        while is_timed(&state) && !thread::is_exit_thread() {
+        while is_timed(&state) && !exit_thread::is_marked() {
             (state, _) = self.changed.wait(state, Some(Instant::now() + look));
             look = (look * 2).min(LAST_LOOKS);
             if is_timed(&state) && never_returns(&state) {

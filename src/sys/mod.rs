@@ -12,6 +12,7 @@
 #![allow(unsafe_code, reason = "the one place of the crate where it is allowed")]
 
 pub(crate) mod borrowed;
+pub(crate) mod exit_thread;
 pub(crate) mod flush;
 pub(crate) mod holder;
 pub(crate) mod lock;

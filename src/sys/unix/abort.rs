@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use super::clock::Moment;
-use super::{process, thread};
+use super::process;
 use crate::signal::Signal;
+use crate::sys::exit_thread;
 
 /// What `abort` raises, where that can be caught.
 pub(crate) const ABORT: Option<Signal> = Some(Signal::ABRT);
@@ -65,7 +66,7 @@ pub(super) fn wait_and_die() -> ! {
         let waited = Moment::now().since(Moment(BEGUN.load(SeqCst)));
         waited.as_millis() < LIMIT.load(SeqCst) as u128
     };
-    if !thread::is_exit_thread() {
+    if !exit_thread::is_marked() {
         while !RELEASED.load(SeqCst) && is_in_time() {
             process::sleep_a_millisecond();
         }

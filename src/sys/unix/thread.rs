@@ -168,15 +168,6 @@ pub(crate) fn set_listening(signals: SignalSet) {
     mask::replace(&mask::all_but(signals));
 }
 
-#[cfg(handle_exit_loom)]
-use super::models::EXIT_DEPTH;
-#[cfg(not(handle_exit_loom))]
-thread_local! {
-    /// How many `mark_exit_thread`s live on this thread. Without a destructor, so that it works until
-    /// the thread's last instruction.
-    static EXIT_DEPTH: Cell<u32> = const { Cell::new(0) };
-}
-
 #[cfg(any(target_vendor = "apple", target_os = "dragonfly"))]
 thread_local! {
     /// Whether `spawn` started this thread. Written there, read by the handler of SIGABRT.
@@ -187,27 +178,6 @@ thread_local! {
 #[cfg(any(target_vendor = "apple", target_os = "dragonfly"))]
 pub(super) fn is_own() -> bool {
     IS_OWN.get()
-}
-
-/// Until the result is dropped, `abort(3)` on this thread does not wait for the callback: the callback,
-/// or what comes after it, runs here.
-pub(crate) fn mark_exit_thread() -> impl Drop + use<> {
-    EXIT_DEPTH.set(EXIT_DEPTH.get() + 1);
-    ExitThread(PhantomData)
-}
-
-struct ExitThread(PhantomData<*const ()>);
-
-impl Drop for ExitThread {
-    fn drop(&mut self) {
-        EXIT_DEPTH.set(EXIT_DEPTH.get() - 1);
-    }
-}
-
-/// Whether `mark_exit_thread` holds here. No other handler than that of `abort` asks: the first use of
-/// a thread-local in a plugin may allocate.
-pub(crate) fn is_exit_thread() -> bool {
-    EXIT_DEPTH.get() > 0
 }
 
 #[cfg(test)]
@@ -236,16 +206,6 @@ mod tests {
         assert_eq!(is_blocked(Signal::USR1), before);
         assert_eq!(thread.thread().name(), Some("listens"));
         thread.join().unwrap();
-    }
-
-    #[test]
-    fn marks_are_counted_for_each_thread() {
-        let outer = mark_exit_thread();
-        drop(mark_exit_thread());
-        assert!(is_exit_thread());
-        assert!(!thread::spawn(is_exit_thread).join().unwrap());
-        drop(outer);
-        assert!(!is_exit_thread());
     }
 
     #[test]

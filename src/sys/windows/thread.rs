@@ -1,9 +1,7 @@
 //! Threads: told apart, spawned, joined. Windows has no signal masks: what concerns them does nothing.
 
-use std::cell::Cell;
 use std::ffi::c_void;
 use std::io;
-use std::marker::PhantomData;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use windows_sys::Win32::System::Threading::GetCurrentThreadId;
@@ -88,31 +86,6 @@ impl UserMask {
 
 /// The watcher hears every event, whatever it listens for.
 pub(crate) fn set_listening(_signals: SignalSet) {}
-
-thread_local! {
-    /// How many `mark_exit_thread`s live on this thread. Without a destructor, so that it works until
-    /// the thread's last instruction.
-    static EXIT_DEPTH: Cell<u32> = const { Cell::new(0) };
-}
-
-/// Until the result is dropped, the callback, or what comes after it, runs on this thread.
-pub(crate) fn mark_exit_thread() -> impl Drop + use<> {
-    EXIT_DEPTH.set(EXIT_DEPTH.get() + 1);
-    ExitThread(PhantomData)
-}
-
-struct ExitThread(PhantomData<*const ()>);
-
-impl Drop for ExitThread {
-    fn drop(&mut self) {
-        EXIT_DEPTH.set(EXIT_DEPTH.get() - 1);
-    }
-}
-
-/// Whether `mark_exit_thread` holds here.
-pub(crate) fn is_exit_thread() -> bool {
-    EXIT_DEPTH.get() > 0
-}
 
 /// Starts a thread.
 pub(crate) fn spawn(name: &str, run: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle> {
