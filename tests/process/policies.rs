@@ -313,10 +313,14 @@ fn a_repeat_in_the_grace_cuts_nothing() {
 }
 
 fn a_third_signal_forces_after_a_second_was_absorbed() {
-    let mut victim = held_in_callback(waits_for_ever);
-    let_callback_end(&mut victim);
-    victim.send(Signal::TERM);
-    victim.expect_prefix("SIGTERM ");
+    let (verdict, mut victim) = quick(|| {
+        let first = Instant::now();
+        let mut victim = held_in_callback(waits_for_ever);
+        let_callback_end(&mut victim);
+        victim.send(Signal::TERM);
+        ((victim.expect_prefix("SIGTERM "), victim), first)
+    });
+    assert_eq!(verdict, "absorbed");
     sleep(SECOND_WISH);
     victim.send(Signal::TERM);
     victim.expect("SIGTERM forces");
