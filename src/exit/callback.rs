@@ -112,9 +112,6 @@ impl ProcessExit {
         let payload = self.timed(guard, || self.run_in_turn(guard, me, tells))?;
         let mut state = self.lock();
         let panicked = payload.is_some();
-        if panicked && me.is_watcher() {
-            state.failed = Some(guard.key());
-        }
         // One that has been given up returns too late.
         if let Some(entry) = state.guards.get_mut(guard.key()) {
             if matches!(entry.callback, Callback::Running(runner) if runner.id() == me.id()) {

@@ -62,8 +62,6 @@ pub(crate) struct State {
     pub(super) ticking: Vec<usize>,
     /// A guard that ended inside user code of the exit wants this, once that has returned.
     pub(super) wanted: Option<(Status, Cause)>,
-    /// A guard whose callback panicked on a watcher.
-    pub(super) failed: Option<usize>,
     pub(super) end: Option<End>,
     pub(crate) watchers: Watchers,
 }

@@ -86,10 +86,17 @@ impl State {
                 return Some(end);
             }
         }
-        // Guards that joined come after those that the exit waits for.
-        let open = self.exits.iter().filter(|exit| exit.answered_by.is_none());
-        let until = open.map(|exit| exit.until).min().unwrap_or(usize::MAX);
-        let awaited = self.pending().rfind(|key| *key < until);
+        // Guards that joined an exit come after those that it waits for.
+        let is_awaited = |key: &usize| {
+            let signals = self.guards.get(*key).map(|entry| entry.signals).unwrap_or_default();
+            let is_its = |exit: &&SignalExit| {
+                exit.answered_by.is_none() && signals.contains(exit.arrival.signal)
+            };
+            let mut waits =
+                self.exits.iter().filter(is_its).map(|exit| *key < exit.until).peekable();
+            waits.peek().is_none() || waits.any(|waits| waits)
+        };
+        let awaited = self.pending().rfind(is_awaited);
         let next = awaited.or_else(|| self.pending().next_back());
         if let Some(key) = next.filter(|_| old_handler.is_none()) {
             self.take_turn(key, me, Cause::Requested);
@@ -191,13 +198,14 @@ impl State {
         let has_old_handler =
             |exit: &SignalExit| exit.has_old_handler && exit.stage == Stage::Callbacks;
         let waits = self.pending().next().is_some() || self.exits.iter().any(has_old_handler);
-        let failed = self.failed.take_if(|_| !waits);
-        if let Some(entry) = failed.and_then(|key| self.guards.get(key)) {
-            // Where a thread closes the scope, that one knows what to do.
-            if matches!(entry.scope, Scope::Open | Scope::ClosingInside) {
-                let cause = entry.guard.cause().cloned().unwrap_or(Cause::ScopeEnd);
-                return Some(Task::End { status: Status::Failed, cause, grace_over: None });
-            }
+        // Where a thread closes the scope, that one knows what to do.
+        let has_failed = |(_, entry): &(usize, &Entry)| {
+            let is_left = matches!(entry.scope, Scope::Open | Scope::ClosingInside);
+            is_left && entry.callback == Callback::Done { panicked: true }
+        };
+        if let Some((_, entry)) = self.guards.iter().find(has_failed).filter(|_| !waits) {
+            let cause = entry.guard.cause().cloned().unwrap_or(Cause::ScopeEnd);
+            return Some(Task::End { status: Status::Failed, cause, grace_over: None });
         }
         if let Some((status, cause)) = self.wanted.take() {
             return Some(Task::End { status, cause, grace_over: None });

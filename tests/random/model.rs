@@ -584,6 +584,8 @@ fn seeds_that_have_failed() {
         // The same, without an old handler.
         10553954808005843713,
         17654703047798995707,
+        // A guest that was made during the exit by another signal is no late one.
+        11396793964594890649,
     ] {
         try_seed(seed);
     }
@@ -780,6 +782,18 @@ fn signals_that_come_late_are_one_for_the_old_handler() {
     (0..20).for_each(|_| judge(&ops).unwrap());
 }
 
+/// Only for the exit that it joins a guard is a late one, which runs last.
+fn a_guest_made_during_the_exit_by_another_signal_is_no_late_one() {
+    let ops = [
+        Op::Build(Build { signals: vec![TERM, INT], ..host() }),
+        Op::Build(Build { signals: vec![USR1], ..guest() }),
+        Op::Signal(USR1),
+        Op::Build(guest()),
+        Op::Signal(TERM),
+    ];
+    judge(&ops).unwrap();
+}
+
 fn try_seed(seed: u64) -> u32 {
     let config = Config {
         cases: 20,
@@ -815,4 +829,5 @@ pub(crate) const TESTS: &[Named] = tests![
     an_old_handler_runs_before_the_end_by_a_panic,
     a_panic_ends_the_process_after_what_signals_have_begun,
     signals_that_come_late_are_one_for_the_old_handler,
+    a_guest_made_during_the_exit_by_another_signal_is_no_late_one,
 ];
