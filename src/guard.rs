@@ -23,7 +23,7 @@ use crate::signal::Signal;
 use crate::sys::forward;
 use crate::sys::status::Status;
 use crate::sys::thread::{self, Runner};
-use crate::sys::{exit_hook, process, restore};
+use crate::sys::{exit_hook, exit_thread, process, restore};
 
 /// The guard over a scope: its callback runs exactly once and to its end, however the scope or the
 /// process ends.
@@ -271,6 +271,12 @@ pub fn exit(code: i32) -> ! {
             &Cause::ProcessExit,
         );
         process::end(status);
+    }
+    // In the exit's own code, while another thread ends the process: the standard library would keep this one waiting.
+    let exit = crate::exit::of(process::this());
+    let (me, status) = (Runner::current(), Status::Code(code));
+    if exit_thread::is_marked() && exit.lock().take_over(me, status) {
+        let _ = exit.end_process(me, status, &Cause::ProcessExit);
     }
     exit_hook::exit(code)
 }

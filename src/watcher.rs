@@ -48,7 +48,7 @@ pub(crate) fn perform(exit: &'static ProcessExit, me: Runner, task: Task) -> Res
         }
         Task::Complete(guard) => {
             exit.complete(&guard, me, By::Drop, &mut Closed::default())?;
-            exit.drop_guard(guard)
+            exit.drop_guard(me, guard)
         }
         Task::End { status, cause, grace_over } => {
             exit.end_for_signal(me, status, &cause, grace_over)

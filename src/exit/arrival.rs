@@ -28,19 +28,22 @@ impl State {
     #[inline(never)]
     pub(super) fn admit(&mut self, arrival: Arrival) {
         let signal = arrival.signal;
+        // One whose old handler runs already was another delivery, as it is for the kernel.
+        let is_same =
+            |exit: &SignalExit| exit.arrival.signal == signal && exit.stage != Stage::OldHandler;
         let open = || self.guards.iter().map(|(_, entry)| entry).filter(|entry| entry.is_open());
         let is_guarded = open().any(|entry| entry.signals.contains(signal));
         if open().any(|entry| entry.on.contains(signal)) {
             self.heard.push(arrival.clone());
         } else if !is_guarded && self.is_part_of_answered(&arrival) {
             return self.repeats.push((signal, false));
-        } else if !is_guarded && self.exits.iter().all(|exit| exit.arrival.signal != signal) {
+        } else if !is_guarded && !self.exits.iter().any(is_same) {
             return self.hold(arrival);
         }
         if self.guards.iter().any(|(_, entry)| entry.guard.is_watched()) {
             self.untold.push(arrival.received());
         }
-        let known = self.exits.iter().rposition(|exit| exit.arrival.signal == signal);
+        let known = self.exits.iter().rposition(is_same);
         if let Some(at) = known {
             let is_wish = self.repeat(at, &arrival);
             self.press(&arrival);

@@ -9,7 +9,7 @@ use super::state::{Callback, Entry};
 use super::{Guard, Payload, ProcessExit};
 use crate::event::Event;
 use crate::signal::Signal;
-use crate::sys::thread::Runner;
+use crate::sys::thread::{Runner, UserMask};
 use crate::sys::wake;
 use crate::sys::{exit_thread, process};
 
@@ -50,7 +50,17 @@ impl ProcessExit {
         guard: &Guard,
         function: &mut dyn FnMut(),
     ) -> Result<Option<Payload>, Forked> {
-        let mask = me.is_watcher().then(|| guard.mask.apply());
+        self.call_with(me, guard.mask, function)
+    }
+
+    #[inline(never)]
+    fn call_with(
+        &self,
+        me: Runner,
+        mask: UserMask,
+        function: &mut dyn FnMut(),
+    ) -> Result<Option<Payload>, Forked> {
+        let mask = me.is_watcher().then(|| mask.apply());
         let exit_thread = exit_thread::mark();
         let result = catch_unwind(AssertUnwindSafe(function));
         drop(exit_thread);
@@ -84,7 +94,7 @@ impl ProcessExit {
     ) -> Result<(), Forked> {
         let Some(payload) = payload else { return Ok(()) };
         let mut payload = Some(payload);
-        let again = self.call(me, guard, &mut || drop(payload.take()))?;
+        let again = self.timed(guard, || self.call(me, guard, &mut || drop(payload.take())))?;
         std::mem::forget(again);
         Ok(())
     }
@@ -114,6 +124,7 @@ impl ProcessExit {
     #[inline(never)]
     pub(super) fn each(
         &self,
+        me: Runner,
         which: Which,
         visit: &mut dyn FnMut(&Arc<Guard>) -> Result<(), Forked>,
     ) -> Result<(), Forked> {
@@ -128,22 +139,26 @@ impl ProcessExit {
             drop(state);
             next = key;
             visit(&guard)?;
-            self.drop_guard(guard)?;
+            self.drop_guard(me, guard)?;
         }
     }
 
     /// What a guard captured may be dropped with it.
-    pub(crate) fn drop_guard(&self, guard: Arc<Guard>) -> Result<(), Forked> {
+    pub(crate) fn drop_guard(&self, me: Runner, guard: Arc<Guard>) -> Result<(), Forked> {
         let Some(guard) = Arc::into_inner(guard) else { return Ok(()) };
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop(guard)));
-        std::mem::forget(dropped);
-        if process::has_forked_from(self.process) { Err(Forked) } else { Ok(()) }
+        let mask = guard.mask;
+        let mut guard = Some(guard);
+        let payload = self.call_with(me, mask, &mut || drop(guard.take()))?;
+        std::mem::forget(payload);
+        Ok(())
     }
 
     /// Tells the observers of these guards; `tracing` once.
     pub(crate) fn tell(&self, me: Runner, which: Which, event: &Event) -> Result<(), Forked> {
         let mut is_first = true;
-        self.each(which, &mut |guard| self.observe(me, guard, event, std::mem::take(&mut is_first)))
+        self.each(me, which, &mut |guard| {
+            self.observe(me, guard, event, std::mem::take(&mut is_first))
+        })
     }
 
     /// Tells the observer of this guard.

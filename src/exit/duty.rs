@@ -130,7 +130,7 @@ impl ProcessExit {
     /// A signal has begun the exit of these guards.
     pub(crate) fn announce(&self, me: Runner, received: Received) -> Result<(), Forked> {
         let which = Which::With(received.signal());
-        self.each(which, &mut |guard| match guard.cause() {
+        self.each(me, which, &mut |guard| match guard.cause() {
             Some(_) => self.release_waiters(me, guard),
             None => Ok(()),
         })?;
@@ -141,7 +141,7 @@ impl ProcessExit {
     pub(crate) fn run_pending(&'static self, me: Runner, guard: Arc<Guard>) -> Result<(), Forked> {
         let payload = self.run_callback(&guard, me, Tells::All)?;
         self.drop_payload(me, &guard, payload)?;
-        self.drop_guard(guard)
+        self.drop_guard(me, guard)
     }
 
     /// A signal that is no exit.
@@ -154,7 +154,7 @@ impl ProcessExit {
     ) -> Result<(), Forked> {
         let received = arrival.received();
         let signal = arrival.signal;
-        self.each(Which::Hearing(signal), &mut |guard| {
+        self.each(me, Which::Hearing(signal), &mut |guard| {
             for (_, function) in guard.on.iter().filter(|(one, _)| *one == signal) {
                 // An exit that has begun stops it: one of these functions may have asked for it.
                 if guard.cause().is_none() {
@@ -168,7 +168,7 @@ impl ProcessExit {
             self.call_contained(me, &guard, call)?;
             self.tell(me, Which::With(signal), &Event::OldHandlerRun(signal))?;
         }
-        self.drop_guard(guard)
+        self.drop_guard(me, guard)
     }
 
     /// Gives the signal back to its old handler, and runs that.
@@ -194,7 +194,7 @@ impl ProcessExit {
         if !state.runs_old_handler(signal) {
             self.changed.notify_all();
             drop(state);
-            return self.drop_guard(guard);
+            return self.drop_guard(me, guard);
         }
         let given_back = guarded.give_back();
         state.give_back(guarded);
@@ -204,10 +204,10 @@ impl ProcessExit {
         }
         let run = &mut || guarded.run_old_handler(&given_back, &arrival.info);
         self.call_contained(me, &guard, run)?;
-        self.drop_guard(guard)?;
+        self.drop_guard(me, guard)?;
         self.tell(me, Which::With(signal), &Event::OldHandlerRun(signal))?;
         let mut state = self.lock();
-        state.old_handler_has_run(signal);
+        state.old_handler_has_run(guarded);
         self.changed.notify_all();
         Ok(())
     }
@@ -249,7 +249,12 @@ impl State {
     }
 
     /// The old handler of a signal has returned.
-    fn old_handler_has_run(&mut self, signal: Signal) {
-        self.exits.retain(|exit| exit.arrival.signal != signal || exit.arrival.aborts);
+    fn old_handler_has_run(&mut self, guarded: &Guarded) {
+        // On Windows, what has come meanwhile was passed on as well.
+        let all = guarded.old_handler_may_end_process();
+        self.exits.retain(|exit| {
+            let is_its = exit.arrival.signal == guarded.signal() && !exit.arrival.aborts;
+            !(is_its && (all || exit.stage == Stage::OldHandler))
+        });
     }
 }

@@ -11,6 +11,7 @@
 use std::time::{Duration, Instant};
 
 use super::ending::{After, End, Rank, failed};
+use super::guards::extract;
 use super::state::{Callback, Entry, Scope, State};
 use super::{Forked, Guard, ProcessExit, Which};
 use crate::cause::Cause;
@@ -50,6 +51,11 @@ impl State {
     /// The process has to end like that, and this thread is going to do it. False if another one does.
     pub(super) fn decide(&mut self, me: Runner, status: Status) -> bool {
         self.claim_end(me.id(), Rank::Outside, Some(status))
+    }
+
+    /// The exit's own code wants the process to end like that, while another thread ends it. Whether this one does now.
+    pub(crate) fn take_over(&mut self, me: Runner, status: Status) -> bool {
+        self.ends_elsewhere() && self.claim_end(me.id(), Rank::OwnCode, Some(status))
     }
 
     /// Inside a later exit function a guard may be made, with an exit of its own.
@@ -106,7 +112,7 @@ impl ProcessExit {
         // Guards that user code makes meanwhile have their turn in a further pass. Other threads make none.
         loop {
             let newest = self.lock().guards.next_key();
-            self.each(Which::All, &mut |guard| {
+            self.each(me, Which::All, &mut |guard| {
                 if guard.key() >= done {
                     failed |= self.end_guard(guard, me, cause, patience)?;
                 }
@@ -153,20 +159,20 @@ impl ProcessExit {
             // Without a flush: what hangs may hang in a stream, with its lock.
             process::end_now(failed());
         }
-        if !self.begin_last_step(me) {
-            park();
+        match self.begin_last_step(me) {
+            None => park(),
+            // Another thread may be in `exit(3)`, where the standard library would keep this one waiting.
+            Some(Rank::OwnCode) => process::end_inside_exit(decided),
+            Some(_) => process::end(decided),
         }
-        process::end(decided)
     }
 
-    /// Whether this thread is still the one that ends the process.
-    fn begin_last_step(&self, me: Runner) -> bool {
+    /// With what rank this thread ends the process, if it is still the one that does.
+    fn begin_last_step(&self, me: Runner) -> Option<Rank> {
         let mut state = self.lock();
-        let is_mine = state.is_ender(me.id());
-        if let Some(end) = state.end.as_mut().filter(|_| is_mine) {
-            end.is_final = true;
-        }
-        is_mine
+        let end = state.end.as_mut().filter(|end| end.thread == me.id())?;
+        end.is_final = true;
+        Some(end.rank)
     }
 
     /// After user code has overrun its time: the rest, then the end. It has a time limit, which the leader
@@ -242,7 +248,7 @@ impl ProcessExit {
     /// All guards have run, and the process exits: they are gone, and so are their handlers.
     #[inline(never)]
     fn leave_all(&self, me: Runner, in_own_code: bool) -> Result<(), Forked> {
-        self.each(Which::All, &mut |guard| self.release_waiters(me, guard))?;
+        self.each(me, Which::All, &mut |guard| self.release_waiters(me, guard))?;
         let mut state = self.lock();
         let mut running = Vec::new();
         for key in state.keys(&|_| true) {
@@ -260,6 +266,7 @@ impl ProcessExit {
         });
         let gone = state.others(&kept);
         let mut late = restore::restore_all(&gone, &kept);
+        extract(&mut late.arrivals, &|arrival| state.is_part_of_answered(arrival));
         late.arrivals = state.forget(&gone, late.arrivals);
         state.exits.clear();
         if let Some(end) = &mut state.end {

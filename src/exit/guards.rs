@@ -47,16 +47,16 @@ impl State {
         let joins = |exit: &&SignalExit| {
             signals.contains(exit.arrival.signal) && exit.answered_by.is_none()
         };
-        if let Some(exit) = self.exits.iter().find(joins) {
-            if let Some(entry) = self.guards.get_mut(key) {
-                entry.join(&exit.arrival, exit.has_old_handler);
-            }
+        let joined = self.exits.iter().find(joins);
+        if let (Some(exit), Some(entry)) = (joined, self.guards.get_mut(key)) {
+            entry.join(&exit.arrival, exit.has_old_handler);
         }
+        let has_joined = joined.is_some();
         // Signals that came while no guard had them.
         let mine = extract(&mut self.held, &|arrival| all.contains(arrival.signal));
         let has_mail = !mine.is_empty();
         mine.into_iter().for_each(|arrival| self.admit(arrival));
-        has_mail || self.pending().next_back() == Some(key)
+        has_mail || has_joined
     }
 
     pub(super) fn has_old_handler(&self, signal: Signal) -> bool {
@@ -158,30 +158,25 @@ impl State {
     /// at last those that came while they were restored, and those whose old handler has still to hear of them.
     #[inline(never)]
     pub(super) fn forget(&mut self, gone: &[Guarded], came: Vec<Arrival>) -> Vec<Arrival> {
-        let mut late = Vec::new();
-        for one in gone {
-            let signal = one.signal();
-            let had_old_handler = self.has_old_handler(signal);
-            self.installed.retain(|other| !other.guarded.is_same(one));
-            if self.installed(signal).is_some() {
-                continue;
+        let signals: SignalSet = gone.iter().map(Guarded::signal).collect();
+        let old: SignalSet =
+            signals.iter().filter(|signal| self.has_old_handler(*signal)).collect();
+        self.installed.retain(|other| !gone.iter().any(|one| one.is_same(&other.guarded)));
+        let signals = signals.minus(self.signals());
+        let is_its = |arrival: &Arrival| signals.contains(arrival.signal);
+        let mut late = extract(&mut self.held, &is_its);
+        let begins = |signal| self.exits.iter().any(|exit| exit.arrival.signal == signal);
+        let heard = extract(&mut self.heard, &is_its).into_iter();
+        late.extend(heard.filter(|heard| old.contains(heard.signal) && !begins(heard.signal)));
+        self.exits.retain(|exit| {
+            // The watcher that runs an old handler removes the exit.
+            let runs = exit.stage == Stage::OldHandler || exit.arrival.aborts;
+            let is_its = is_its(&exit.arrival) && !runs;
+            if is_its && exit.has_old_handler && exit.stage == Stage::Callbacks {
+                late.push(exit.arrival.clone());
             }
-            let is_its = |arrival: &Arrival| arrival.signal == signal;
-            late.append(&mut extract(&mut self.held, &is_its));
-            let mut heard = extract(&mut self.heard, &is_its);
-            if had_old_handler && self.exits.iter().all(|exit| !is_its(&exit.arrival)) {
-                late.append(&mut heard);
-            }
-            self.exits.retain(|exit| {
-                let is_its = exit.arrival.signal == signal && !exit.arrival.aborts;
-                // The watcher that runs it removes the exit.
-                let is_its = is_its && exit.stage != Stage::OldHandler;
-                if is_its && exit.has_old_handler && exit.stage == Stage::Callbacks {
-                    late.push(exit.arrival.clone());
-                }
-                !is_its
-            });
-        }
+            !is_its
+        });
         late.extend(came);
         // Several of one signal are one, as they are for the kernel.
         let mut seen = SignalSet::default();

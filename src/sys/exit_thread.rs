@@ -18,7 +18,14 @@ thread_local! {
 pub(crate) fn mark() -> impl Drop + use<> {
     EXIT_DEPTH.set(EXIT_DEPTH.get() + 1);
     let on_this_thread = PhantomData::<*const ()>;
-    scopeguard::guard(on_this_thread, |_| EXIT_DEPTH.set(EXIT_DEPTH.get() - 1))
+    // In a child that user code has forked, none is left.
+    scopeguard::guard(on_this_thread, |_| EXIT_DEPTH.set(EXIT_DEPTH.get().saturating_sub(1)))
+}
+
+/// In a forked child: user code of the parent's exit is no code of an exit here.
+#[cfg(unix)]
+pub(super) fn forget_marks() {
+    EXIT_DEPTH.set(0);
 }
 
 /// Whether a mark is on this thread. No other handler than that of `abort` asks: the first use of

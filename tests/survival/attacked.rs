@@ -515,6 +515,186 @@ fn a_panic_of_a_guard_that_a_deferred_function_makes_ends_with_101() {
     }
 }
 
+// ------------------------------------------------------------------- a signal while an old handler runs
+
+/// How often the old handler has run. The first time it takes until the second signal has come.
+static HANDLED: AtomicUsize = AtomicUsize::new(0);
+static SECOND: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn slow_the_first_time(_: libc::c_int) {
+    if HANDLED.fetch_add(1, SeqCst) == 0 {
+        while !SECOND.load(SeqCst) {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// The first signal is given back to its old handler, which runs; a younger guest takes the second one.
+fn second_signal_while_the_old_handler_runs() {
+    install(Signal::TERM, slow_the_first_time);
+    let older = HandleExit::append(|| say("older")).unwrap();
+    raise(Signal::TERM);
+    until("the old handler runs", || HANDLED.load(SeqCst) == 1);
+    let younger = HandleExit::builder().append(true).callback_timeout(DEADLINE * 2);
+    let younger = younger.install(|| say("younger")).unwrap();
+    raise(Signal::TERM);
+    let _ = younger.wait_timeout(Duration::from_millis(500));
+    SECOND.store(true, SeqCst);
+    until("the old handler has run twice", || HANDLED.load(SeqCst) == 2);
+    drop(younger);
+    drop(older);
+    say("behind");
+}
+
+fn a_signal_that_comes_while_the_old_handler_runs_is_another_one() {
+    ends_well(second_signal_while_the_old_handler_runs, &["older", "younger", "behind"]);
+}
+
+// ------------------------------------------------------------------- two callbacks that panic
+
+/// Two callbacks of the watcher panic, and a thread finishes the guard of the second one meanwhile.
+fn two_callbacks_panic() {
+    static FINISHES: AtomicBool = AtomicBool::new(false);
+    let _host = HandleExit::builder().grace(Duration::MAX).install(|| say("host")).unwrap();
+    let second = HandleExit::append(|| {
+        until("the guard is finished", || FINISHES.load(SeqCst));
+        thread::sleep(Duration::from_millis(100));
+        panic!("second");
+    });
+    let second = second.unwrap();
+    let first = HandleExit::append(|| panic!("first")).unwrap();
+    raise(Signal::TERM);
+    second.wait();
+    FINISHES.store(true, SeqCst);
+    let _ = second.finish();
+    first.keep();
+    park();
+}
+
+fn the_first_of_two_panics_ends_the_process() {
+    Victim::start(two_callbacks_panic).end().said(&["host"]).exited(101);
+}
+
+// ------------------------------------------------------------------- destructors
+
+struct Blocks;
+
+impl Drop for Blocks {
+    fn drop(&mut self) {
+        park();
+    }
+}
+
+fn payload_blocks() {
+    // Enough for the panic itself.
+    let builder = HandleExit::builder().callback_timeout(Duration::from_secs(1));
+    let _guard = builder.install(|| std::panic::panic_any(Blocks)).unwrap();
+    raise(Signal::TERM);
+    park();
+}
+
+/// It is user code as well.
+fn a_payload_whose_destructor_blocks_is_ended_by_the_timeout() {
+    Victim::start(payload_blocks).end().exited(101);
+}
+
+/// Whether USR2 is blocked where it is dropped.
+struct SaysMask(&'static str);
+
+impl Drop for SaysMask {
+    fn drop(&mut self) {
+        let mask = nix::sys::signal::SigSet::thread_get_mask().unwrap();
+        let blocks = mask.contains(nix::sys::signal::Signal::SIGUSR2);
+        say(format!("{} {}", self.0, if blocks { "blocks" } else { "does not block" }));
+    }
+}
+
+/// The guard is dropped in its own callback, and goes with the watcher's last look at it.
+fn captures_go_on_the_watcher() {
+    static GUARD: Mutex<Option<HandleExit>> = Mutex::new(None);
+    let host = HandleExit::builder().grace(Duration::MAX).install(|| ()).unwrap();
+    let (of_observer, of_callback) = (SaysMask("observer"), SaysMask("callback"));
+    let builder = HandleExit::builder().append(true).observe(move |_| _ = &of_observer);
+    let guest = builder.install(move || {
+        let _of_callback = of_callback;
+        drop(GUARD.lock().unwrap().take());
+    });
+    let exit = guest.as_ref().unwrap().handle();
+    *GUARD.lock().unwrap() = Some(guest.unwrap());
+    exit.request();
+    drop(exit);
+    hear();
+    drop(host);
+}
+
+fn what_a_guard_captured_is_dropped_with_the_mask_of_its_maker() {
+    let mut victim = Victim::start(captures_go_on_the_watcher);
+    victim.expect("callback does not block");
+    victim.expect("observer does not block");
+    victim.tell("end");
+    victim.end().exited(0);
+}
+
+// ------------------------------------------------------------------- children that user code forks
+
+/// A guest of a child that a callback has forked decides there, as everywhere else.
+fn guest_in_the_child_of_a_callback() {
+    let forks = || {
+        // SAFETY: no other thread holds a lock that the child needs.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: no handler of ALRM is installed: it ends a child that hangs.
+            unsafe { libc::alarm(DEADLINE.as_secs() as u32) };
+            let guest = HandleExit::append(|| say("child's callback")).unwrap();
+            raise(Signal::TERM);
+            guest.wait();
+            drop(guest);
+            say("the child goes on");
+            // SAFETY: the child ends here.
+            unsafe { libc::_exit(0) };
+        }
+        let mut status = 0;
+        // SAFETY: the status is valid for a write.
+        unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        say(format!("the child died of {}", status & 0x7f));
+    };
+    drop(HandleExit::new(forks).unwrap());
+}
+
+fn a_guest_in_the_child_of_a_callback_decides() {
+    let lines = ["child's callback", "the child died of 15"];
+    ends_well(guest_in_the_child_of_a_callback, &lines);
+}
+
+// ------------------------------------------------------------------- two exits
+
+/// It is told whether a filter forbids to read the stack.
+fn callback_exits_by_the_crate_while_main_exits() {
+    let callback = || {
+        say("callback");
+        until("main exits", || MAIN_EXITS.load(SeqCst));
+        // Until main is inside.
+        thread::sleep(Duration::from_millis(300));
+        handle_exit::exit(6)
+    };
+    static MAIN_EXITS: AtomicBool = AtomicBool::new(false);
+    let older = HandleExit::append(|| say("older")).unwrap();
+    older.defer(|| say("older deferred")).unwrap();
+    older.keep();
+    let guard = HandleExit::new(callback).unwrap();
+    guard.defer(|| say("deferred")).unwrap();
+    raise(Signal::TERM);
+    guard.wait();
+    guard.keep();
+    MAIN_EXITS.store(true, SeqCst);
+    std::process::exit(4);
+}
+
+fn exit_in_a_callback_has_its_code_while_main_exits() {
+    let end = Victim::start(callback_exits_by_the_crate_while_main_exits).end();
+    end.said(&["callback", "deferred", "older", "older deferred"]).exited(6);
+}
+
 pub(crate) const TESTS: &[Named] = tests![
     guests_that_come_and_go_do_not_hold_up_the_end,
     guests_that_join_do_not_go_before_those_that_the_end_waits_for,
@@ -530,4 +710,10 @@ pub(crate) const TESTS: &[Named] = tests![
     a_deferred_function_that_blocks_leaves_the_other_guards_theirs,
     a_callback_whose_observer_blocks_runs_on_another_thread,
     a_panic_of_a_guard_that_a_deferred_function_makes_ends_with_101,
+    a_signal_that_comes_while_the_old_handler_runs_is_another_one,
+    the_first_of_two_panics_ends_the_process,
+    a_payload_whose_destructor_blocks_is_ended_by_the_timeout,
+    what_a_guard_captured_is_dropped_with_the_mask_of_its_maker,
+    a_guest_in_the_child_of_a_callback_decides,
+    exit_in_a_callback_has_its_code_while_main_exits,
 ];

@@ -11,8 +11,8 @@ use super::clock::Moment;
 use super::disposition::Disposition;
 use super::{mask, thread};
 use crate::signal::{Signal, SignalSet};
-use crate::sys::flush;
 use crate::sys::status::Status;
+use crate::sys::{exit_thread, flush};
 
 /// How many forks, seen from here, lie between this process and the one that made the first guard.
 /// Written in the child of a fork, before `fork` returns there; read by `this`.
@@ -47,7 +47,7 @@ pub(crate) fn count_forks() -> io::Result<()> {
     if COUNTS_FORKS.load(SeqCst) {
         return Ok(());
     }
-    // SAFETY: the function touches one atomic, so it may run in the child of a threaded process.
+    // SAFETY: the function touches one atomic and one thread-local, so it may run in the child of a threaded process.
     let error = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     if error != 0 {
         return Err(io::Error::from_raw_os_error(error));
@@ -58,6 +58,7 @@ pub(crate) fn count_forks() -> io::Result<()> {
 
 unsafe extern "C" fn in_child() {
     FORKS.fetch_add(1, SeqCst);
+    exit_thread::forget_marks();
 }
 
 /// Where a `Process` is kept: two halves, for the targets without atomics of 64 bits.
