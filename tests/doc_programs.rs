@@ -3,6 +3,7 @@
 
 #![allow(missing_docs, reason = "a test binary")]
 #![cfg(unix)]
+#![allow(unsafe_code, reason = "dispositions that programs inherit")]
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{OpenptyResult, openpty};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{SigHandler, Signal, kill, killpg};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -226,6 +227,11 @@ fn each_program_ends_so_also_where_a_signal_ends_the_reader_of_its_standard_outp
 fn judge_all(readers: Readers) {
     // Some are killed by signals that would leave a core file.
     setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
+    // A script that runs these tests in the background has them ignored, and so would the programs.
+    for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+        // SAFETY: the default disposition is no handler.
+        unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.unwrap();
+    }
     std::thread::scope(|threads| {
         for run in RUNS {
             threads.spawn(move || judge(run, readers));
@@ -280,6 +286,11 @@ impl Watch {
         let (ended, is_ended) = channel::<()>();
         let watch = std::thread::spawn(move || {
             if is_ended.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout) {
+                // A command in a group of its own holds the output open as well.
+                let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+                for child in children.unwrap_or_default().split_whitespace() {
+                    let _ = killpg(Pid::from_raw(child.parse().unwrap()), Signal::SIGKILL);
+                }
                 let _ = killpg(pid, Signal::SIGKILL);
             }
         });
