@@ -272,11 +272,9 @@ pub fn exit(code: i32) -> ! {
         );
         process::end(status);
     }
-    // In the exit's own code, while another thread ends the process: the standard library would keep this one waiting.
-    let exit = crate::exit::of(process::this());
-    let (me, status) = (Runner::current(), Status::Code(code));
-    if exit_thread::is_marked() && exit.lock().take_over(me, status) {
-        let _ = exit.end_process(me, status, &Cause::ProcessExit);
+    // While another thread is in `exit(3)`, the standard library keeps this one waiting: that one ends the process.
+    if exit_thread::is_marked() {
+        crate::exit::of(process::this()).lock().choose(Status::Code(code));
     }
     exit_hook::exit(code)
 }

@@ -53,9 +53,11 @@ impl State {
         self.claim_end(me.id(), Rank::Outside, Some(status))
     }
 
-    /// The exit's own code wants the process to end like that, while another thread ends it. Whether this one does now.
-    pub(crate) fn take_over(&mut self, me: Runner, status: Status) -> bool {
-        self.ends_elsewhere() && self.claim_end(me.id(), Rank::OwnCode, Some(status))
+    /// The exit's own code wants the process to end like that, which another thread ends.
+    pub(crate) fn choose(&mut self, status: Status) {
+        if let Some(end) = self.end.as_mut().filter(|end| !end.has_failed()) {
+            end.status = Some(status);
+        }
     }
 
     /// Inside a later exit function a guard may be made, with an exit of its own.
@@ -159,20 +161,20 @@ impl ProcessExit {
             // Without a flush: what hangs may hang in a stream, with its lock.
             process::end_now(failed());
         }
-        match self.begin_last_step(me) {
-            None => park(),
-            // Another thread may be in `exit(3)`, where the standard library would keep this one waiting.
-            Some(Rank::OwnCode) => process::end_inside_exit(decided),
-            Some(_) => process::end(decided),
+        if !self.begin_last_step(me) {
+            park();
         }
+        process::end(decided)
     }
 
-    /// With what rank this thread ends the process, if it is still the one that does.
-    fn begin_last_step(&self, me: Runner) -> Option<Rank> {
+    /// Whether this thread is still the one that ends the process.
+    fn begin_last_step(&self, me: Runner) -> bool {
         let mut state = self.lock();
-        let end = state.end.as_mut().filter(|end| end.thread == me.id())?;
-        end.is_final = true;
-        Some(end.rank)
+        let is_mine = state.is_ender(me.id());
+        if let Some(end) = state.end.as_mut().filter(|_| is_mine) {
+            end.is_final = true;
+        }
+        is_mine
     }
 
     /// After user code has overrun its time: the rest, then the end. It has a time limit, which the leader

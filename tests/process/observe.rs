@@ -359,7 +359,7 @@ pub(crate) mod traced {
             "received" => {
                 vec![signal.unwrap(), format!("sender_pid={pid}"), format!("sender_uid={uid}")]
             }
-            "previous" => vec![signal.unwrap()],
+            "old" => vec![signal.unwrap()],
             "process" if signal.is_some() => vec![signal.unwrap()],
             "process" => vec![format!("code={}", text.rsplit(' ').next().unwrap())],
             "callback" if text.contains("started") => {
