@@ -2,11 +2,10 @@
 
 use std::thread;
 
-use handle_exit::HandleExit;
 use nix::libc;
 use nix::sys::resource::{UsageWho, getrusage};
-use signal_hook::iterator::Signals;
 
+use crate::latency;
 use crate::report::Row;
 use crate::sampling::{round_robin, rounds};
 use crate::victim::Victim;
@@ -37,19 +36,7 @@ pub(crate) fn measure() -> Vec<Row> {
 /// Says how many the construction took, and in the callback, how many there were until then.
 pub(crate) fn play(contestant: &str) {
     let before = page_faults();
-    match contestant {
-        "ours" => HandleExit::new(callback).expect("a guard").keep(),
-        "ctrlc" => ctrlc::set_handler(callback).expect("a handler"),
-        "signal-hook" => {
-            let mut signals = Signals::new([libc::SIGTERM, libc::SIGINT]).expect("signals");
-            thread::spawn(move || {
-                for _ in signals.forever() {
-                    callback();
-                }
-            });
-        }
-        _ => unreachable!("no contestant {contestant}"),
-    }
+    latency::listen(contestant, callback);
     let took = page_faults() - before;
     println!("ready");
     println!("{took}");

@@ -1,12 +1,8 @@
 //! The first construction in a process.
 
-use std::thread;
 use std::time::Instant;
 
-use handle_exit::HandleExit;
-use nix::libc;
-use signal_hook::iterator::Signals;
-
+use crate::latency;
 use crate::report::Row;
 use crate::sampling::{round_robin, rounds};
 use crate::victim::{Victim, print};
@@ -23,15 +19,7 @@ pub(crate) fn measure() -> Vec<Row> {
 
 pub(crate) fn play(contestant: &str) {
     let begun = Instant::now();
-    match contestant {
-        "ours" => HandleExit::new(|| {}).expect("a guard").keep(),
-        "ctrlc" => ctrlc::set_handler(|| {}).expect("a handler"),
-        "signal-hook" => {
-            let mut signals = Signals::new([libc::SIGTERM, libc::SIGINT]).expect("signals");
-            thread::spawn(move || for _ in signals.forever() {});
-        }
-        _ => unreachable!("no contestant {contestant}"),
-    }
+    latency::listen(contestant, || {});
     let took = begun.elapsed();
     print([u64::try_from(took.as_nanos()).expect("a short time")]);
 }

@@ -37,22 +37,12 @@ pub(crate) fn measure() -> Vec<Row> {
 
 pub(crate) fn play(contestant: &str) {
     match contestant {
-        "ours" => HandleExit::new(callback).expect("a guard").keep(),
         "floor" => {
             thread::spawn(|| {
                 floor::wait();
                 callback();
             });
             floor::handle(Signal::SIGTERM, floor::wake);
-        }
-        "ctrlc" => ctrlc::set_handler(callback).expect("a handler"),
-        "signal-hook" => {
-            let mut signals = Signals::new([libc::SIGTERM, libc::SIGINT]).expect("signals");
-            thread::spawn(move || {
-                for _ in signals.forever() {
-                    callback();
-                }
-            });
         }
         "tokio" => {
             let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -66,9 +56,22 @@ pub(crate) fn play(contestant: &str) {
                 thread::park();
             }
         }
-        _ => unreachable!("no contestant {contestant}"),
+        _ => listen(contestant, callback),
     }
     park()
+}
+
+/// Has a library call back on TERM and INT, on a thread of its own.
+pub(crate) fn listen(contestant: &str, callback: impl Fn() + Copy + Send + 'static) {
+    match contestant {
+        "ours" => HandleExit::new(callback).expect("a guard").keep(),
+        "ctrlc" => ctrlc::set_handler(callback).expect("a handler"),
+        "signal-hook" => {
+            let mut signals = Signals::new([libc::SIGTERM, libc::SIGINT]).expect("signals");
+            thread::spawn(move || signals.forever().for_each(|_| callback()));
+        }
+        _ => unreachable!("no contestant {contestant}"),
+    }
 }
 
 /// The first line notes the time; the rest tells the parent.
