@@ -10,8 +10,7 @@ use super::{Guard, Payload, ProcessExit};
 use crate::event::Event;
 use crate::signal::Signal;
 use crate::sys::thread::{Runner, UserMask};
-use crate::sys::wake;
-use crate::sys::{exit_thread, process};
+use crate::sys::{exit_thread, process, wake};
 
 /// This is a child that user code has forked: nothing of the parent's is to be done here.
 #[derive(Debug)]
@@ -43,7 +42,6 @@ impl ProcessExit {
     /// The one door to user code: callbacks, deferred functions, functions of `on`, observers, wakers, old handlers,
     /// destructors. A watcher runs it with the mask of the thread that made the guard. Returns what it panicked
     /// with; `Forked` in a child that it has forked.
-    #[inline(never)]
     pub(super) fn call(
         &self,
         me: Runner,
@@ -53,6 +51,7 @@ impl ProcessExit {
         self.call_with(me, guard.mask, function)
     }
 
+    /// As `call`, with the mask of a guard that the function may take along.
     #[inline(never)]
     fn call_with(
         &self,

@@ -68,7 +68,8 @@ impl State {
         self.host().is_some_and(|host| host.all().contains(signal))
     }
 
-    /// A host comes or goes. On Windows the handlers below decide where no host does, about what came before, too.
+    /// A host begins or ceases to guard these signals. On Windows this changes who decides about them, also about
+    /// those that came before: without a host, the handlers below.
     fn set_hosted(&mut self, signals: SignalSet, is_hosted: bool) {
         for one in self.installed.iter().map(|one| one.guarded) {
             let signal = one.signal();

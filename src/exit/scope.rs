@@ -95,9 +95,8 @@ impl ProcessExit {
     /// Begins the exit of a guard from code; the watcher runs the callback. False if it had begun.
     pub(crate) fn request(&self, guard: &Guard) -> bool {
         let mut state = self.lock();
-        let key = guard.key();
-        let is_open = state.guards.get(key).is_some_and(|entry| entry.is_open());
-        is_open && state.guards.get_mut(key).is_some_and(|entry| entry.begin(Cause::Requested))
+        let entry = state.guards.get_mut(guard.key());
+        entry.is_some_and(|entry| entry.is_open() && entry.begin(Cause::Requested))
     }
 
     /// Ends the scope of a guard, with `cause` if nothing has begun its exit before. Returns once the

@@ -203,7 +203,8 @@ impl State {
             let is_left = matches!(entry.scope, Scope::Open | Scope::ClosingInside);
             is_left && entry.callback == Callback::Done { panicked: true }
         };
-        if let Some((_, entry)) = self.guards.iter().find(has_failed).filter(|_| !waits) {
+        let failed = if waits { None } else { self.guards.iter().find(has_failed) };
+        if let Some((_, entry)) = failed {
             let cause = entry.guard.cause().cloned().unwrap_or(Cause::ScopeEnd);
             return Some(Task::End { status: Status::Failed, cause, grace_over: None });
         }
