@@ -14,7 +14,7 @@ use crate::install;
 use crate::outcome::Outcome;
 use crate::settings::{AfterScope, Ending, Ignored, OldHandler, Repeat, Settings};
 use crate::signal::{Received, Signal};
-use crate::sys::{borrowed, process};
+use crate::sys::borrowed;
 
 /// Settings for a guard. Nothing happens before [`install`](Builder::install) or [`run`](Builder::run).
 ///
@@ -331,9 +331,8 @@ impl Builder {
         let Builder { mut settings, on, observer } = self;
         settings.signals = settings.signals.minus(settings.on);
         install::validate(&settings)?;
-        let process = process::this();
-        let guard = Arc::new(Guard::new(settings, callback, on, observer, process));
-        install::install(&guard, process)?;
+        let guard = Arc::new(Guard::new(settings, callback, on, observer));
+        install::install(&guard)?;
         Ok(HandleExit::over(guard))
     }
 }

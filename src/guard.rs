@@ -183,7 +183,7 @@ impl HandleExit {
         if of_guard(guard).is_some() {
             return Ok(());
         }
-        install::rearm(guard)
+        install::install(guard)
     }
 
     fn close(&self, by: By) -> Closed {

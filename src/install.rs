@@ -30,28 +30,23 @@ pub(crate) fn validate(settings: &Settings) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes the guard part of the exit of `process`, which is this one.
-pub(crate) fn install(guard: &Arc<Guard>, process: Process) -> Result<(), Error> {
+/// Makes the guard part of the exit of this process. In a forked child, it may be the parent's guard.
+pub(crate) fn install(guard: &Arc<Guard>) -> Result<(), Error> {
     process::count_forks()
         .map_err(|source| Error::system("counting forks (pthread_atfork)", source))?;
+    let process = process::this();
     let exit = exit::of(process);
     let mut undone = Undone::default();
-    let result = enter(exit, process, guard, &mut undone);
+    let Err(refusal) = enter(exit, process, guard, &mut undone) else { return Ok(()) };
     // With no lock held: threads are joined, and signals that came to a guard that was refused go where they belong.
     exit.join(undone.threads);
     exit.hand_over(undone.late);
-    result.map_err(|refusal| match refusal {
+    Err(match refusal {
         Refusal::Held { signal, address } => {
             Error::HandlerExists { signal, holder: guarded::holder(address) }
         }
         Refusal::Error(error) => error,
     })
-}
-
-/// In a forked child: makes a guard of the parent's this process's own.
-#[cfg(unix)]
-pub(crate) fn rearm(guard: &Arc<Guard>) -> Result<(), Error> {
-    install(guard, process::this())
 }
 
 /// What a refusal leaves to be done when the lock is free.
@@ -115,8 +110,12 @@ fn enter(
     if settings.is_host() && state.has_host() {
         return Err(Error::Nested.into());
     }
-    let plan = look(settings, &state)?;
     let is_first = state.watchers.handles.is_empty();
+    if is_first {
+        guarded::prepare(process)
+            .map_err(|source| Error::system("making the watcher's wake-up", source))?;
+    }
+    let plan = look(settings, &state)?;
     let threads = if settings.needs_standby() { 2 } else { 1 };
     if plan.missing.is_empty() && state.watchers.handles.len() >= threads {
         state.end_is_over();
@@ -125,10 +124,6 @@ fn enter(
             wake::post();
         }
         return Ok(());
-    }
-    if is_first {
-        guarded::prepare(process)
-            .map_err(|source| Error::system("making the watcher's wake-up", source))?;
     }
     exit_hook::register(at_exit::at_process_exit)
         .map_err(|source| Error::system("registering the exit function (atexit)", source))?;
@@ -179,28 +174,28 @@ fn undo(state: &State, installed: &[Guarded]) -> Late {
 /// Looks at the dispositions and changes none.
 fn look(settings: &Settings, state: &State) -> Result<Plan, Refusal> {
     let mut plan = Plan { missing: Vec::new(), ignored: SignalSet::default() };
-    for signal in settings.all_signals().iter() {
-        let found = Found::query(signal)
-            .map_err(|source| Error::system_for(signal, "querying the disposition", source))?;
-        let ours = state.installed(signal).map(|one| one.guarded).filter(|one| found.is(one));
-        let is_ignored = ours.map_or(found.is_ignored(), |ours| ours.was_ignored());
-        if is_ignored && settings.ignored == Ignored::Keep {
+    for signal in settings.all_signals() {
+        let failed = |source| Error::system_for(signal, "querying the disposition", source);
+        let newest = state.installed(signal).map(|one| one.guarded);
+        let (guarded, found) = match newest {
+            Some(ours) if ours.is_on_top().map_err(failed)? => (ours, None),
+            _ => {
+                let found = Found::query(signal).map_err(failed)?;
+                (found.guarded, Some(found))
+            }
+        };
+        if guarded.was_ignored() && settings.ignored == Ignored::Keep {
             plan.ignored.insert(signal);
             continue;
         }
-        let handler = ours.map_or(found.handler(), |ours| ours.old_handler());
-        match handler {
-            Some(address) if settings.is_host() => return Err(Refusal::Held { signal, address }),
-            _ if ours.is_none() && found.is_buried_too_deep() => {
-                return Err(Error::busy_for(
-                    signal,
-                    "other handlers were installed over the guard's too often",
-                )
-                .into());
-            }
-            _ if ours.is_none() => plan.missing.push(found),
-            _ => {}
+        if let Some(address) = guarded.old_handler().filter(|_| settings.is_host()) {
+            return Err(Refusal::Held { signal, address });
         }
+        if found.as_ref().is_some_and(Found::is_buried_too_deep) {
+            let why = "other handlers were installed over the guard's too often";
+            return Err(Error::busy_for(signal, why).into());
+        }
+        plan.missing.extend(found);
     }
     Ok(plan)
 }

@@ -12,7 +12,7 @@ use crate::event::Observer;
 use crate::settings::Settings;
 use crate::signal::{Received, Signal};
 use crate::sys::lock::{Condition, Lock};
-use crate::sys::process::{AtomicProcess, Process};
+use crate::sys::process::AtomicProcess;
 use crate::sys::thread::UserMask;
 use crate::waiters::Waiters;
 
@@ -32,7 +32,7 @@ pub(crate) struct Guard {
     pub(crate) waiters: Waiters,
     /// Of the thread that made the guard.
     pub(super) mask: UserMask,
-    /// The process whose guard it is: of a forked child only after `rearm`.
+    /// The process whose guard it is, once that has it: of a forked child only after `rearm`.
     pub(crate) process: AtomicProcess,
     /// Under which key the state has it: the newest guard has the largest; 0 while it has not.
     pub(super) key: AtomicUsize,
@@ -49,9 +49,8 @@ impl Guard {
         callback: Callback,
         on: Vec<(Signal, OnSignal)>,
         observer: Observer,
-        process: Process,
     ) -> Guard {
-        let guard = Guard {
+        Guard {
             settings,
             callback: Lock::new(Some(callback)),
             on,
@@ -64,9 +63,7 @@ impl Guard {
             key: AtomicUsize::new(0),
             cause: OnceLock::new(),
             has_cause: Condition::default(),
-        };
-        guard.process.set(process);
-        guard
+        }
     }
 
     /// In a forked child that makes it its own: those who wait, and those who run a function, are the parent's.

@@ -17,6 +17,8 @@ impl State {
             let answered = self.installed(guarded.signal()).and_then(|below| below.answered);
             self.installed.push(Installed { guarded, first, answered });
         }
+        // Here and not when a signal comes: the first memory that the watcher asks for is a page fault.
+        self.exits.reserve(guarded.len());
     }
 
     /// Lets the guard in, with the signals that it really has. One that is made while an exit by one of its signals

@@ -101,8 +101,8 @@ impl World {
     ) -> Arc<Guard> {
         let world = Arc::clone(self);
         let callback = Box::new(move |_: &Cause| world.callback(name, does));
-        let guard =
-            Arc::new(Guard::new(settings, callback, Vec::new(), observer, self.exit.process));
+        let guard = Arc::new(Guard::new(settings, callback, Vec::new(), observer));
+        guard.process.set(self.exit.process);
         let mut state = self.exit.lock();
         if state.ends_elsewhere() {
             return guard;

@@ -10,6 +10,7 @@ use super::{Forked, Guard, Payload, ProcessExit, is_stuck};
 use crate::cause::Cause;
 use crate::event::Event;
 use crate::settings::OldHandler;
+use crate::sys::lock::Locked;
 use crate::sys::restore::{self, Late};
 use crate::sys::status::Status;
 use crate::sys::thread::{self, JoinHandle, Runner};
@@ -150,8 +151,10 @@ impl ProcessExit {
             }
             self.run_deferred(guard, me)?;
         }
-        let ended = self.lock().ended(guard.key());
         let cause = guard.cause().cloned().unwrap_or(Cause::ScopeEnd);
+        let is_outermost = !exit_thread::is_marked();
+        let mut state = self.lock();
+        let ended = state.ended(guard.key());
         // A callback that never returns has exited: what it says holds.
         let decided = ended.decided.filter(|_| ended.has_returned);
         let by_signal = decided.and_then(|signal| guard.settings.status_after_scope(signal));
@@ -159,21 +162,23 @@ impl ProcessExit {
         // any other nothing may continue.
         let unwinds = closed.payload.is_some() && matches!(cause, Cause::ScopeEnd | Cause::Panic);
         let failed = ended.panicked && by != By::Finish && !unwinds;
-        let status = if failed { Some(Status::Failed) } else { by_signal };
-        // What a guard wanted that ended inside this one's user code.
-        let is_outermost = !exit_thread::is_marked();
-        let wanted = || is_outermost.then(|| self.lock().wanted.take()).flatten();
-        let status = status.or_else(|| wanted().map(|(status, _)| status));
+        let mut status = if failed { Some(Status::Failed) } else { by_signal };
+        if is_outermost && status.is_none() {
+            // What a guard wanted that ended inside this one's user code.
+            status = state.wanted.take().map(|(status, _)| status);
+        }
         if let Some(status) = status.filter(|_| !unwinds) {
-            if !is_outermost {
-                // User code of the exit, which this is inside, runs to its end.
-                self.lock().wanted.get_or_insert((status, cause));
-                wake::post();
-            } else {
+            if is_outermost {
+                drop(state);
                 self.end_process(me, status, &cause)?;
+                state = self.lock();
+            } else {
+                // User code of the exit, which this is inside, runs to its end.
+                state.wanted.get_or_insert((status, cause));
+                wake::post();
             }
         }
-        self.leave(guard, me)?;
+        self.leave(state, guard, me)?;
         self.release_waiters(me, guard)?;
         closed.ended = Some(ended);
         Ok(())
@@ -204,9 +209,13 @@ impl ProcessExit {
 
     /// The guard is gone, and with it the handlers that nobody needs any more; with the last one the threads.
     #[inline(never)]
-    fn leave(&self, guard: &Guard, me: Runner) -> Result<(), Forked> {
+    fn leave(
+        &'static self,
+        mut state: Locked<'static, State>,
+        guard: &Guard,
+        me: Runner,
+    ) -> Result<(), Forked> {
         let key = guard.key();
-        let mut state = self.lock();
         // Another thread is in user code of this guard that `callback_timeout` bounds, such as a waker.
         let is_timed = |state: &State| {
             let entry = state.guards.get(key);
@@ -243,9 +252,11 @@ impl ProcessExit {
         }
         // The watchers have still to end the process, if a guard wanted that.
         let is_over = state.is_empty() && state.wanted.is_none();
-        let threads = if is_over { state.watchers.dismiss() } else { Vec::new() };
+        let threads = is_over.then(|| state.watchers.dismiss());
         drop(state);
-        self.join(threads);
+        if let Some(threads) = threads {
+            self.join(threads);
+        }
         drop(entry);
         for repeat in repeats {
             self.tell_one(me, guard, &Event::RepeatAbsorbed(repeat.signal))?;

@@ -162,7 +162,8 @@ impl Victim {
         let mut before = Vec::new();
         loop {
             let tasks = tasks_of(self.pid());
-            if tasks.iter().any(|task| task.state == 'Z') {
+            // Not any of them: a thread that ends is a zombie for a moment, while its process lives.
+            if !tasks.is_empty() && tasks.iter().all(|task| task.state == 'Z') {
                 return false;
             }
             let is_quiet =

@@ -41,7 +41,8 @@ pub(crate) extern "C" fn wake(_: c_int) {
 pub(crate) fn wait() {
     let wait = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
     let no_timeout = ptr::null::<libc::timespec>();
-    while WOKEN.load(SeqCst) == 0 {
+    // Not a plain look: the first write to the page would be a page fault, and the handler's.
+    while WOKEN.compare_exchange(1, 0, SeqCst, SeqCst).is_err() {
         // SAFETY: FUTEX_WAIT takes the address of a word that lives for ever, the value to sleep
         // at, and a timeout or none.
         unsafe { libc::syscall(libc::SYS_futex, WOKEN.as_ptr(), wait, 0, no_timeout) };

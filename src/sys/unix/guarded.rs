@@ -38,15 +38,12 @@ fn intern(disposition: Disposition) -> &'static Disposition {
 }
 
 /// A signal whose disposition was looked at, with nothing changed yet.
-#[derive(Clone, Copy)]
 pub(crate) struct Found {
-    signal: Signal,
     /// What is there now.
     top: Disposition,
-    /// What is to be put back: `top`, or what the guard's own handler stands in for where a forked
-    /// child or a foreign handler left that on top.
-    below: &'static Disposition,
-    level: usize,
+    /// What the guard's handler would be. `below` is `top`, or what the guard's own handler stands in for where a
+    /// forked child or a foreign handler left that on top.
+    pub(crate) guarded: Guarded,
 }
 
 /// Why the guard's handler is not in place.
@@ -73,61 +70,48 @@ impl Found {
             ),
             (None, Action::Default | Action::Ignore) => (slot.armed_level(), intern(top)),
         };
-        Ok(Found { signal, top, below, level })
-    }
-
-    /// Whether the handler of `guarded` is on top.
-    pub(crate) fn is(&self, guarded: &Guarded) -> bool {
-        level_of(&self.top) == Some(guarded.level)
-    }
-
-    pub(crate) fn is_ignored(&self) -> bool {
-        self.below.action() == Action::Ignore
-    }
-
-    /// The address of the handler that stands there, if one does: see [`holder`].
-    pub(crate) fn handler(&self) -> Option<usize> {
-        self.below.handler_address()
+        Ok(Found { top, guarded: Guarded { signal, below, level } })
     }
 
     /// Whether foreign handlers have buried every level there is.
     pub(crate) fn is_buried_too_deep(&self) -> bool {
-        self.level >= LEVELS
+        self.guarded.level >= LEVELS
     }
 
     /// Puts the guard's handler in place, then compares: all is as it was if that is refused.
     fn install(&self, is_go_here: bool) -> Result<Guarded, Refused> {
-        let slot = slot_of(self.signal);
+        let Guarded { signal, below, level } = self.guarded;
+        let slot = slot_of(signal);
         // While the handler runs, no foreign handler may interrupt it. The faults cannot be held back, and
         // the handler causes none.
-        let mut ours = Disposition::handler(FUNCTIONS[self.level], mask::all_but(FAULTS));
+        let mut ours = Disposition::handler(FUNCTIONS[level], mask::all_but(FAULTS));
         if self.top.is_on_alternate_stack() || is_go_here {
             ours = ours.on_alternate_stack();
         }
-        if self.signal == Signal::CHLD {
+        if signal == Signal::CHLD {
             ours = ours.with_children_as(&self.top);
         }
-        if Some(self.signal) == abort::ABORT && !slot.is_any_armed() {
+        if Some(signal) == abort::ABORT && !slot.is_any_armed() {
             abort::reset();
         }
-        let armed_before = slot.arm(self.level, self.below);
-        let replaced = ours.replace(self.signal.as_raw()).map_err(|error| {
+        let armed_before = slot.arm(level, below);
+        let replaced = ours.replace(signal.as_raw()).map_err(|error| {
             slot.disarm_to(armed_before);
             Refused::System(error)
         })?;
         if replaced != self.top {
-            let _ = replaced.replace(self.signal.as_raw());
+            let _ = replaced.replace(signal.as_raw());
             slot.disarm_to(armed_before);
             let mut late = Vec::new();
             if !slot.is_any_armed() {
                 slot::wait_for_handlers();
-                late.extend(slot::take_first(SignalSet::of(&[self.signal])));
+                late.extend(slot::take_first(SignalSet::of(&[signal])));
             }
             return Err(Refused::Changed(late));
         }
         // Whatever is below this level can lead to none from here up.
-        slot.set_buried(self.level);
-        Ok(Guarded { signal: self.signal, below: self.below, level: self.level })
+        slot.set_buried(level);
+        Ok(self.guarded)
     }
 }
 
@@ -139,7 +123,7 @@ pub(crate) fn install(
 ) -> Result<(), (Signal, Refused)> {
     let is_go_here = is_go_runtime_here();
     for one in found {
-        installed.push(one.install(is_go_here).map_err(|refused| (one.signal, refused))?);
+        installed.push(one.install(is_go_here).map_err(|refused| (one.guarded.signal, refused))?);
     }
     Ok(())
 }
@@ -174,6 +158,11 @@ pub(crate) struct Guarded {
 impl Guarded {
     pub(crate) fn signal(&self) -> Signal {
         self.signal
+    }
+
+    /// Whether this layer's handler is what the kernel calls now.
+    pub(crate) fn is_on_top(&self) -> io::Result<bool> {
+        Disposition::query(self.signal.as_raw()).map(|top| level_of(&top) == Some(self.level))
     }
 
     /// Whether an old handler decides about the signal, also if a host guards it.

@@ -44,7 +44,8 @@ pub(crate) fn has_forked_from(process: Process) -> bool {
 /// Has forks counted from now on. Call before the first guard is made. Two threads at once may both
 /// register: a fork then counts twice, and that is as good.
 pub(crate) fn count_forks() -> io::Result<()> {
-    if COUNTS_FORKS.load(SeqCst) {
+    // A look that counts as a write: were the first touch of the page a read, the first write would be a page fault too.
+    if COUNTS_FORKS.compare_exchange(false, false, SeqCst, SeqCst).is_err() {
         return Ok(());
     }
     // SAFETY: the function touches one atomic and one thread-local, so it may run in the child of a threaded process.

@@ -64,9 +64,7 @@ pub(crate) fn restore_all(guarded: &[Guarded], layers: &[Guarded]) -> Late {
 
 /// Whether the signal's handler is on top and what stood there before ends the process.
 pub(crate) fn ends_process(guarded: &Guarded) -> bool {
-    let is_on_top = Disposition::query(guarded.signal.as_raw())
-        .is_ok_and(|top| level_of(&top) == Some(guarded.level));
-    is_on_top && guarded.below.action() == Action::Default
+    guarded.is_on_top().unwrap_or(false) && guarded.below.action() == Action::Default
 }
 
 /// In a forked child: restores what the parent's guard left in this process, unless a guard of the

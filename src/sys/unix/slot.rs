@@ -183,6 +183,8 @@ pub(super) fn claim_process(process: Process) {
         IN_HANDLER.store(0, SeqCst);
         abort::reset();
     }
+    // No signal has this number. It is the first touch of the page, and a write: see `process::count_forks`.
+    SLOTS.0[0].disarm();
     OWNER.set(process);
 }
 

@@ -13,9 +13,8 @@ use crate::signal::Signal;
 use crate::sys::holder::Holder;
 
 /// A signal that was looked at, with nothing changed yet.
-#[derive(Clone, Copy)]
 pub(crate) struct Found {
-    signal: Signal,
+    pub(crate) guarded: Guarded,
 }
 
 /// Why a handler was not put in place.
@@ -29,22 +28,7 @@ pub(crate) enum Refused {
 
 impl Found {
     pub(crate) fn query(signal: Signal) -> io::Result<Found> {
-        Ok(Found { signal })
-    }
-
-    /// Whether it is a guard's already. Whether another handler came on top is not to be known.
-    pub(crate) fn is(&self, guarded: &Guarded) -> bool {
-        self.signal == guarded.signal && slot::is_armed(self.signal)
-    }
-
-    /// Not to be known. A process that ignores `^C` is not told of it at all: it stays ignored.
-    pub(crate) fn is_ignored(&self) -> bool {
-        false
-    }
-
-    /// Not to be known.
-    pub(crate) fn handler(&self) -> Option<usize> {
-        None
+        Ok(Found { guarded: Guarded { signal } })
     }
 
     pub(crate) fn is_buried_too_deep(&self) -> bool {
@@ -57,10 +41,10 @@ pub(crate) fn install(
     found: &[Found],
     installed: &mut Vec<Guarded>,
 ) -> Result<(), (Signal, Refused)> {
-    for one in found {
-        handler::register().map_err(|source| (one.signal, Refused::System(source)))?;
-        slot::arm(one.signal);
-        installed.push(Guarded { signal: one.signal });
+    for guarded in found.iter().map(|one| one.guarded) {
+        handler::register().map_err(|source| (guarded.signal, Refused::System(source)))?;
+        slot::arm(guarded.signal);
+        installed.push(guarded);
     }
     Ok(())
 }
@@ -86,6 +70,11 @@ impl Guarded {
         self.signal
     }
 
+    /// Whether it is a guard's already. Whether another handler came on top is not to be known.
+    pub(crate) fn is_on_top(&self) -> io::Result<bool> {
+        Ok(slot::is_armed(self.signal))
+    }
+
     /// Whether the handlers below hear of the signal after the guard's part is done: not where a host decides.
     pub(crate) fn has_old_handler(&self, is_hosted: bool) -> bool {
         !is_hosted
@@ -101,6 +90,7 @@ impl Guarded {
         None
     }
 
+    /// Not to be known. A process that ignores `^C` is not told of it at all: it stays ignored.
     pub(crate) fn was_ignored(&self) -> bool {
         false
     }
