@@ -58,8 +58,6 @@ pub(crate) struct State {
     pub(super) cut: Option<Status>,
     /// Signals that came to no open guard: for the restored disposition.
     pub(super) held: Vec<Arrival>,
-    /// Guards whose clock runs.
-    pub(super) ticking: Vec<usize>,
     /// A guard that ended inside user code of the exit wants this, once that has returned.
     pub(super) wanted: Option<(Status, Cause)>,
     pub(super) end: Option<End>,
@@ -271,16 +269,12 @@ impl State {
     /// User code of this guard begins: its clock runs, unless it runs already. Whether it was started.
     pub(super) fn start_clock(&mut self, key: usize) -> bool {
         let Some(entry) = self.guards.get_mut(key) else { return false };
-        let timeout = entry.guard.settings.callback_timeout;
         if entry.deadline.is_some() {
             return false;
         }
+        let timeout = entry.guard.settings.callback_timeout;
         entry.deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let starts = entry.deadline.is_some();
-        if starts {
-            self.ticking.push(key);
-        }
-        starts
+        entry.deadline.is_some()
     }
 
     /// Does this to each guard whose callback the watcher is to run.
@@ -292,10 +286,14 @@ impl State {
     }
 
     pub(super) fn stop_clock(&mut self, key: usize) {
-        let Some(entry) = self.guards.get_mut(key) else { return };
-        if entry.deadline.take().is_some() {
-            self.ticking.retain(|other| *other != key);
+        if let Some(entry) = self.guards.get_mut(key) {
+            entry.deadline = None;
         }
+    }
+
+    /// When the clocks that run are over.
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = (usize, Instant)> {
+        self.guards.iter().filter_map(|(key, entry)| Some((key, entry.deadline?)))
     }
 }
 

@@ -127,7 +127,7 @@ impl State {
 
     /// When the leader has to look again, if nothing comes.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let clocks = self.ticking.iter().filter_map(|key| self.guards.get(*key)?.deadline);
+        let clocks = self.deadlines().map(|(_, deadline)| deadline);
         let graces = self.exits.iter().filter_map(|exit| match exit.stage {
             Stage::Grace { deadline, .. } if exit.answered_by.is_none() => deadline,
             _ => None,
@@ -261,7 +261,7 @@ impl State {
     /// Whether the process is to end at once: a repeat under `Repeat::Force`, or time that is over.
     fn cut(&self, now: Instant) -> Option<Status> {
         if let Some(end) = &self.end {
-            if let Some(status) = end.cut(now, !self.ticking.is_empty()) {
+            if let Some(status) = end.cut(now, self.deadlines().next().is_some()) {
                 return Some(status);
             }
         }
@@ -294,12 +294,7 @@ impl State {
     /// User code that has overrun its `callback_timeout`. The process has to end for it: nobody waits for that
     /// callback any more, and the rest gets the same time once more.
     fn overrun(&mut self, now: Instant) -> Option<Arc<Guard>> {
-        let is_over = |key: &usize| {
-            let deadline = self.guards.get(*key).and_then(|entry| entry.deadline);
-            deadline.is_some_and(|deadline| now >= deadline)
-        };
-        let at = self.ticking.iter().position(is_over)?;
-        let key = self.ticking.swap_remove(at);
+        let key = self.deadlines().find(|(_, deadline)| now >= *deadline)?.0;
         let entry = self.guards.get_mut(key)?;
         entry.deadline = None;
         let guard = Arc::clone(&entry.guard);
