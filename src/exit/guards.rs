@@ -61,6 +61,7 @@ impl State {
         has_mail || has_joined
     }
 
+    #[inline(never)]
     pub(super) fn has_old_handler(&self, signal: Signal) -> bool {
         let is_hosted = self.host_has(signal);
         self.installed(signal).is_some_and(|one| one.guarded.has_old_handler(is_hosted))
@@ -91,6 +92,7 @@ impl State {
     }
 
     /// The guard that decides about a signal without a handler of its own.
+    #[inline(never)]
     pub(super) fn decider(&self, signal: Signal) -> Option<usize> {
         let can = |entry: &Entry| entry.is_open() && entry.signals.contains(signal);
         let host = self.host.filter(|key| self.guards.get(*key).is_some_and(can));

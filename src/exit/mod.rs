@@ -98,6 +98,7 @@ impl ProcessExit {
 
 /// Whether that thread will never leave `exit(3)`, and this one is not to wait for the end of the process: it is
 /// inside of it too, or runs user code that the end waits for.
+#[inline(never)]
 fn is_stuck(runner: Runner) -> bool {
     (exit_thread::is_marked() || thread::is_inside_exit()) && runner.is_inside_exit()
 }

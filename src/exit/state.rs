@@ -267,6 +267,7 @@ impl State {
     }
 
     /// User code of this guard begins: its clock runs, unless it runs already. Whether it was started.
+    #[inline(never)]
     pub(super) fn start_clock(&mut self, key: usize) -> bool {
         let Some(entry) = self.guards.get_mut(key) else { return false };
         if entry.deadline.is_some() {
@@ -285,6 +286,7 @@ impl State {
         }
     }
 
+    #[inline(never)]
     pub(super) fn stop_clock(&mut self, key: usize) {
         if let Some(entry) = self.guards.get_mut(key) {
             entry.deadline = None;

@@ -36,6 +36,7 @@ mod platform {
 
     /// Wakes the watcher. Async-signal-safe: an atomic, and a system call that takes no lock and no
     /// memory in user space.
+    #[inline(never)]
     pub(crate) fn post() {
         if WORD.swap(POSTED, SeqCst) == ASLEEP {
             futex(libc::FUTEX_WAKE, u32::MAX >> 1, ptr::null());
