@@ -165,8 +165,6 @@ fn enter(
     Ok(())
 }
 
-#[cold]
-#[inline(never)]
 fn undo(state: &State, installed: &[Guarded]) -> Late {
     restore::restore_all(installed, &state.handlers(&|_, _| true))
 }

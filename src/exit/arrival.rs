@@ -25,7 +25,6 @@ impl State {
         }
     }
 
-    #[inline(never)]
     pub(super) fn admit(&mut self, arrival: Arrival) {
         let signal = arrival.signal;
         // One whose old handler runs already was another delivery, as it is for the kernel.
@@ -111,7 +110,6 @@ impl State {
     }
 
     /// The signal has begun an exit already. Whether this is a second wish to end.
-    #[inline(never)]
     fn repeat(&mut self, at: usize, arrival: &Arrival) -> bool {
         let exit = &mut self.exits[at];
         let has_old_handler = exit.has_old_handler;

@@ -102,7 +102,6 @@ impl State {
 
 impl ProcessExit {
     /// Runs the callback, in this thread's turn, and says so to everybody. Returns what it panicked with, if it did.
-    #[inline(never)]
     pub(super) fn run_callback(
         &'static self,
         guard: &Guard,
@@ -160,7 +159,6 @@ impl ProcessExit {
 
     /// Waits until the callback has run, and the old handlers of the signals that came. If it was the watcher's to
     /// run and the watcher does not come to it, runs it here. With `patience` old handlers are waited for that long.
-    #[inline(never)]
     pub(super) fn wait_done(
         &'static self,
         guard: &Guard,
@@ -211,7 +209,6 @@ impl ProcessExit {
     }
 
     /// The deferred functions of a guard.
-    #[inline(never)]
     pub(super) fn run_deferred(&'static self, guard: &Guard, me: Runner) -> Result<(), Forked> {
         abort::allow(guard.settings.abort_wait());
         self.timed(guard, || {

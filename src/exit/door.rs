@@ -52,7 +52,6 @@ impl ProcessExit {
     }
 
     /// As `call`, with the mask of a guard that the function may take along.
-    #[inline(never)]
     fn call_with(
         &self,
         me: Runner,
@@ -165,7 +164,6 @@ impl ProcessExit {
         self.observe(me, guard, event, true)
     }
 
-    #[inline(never)]
     fn observe(
         &self,
         me: Runner,
@@ -189,7 +187,6 @@ impl ProcessExit {
     }
 
     /// The exit of this guard has begun: those who wait for it continue.
-    #[inline(never)]
     pub(crate) fn release_waiters(&self, me: Runner, guard: &Guard) -> Result<(), Forked> {
         if !guard.waiters.may_be_any() {
             return Ok(());

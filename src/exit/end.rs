@@ -102,7 +102,6 @@ impl ProcessExit {
     /// Runs the callbacks and deferred functions of all living guards that have not run, the newest guard
     /// first. Waits for those that run elsewhere, for old handlers with `patience`. Whether a callback
     /// panicked.
-    #[inline(never)]
     pub(super) fn end_guards(
         &'static self,
         me: Runner,
@@ -248,7 +247,6 @@ impl ProcessExit {
     }
 
     /// All guards have run, and the process exits: they are gone, and so are their handlers.
-    #[inline(never)]
     fn leave_all(&self, me: Runner, in_own_code: bool) -> Result<(), Forked> {
         self.each(me, Which::All, &mut |guard| self.release_waiters(me, guard))?;
         let mut state = self.lock();

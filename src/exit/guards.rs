@@ -101,7 +101,6 @@ impl State {
     }
 
     /// Marks the scope as closing, if it is open. The exits that this guard decides are answered.
-    #[inline(never)]
     pub(super) fn close_scope(&mut self, key: usize, scope: Scope) {
         let Some(entry) = self.guards.get(key).filter(|entry| entry.is_open()) else { return };
         let signals = entry.signals;
@@ -122,7 +121,6 @@ impl State {
     }
 
     /// Takes the guard out. The caller drops the entry once the lock is free: user code may hang on it.
-    #[inline(never)]
     pub(super) fn remove(&mut self, key: usize) -> Option<Entry> {
         self.close_scope(key, Scope::Closing);
         if self.host == Some(key) {
@@ -147,7 +145,6 @@ impl State {
     }
 
     /// The handlers that no living guard needs.
-    #[inline(never)]
     pub(super) fn unused(&self, all: SignalSet) -> Vec<Guarded> {
         self.handlers(&|at, guarded| {
             let signal = guarded.signal();
@@ -161,7 +158,6 @@ impl State {
 
     /// These handlers are restored. Returns what is for the old dispositions: signals that came to no open guard,
     /// at last those that came while they were restored, and those whose old handler has still to hear of them.
-    #[inline(never)]
     pub(super) fn forget(&mut self, gone: &[Guarded], came: Vec<Arrival>) -> Vec<Arrival> {
         let signals: SignalSet = gone.iter().map(Guarded::signal).collect();
         let old: SignalSet =
@@ -210,7 +206,6 @@ impl State {
 }
 
 /// Takes out those of which this is true.
-#[inline(never)]
 pub(super) fn extract(from: &mut Vec<Arrival>, which: &dyn Fn(&Arrival) -> bool) -> Vec<Arrival> {
     let mut taken = Vec::new();
     while let Some(at) = from.iter().position(which) {

@@ -48,7 +48,6 @@ enum Step {
 }
 
 impl State {
-    #[inline(never)]
     fn begin_closing(&mut self, key: usize, me: Runner, by: By, cause: Cause) -> Step {
         self.admit_mail();
         // One that is gone may have a callback that exits, and then the scope never ends.
@@ -186,7 +185,6 @@ impl ProcessExit {
 
     /// Old handlers that are to be run even without a signal, each distinct one once: those that a signal has not
     /// had run.
-    #[inline(never)]
     fn run_all_old_handlers(&'static self, guard: &Guard, me: Runner) -> Result<(), Forked> {
         let state = self.lock();
         let Some(entry) = state.guards.get(guard.key()) else { return Ok(()) };
@@ -275,7 +273,6 @@ impl ProcessExit {
     }
 
     /// Waits for watchers that are to leave, except on themselves; one that never will is left alone.
-    #[inline(never)]
     pub(crate) fn join(&self, threads: Vec<JoinHandle>) {
         for thread in threads.into_iter().filter(|thread| !thread::is_this(thread)) {
             wake::post();

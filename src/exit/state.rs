@@ -257,7 +257,6 @@ impl State {
     }
 
     /// The keys of the guards of which this is true, by age.
-    #[inline(never)]
     pub(super) fn keys(&self, which: &dyn Fn(&Entry) -> bool) -> Vec<usize> {
         self.guards.iter().filter(|(_, entry)| which(entry)).map(|(key, _)| key).collect()
     }
@@ -279,7 +278,6 @@ impl State {
     }
 
     /// Does this to each guard whose callback the watcher is to run.
-    #[cold]
     pub(super) fn each_pending(&mut self, change: &dyn Fn(&mut State, usize)) {
         for key in self.keys(&|entry| entry.callback == Callback::Pending) {
             change(self, key);

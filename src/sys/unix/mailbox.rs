@@ -101,7 +101,6 @@ impl Mailbox {
         }
     }
 
-    #[cold]
     fn write_unknown(&self) {
         let mut info = [0; WORDS];
         // SAFETY: a siginfo_t is as long as this and aligned like it; all zeroes is a valid one.
@@ -142,7 +141,6 @@ impl Mailbox {
     }
 
     /// Forgets what came.
-    #[inline(never)]
     pub(super) fn empty(&self) {
         self.from_kernel.store(0, SeqCst);
         self.state.store(EMPTY, SeqCst);

@@ -32,7 +32,6 @@ pub(crate) struct Late {
 
 /// Restores everything. A signal that has an older layer of the guard's handlers below, under a foreign one, is
 /// that layer's again.
-#[inline(never)]
 pub(crate) fn restore_all(guarded: &[Guarded], layers: &[Guarded]) -> Late {
     let mut late = Late::default();
     let mut gone = SignalSet::default();
@@ -118,7 +117,6 @@ fn restore(signal: Signal, level: usize, below: &Disposition) -> Restored {
 
 /// Keeps the code of the handlers loaded forever: a foreign handler may call them. Takes locks of the dynamic
 /// linker, so call it with none of the crate's held, and not in a forked child.
-#[cold]
 pub(crate) fn pin() {
     /// Whether the code was pinned. Written and read here.
     static IS_PINNED: AtomicBool = AtomicBool::new(false);

@@ -113,7 +113,6 @@ pub(crate) struct MaskedUntilDrop {
 }
 
 impl Drop for MaskedUntilDrop {
-    #[inline(never)]
     fn drop(&mut self) {
         mask::replace(&self.before);
     }

@@ -74,7 +74,6 @@ mod platform {
         }
     }
 
-    #[inline(never)]
     fn futex(operation: c_int, value: u32, timeout: *const Timeout) {
         // SAFETY: the word is static; the timeout is null or valid for the call. A wait fails where
         // the word has changed, or a signal came, and then there is something to look at.
