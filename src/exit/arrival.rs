@@ -104,6 +104,7 @@ impl State {
     }
 
     /// Whether it belongs to the event that was answered last.
+    #[inline(never)]
     pub(super) fn is_part_of_answered(&self, arrival: &Arrival) -> bool {
         let answered = self.installed(arrival.signal).and_then(|one| one.answered);
         answered.is_some_and(|first| !is_second_wish(first, arrival))

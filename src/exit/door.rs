@@ -142,6 +142,7 @@ impl ProcessExit {
     }
 
     /// What a guard captured may be dropped with it.
+    #[inline(never)]
     pub(crate) fn drop_guard(&self, me: Runner, guard: Arc<Guard>) -> Result<(), Forked> {
         let Some(guard) = Arc::into_inner(guard) else { return Ok(()) };
         let mask = guard.mask;
@@ -152,6 +153,7 @@ impl ProcessExit {
     }
 
     /// Tells the observers of these guards; `tracing` once.
+    #[inline(never)]
     pub(crate) fn tell(&self, me: Runner, which: Which, event: &Event) -> Result<(), Forked> {
         let mut is_first = true;
         self.each(me, which, &mut |guard| {

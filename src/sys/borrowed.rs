@@ -1,8 +1,9 @@
 //! A callback that borrows from the caller of `run`.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use super::lock::{Condition, Lock};
 use super::process::{self, Process};
 use super::thread::{self, Runner};
 
@@ -21,8 +22,8 @@ struct Loan<A: ?Sized + 'static> {
 }
 
 struct Slot<A: ?Sized + 'static> {
-    state: Mutex<State<A>>,
-    changed: Condvar,
+    state: Lock<State<A>>,
+    changed: Condition,
 }
 
 enum State<A: ?Sized + 'static> {
@@ -31,12 +32,6 @@ enum State<A: ?Sized + 'static> {
     /// In this process; a forked child's copy may name the parent.
     Running(Process, Runner),
     Done,
-}
-
-impl<A: ?Sized> Slot<A> {
-    fn lock(&self) -> MutexGuard<'_, State<A>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Lends `callback` to what `body` makes of it, and takes it back when `body` has returned or
@@ -53,19 +48,21 @@ pub(crate) fn lend<'env, A: ?Sized + 'static, R>(
     // because the thread that could is not there.
     let callback =
         unsafe { std::mem::transmute::<Callback<'env, A>, Callback<'static, A>>(callback) };
-    let slot = Arc::new(Slot { state: Mutex::new(State::Lent(callback)), changed: Condvar::new() });
+    let slot =
+        Arc::new(Slot { state: Lock::new(State::Lent(callback)), changed: Condition::default() });
     let _loan = Loan { slot: Arc::clone(&slot), process: process::this() };
     body(Box::new(move |argument| call(&slot, argument)))
 }
 
 fn call<A: ?Sized>(slot: &Slot<A>, argument: &A) {
-    let mut state = slot.lock();
+    let mut state = slot.state.lock();
     let State::Lent(callback) = std::mem::replace(&mut *state, State::Done) else { return };
     *state = State::Running(process::this(), Runner::current());
     drop(state);
     // Also when the callback unwinds.
     let _done = scopeguard::guard((), |()| {
-        *slot.lock() = State::Done;
+        let mut state = slot.state.lock();
+        *state = State::Done;
         slot.changed.notify_all();
     });
     callback(argument);
@@ -74,12 +71,12 @@ fn call<A: ?Sized>(slot: &Slot<A>, argument: &A) {
 impl<A: ?Sized> Drop for Loan<A> {
     fn drop(&mut self) {
         let this = process::this();
-        if self.process != this && self.slot.state.try_lock().is_err() {
+        if self.process != this && !self.slot.state.is_free() {
             // A forked child, whose parent held the lock at that moment: it is never released here.
             std::mem::forget(Arc::clone(&self.slot));
             return;
         }
-        let mut state = self.slot.lock();
+        let mut state = self.slot.state.lock();
         while let State::Running(process, runner) = *state {
             // A thread that is inside `exit(3)` never comes back to what the callback borrows, and this one is not to
             // wait for it there.
@@ -87,8 +84,7 @@ impl<A: ?Sized> Drop for Loan<A> {
             if process != this || never_returns() {
                 break;
             }
-            let waited = self.slot.changed.wait_timeout(state, POLL_INTERVAL);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            (state, _) = self.slot.changed.wait(state, Some(Instant::now() + POLL_INTERVAL));
         }
         let taken_back = std::mem::replace(&mut *state, State::Done);
         drop(state);

@@ -70,7 +70,6 @@ impl<T> Lock<T> {
     }
 
     /// Whether the lock can be had at once. In a forked child no thread could ever give it back.
-    #[cfg(unix)]
     pub(crate) fn is_free(&self) -> bool {
         !matches!(self.0.try_lock(), Err(std::sync::TryLockError::WouldBlock))
     }

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::io;
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::os::unix::thread::JoinHandleExt;
 use std::ptr;
@@ -12,6 +11,7 @@ use std::thread;
 use nix::libc;
 use nix::sys::pthread::pthread_self;
 use nix::sys::signal::SigSet;
+use scopeguard::ScopeGuard;
 
 use super::{exit_frames, mask};
 use crate::signal::SignalSet;
@@ -96,8 +96,8 @@ impl UserMask {
     }
 
     /// Gives the calling thread this mask until the result is dropped: commands that user code spawns inherit it.
-    pub(crate) fn apply(&self) -> MaskedUntilDrop {
-        MaskedUntilDrop { before: mask::replace(&self.0), on_this_thread: PhantomData }
+    pub(crate) fn apply(&self) -> impl Drop + use<> {
+        replace_until_drop(&self.0)
     }
 }
 
@@ -106,16 +106,9 @@ fn remember(mask: SigSet) -> SigSet {
     mask
 }
 
-/// Restores a mask on the thread it was taken from.
-pub(crate) struct MaskedUntilDrop {
-    before: SigSet,
-    on_this_thread: PhantomData<*const ()>,
-}
-
-impl Drop for MaskedUntilDrop {
-    fn drop(&mut self) {
-        mask::replace(&self.before);
-    }
+/// Gives the calling thread this mask. The result has the one before, and restores that when it is dropped.
+fn replace_until_drop(mask: &SigSet) -> ScopeGuard<SigSet, impl FnOnce(SigSet) + use<>> {
+    scopeguard::guard(mask::replace(mask), |before| _ = mask::replace(&before))
 }
 
 /// What waits for a thread to end.
@@ -124,9 +117,8 @@ pub(crate) type JoinHandle = thread::JoinHandle<()>;
 /// Starts a thread. It has every signal blocked from its first instruction on, so that it never takes what the
 /// program waits for elsewhere.
 pub(crate) fn spawn(name: &str, run: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle> {
-    let before = mask::replace(&mask::all_but(SignalSet::default()));
-    let _restored = MaskedUntilDrop { before, on_this_thread: PhantomData };
-    remember(before);
+    let before = replace_until_drop(&mask::all_but(SignalSet::default()));
+    remember(*before);
     #[cfg(any(target_vendor = "apple", target_os = "dragonfly"))]
     let run = move || {
         IS_OWN.set(true);
@@ -138,13 +130,12 @@ pub(crate) fn spawn(name: &str, run: Box<dyn FnOnce() + Send>) -> io::Result<Joi
 /// Starts a thread without the standard library, which needs thread-locals that are gone inside exit functions; whether
 /// there is one. It has every signal blocked, and nobody waits for it.
 pub(crate) fn spawn_bare(run: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
-    let before = mask::replace(&mask::all_but(SignalSet::default()));
+    let _before = replace_until_drop(&mask::all_but(SignalSet::default()));
     let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
     // SAFETY: `thread` is valid for a write, null attributes are the usual ones, and `run` ignores its argument.
     let is_made = unsafe {
         libc::pthread_create(thread.as_mut_ptr(), ptr::null(), run, ptr::null_mut()) == 0
     };
-    mask::replace(&before);
     if is_made {
         // SAFETY: pthread_create(3) has filled it in, and nobody joins it.
         unsafe { libc::pthread_detach(thread.assume_init()) };
