@@ -116,6 +116,8 @@ fn enter(
             .map_err(|source| Error::system("making the watcher's wake-up", source))?;
     }
     let plan = look(settings, &state)?;
+    exit_hook::register(at_exit::at_process_exit)
+        .map_err(|source| Error::system("registering the exit function (atexit)", source))?;
     let threads = if settings.needs_standby() { 2 } else { 1 };
     if plan.missing.is_empty() && state.watchers.handles.len() >= threads {
         state.end_is_over();
@@ -125,9 +127,6 @@ fn enter(
         }
         return Ok(());
     }
-    exit_hook::register(at_exit::at_process_exit)
-        .map_err(|source| Error::system("registering the exit function (atexit)", source))?;
-
     let begun =
         Begun { state, installed: Vec::with_capacity(plan.missing.len()), late: Vec::new() };
     let mut begun = scopeguard::guard(begun, |mut begun| {
@@ -178,7 +177,8 @@ fn look(settings: &Settings, state: &State) -> Result<Plan, Refusal> {
         let (guarded, found) = match newest {
             Some(ours) if ours.is_on_top().map_err(failed)? => (ours, None),
             _ => {
-                let found = Found::query(signal).map_err(failed)?;
+                let layers = state.handlers(&|_, one| one.signal() == signal);
+                let found = Found::query(signal, &layers).map_err(failed)?;
                 (found.guarded, Some(found))
             }
         };

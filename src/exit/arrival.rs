@@ -43,9 +43,9 @@ impl State {
             self.untold.push(arrival.received());
         }
         let known = self.exits.iter().rposition(is_same);
+        self.press(&arrival);
         if let Some(at) = known {
             let is_wish = self.repeat(at, &arrival);
-            self.press(&arrival);
             let is_answered = self.exits[at].answered_by.is_some();
             if !is_wish || !is_answered {
                 return;
@@ -59,7 +59,6 @@ impl State {
         } else if self.is_part_of_answered(&arrival) {
             return self.repeats.push((signal, false));
         }
-        self.press(&arrival);
         let has_old_handler = self.has_old_handler(signal);
         let Some(guarded) = self.installed(signal).map(|one| one.guarded) else { return };
         for (_, entry) in self.guards.iter_mut() {

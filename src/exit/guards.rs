@@ -46,14 +46,13 @@ impl State {
             self.host = Some(key);
             self.set_hosted(all, true);
         }
-        let joins = |exit: &&SignalExit| {
-            signals.contains(exit.arrival.signal) && exit.answered_by.is_none()
-        };
-        let joined = self.exits.iter().find(joins);
-        if let (Some(exit), Some(entry)) = (joined, self.guards.get_mut(key)) {
-            entry.join(&exit.arrival, exit.has_old_handler);
+        let mut has_joined = false;
+        for exit in self.exits.iter().filter(|exit| signals.contains(exit.arrival.signal)) {
+            if let Some(entry) = self.guards.get_mut(key) {
+                entry.join(&exit.arrival, exit.has_old_handler);
+            }
+            has_joined = true;
         }
-        let has_joined = joined.is_some();
         // Signals that came while no guard had them.
         let mine = extract(&mut self.held, &|arrival| all.contains(arrival.signal));
         let has_mail = !mine.is_empty();

@@ -258,6 +258,25 @@ fn a_key_after_a_kill_ends_the_wait_at_once() {
     }
 }
 
+/// The keys begin no exit of their own here.
+fn hears_keys() {
+    let builder = tells_of_repeats(Repeat::Finish).signals([Signal::TERM]);
+    let builder = builder.on(Signal::INT, |_| say("on")).on(Signal::QUIT, |_| say("on"));
+    let guard = builder.install(held_callback).unwrap();
+    guard.defer(|| say("deferred")).unwrap();
+    ready_for_ever();
+}
+
+fn a_key_that_begins_no_exit_ends_the_wait_too() {
+    for (signal, press) in KEYS {
+        let mut terminal = Terminal::open();
+        let mut victim = killed(terminal.control(hears_keys));
+        press(&mut terminal);
+        victim.expect(&forced(signal));
+        victim.end().ended_with("deferred").died_by(Signal::TERM);
+    }
+}
+
 fn another_key_after_a_key_ends_the_wait_at_once() {
     for [(began, first), (signal, second)] in [KEYS, [KEYS[1], KEYS[0]]] {
         let mut terminal = Terminal::open();
@@ -498,6 +517,7 @@ pub(crate) const TESTS: &[Named] = tests![
     two_keys_end_the_process_with_what_was_deferred,
     a_key_that_a_parent_passes_on_is_one_event_and_the_next_key_another,
     a_key_after_a_kill_ends_the_wait_at_once,
+    a_key_that_begins_no_exit_ends_the_wait_too,
     another_key_after_a_key_ends_the_wait_at_once,
     a_key_while_the_callback_runs_counts_when_that_is_done,
     no_key_cuts_a_deferred_function_by_default,

@@ -86,6 +86,19 @@ fn made_and_dropped_in_exit() {
     std::process::exit(CODE);
 }
 
+/// Registered before the guard's own, so run after it.
+extern "C" fn keep_a_guard() {
+    let guard = HandleExit::append(|| say("second callback")).unwrap();
+    guard.defer(|| say("second deferred")).unwrap();
+    guard.keep();
+}
+
+fn kept_in_an_exit_function_after_a_kept_one() {
+    at_exit(keep_a_guard);
+    HandleExit::new(|| say("callback")).unwrap().keep();
+    std::process::exit(CODE);
+}
+
 fn timeout(what: &str) -> Duration {
     // Under test is that it is over.
     if what == "overruns" { Duration::from_millis(500) } else { Duration::MAX }
@@ -242,7 +255,13 @@ fn made_in_exit_its_callback_exits() {
     made_in_exit("exits", &[CODE, 7]);
 }
 
+fn a_guard_that_a_later_exit_function_keeps_is_run() {
+    let end = Victim::start(kept_in_an_exit_function_after_a_kept_one).end();
+    end.said(&["callback", "second callback", "second deferred"]).exited(CODE);
+}
+
 pub(crate) const TESTS: &[Named] = tests![
+    a_guard_that_a_later_exit_function_keeps_is_run,
     its_callback_panics,
     its_callback_panics_after_a_signal,
     its_callback_overruns,

@@ -56,18 +56,19 @@ pub(crate) enum Refused {
 }
 
 impl Found {
-    /// Looks at the signal's disposition.
-    pub(crate) fn query(signal: Signal) -> io::Result<Found> {
+    /// Looks at the signal's disposition. `layers` are the guard's handlers of this signal that are in use.
+    pub(crate) fn query(signal: Signal, layers: &[Guarded]) -> io::Result<Found> {
         let slot = slot_of(signal);
         let top = Disposition::query(signal.as_raw())?;
         let ours = level_of(&top).and_then(|level| Some((level, slot.below(level)?)));
         let (level, below) = match (ours, top.action()) {
             (Some((level, below)), _) => (level, below),
             // A foreign handler may pass signals on to a level that it buried earlier.
-            (None, Action::Handler(_)) => (
-                slot.level_over(&top).unwrap_or(slot.free_level().max(slot.armed_level())),
-                intern(top),
-            ),
+            (None, Action::Handler(_)) => {
+                let is_free = |level: &usize| layers.iter().all(|layer| layer.level != *level);
+                let known = slot.level_over(&top).filter(is_free);
+                (known.unwrap_or(slot.free_level().max(slot.armed_level())), intern(top))
+            }
             (None, Action::Default | Action::Ignore) => (slot.armed_level(), intern(top)),
         };
         Ok(Found { top, guarded: Guarded { signal, below, level } })

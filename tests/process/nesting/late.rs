@@ -124,6 +124,63 @@ fn a_server_that_starts_after_the_signal_is_told_to_stop() {
     end.exited(0);
 }
 
+/// The server starts when the program's scope is about to end: that waits for it.
+fn server_starts_while_the_scope_ends() {
+    let program = HandleExit::new(|| {}).unwrap();
+    let (start, starts) = channel::<()>();
+    let serves = thread::spawn(move || {
+        let _ = starts.recv();
+        let server = guard("server", beside());
+        tells(&server);
+        server.wait();
+    });
+    let ends = move || {
+        drop(start);
+        serves.join().unwrap();
+    };
+    program.defer(ends).unwrap();
+    say("ready");
+    program.wait();
+    drop(program);
+    say("behind");
+}
+
+fn a_server_that_starts_while_the_scope_ends_is_told_to_stop() {
+    let victim = Victim::ready(server_starts_while_the_scope_ends);
+    victim.send(Signal::TERM);
+    let end = victim.end();
+    said_among(&end, &["ready", HAS_BEGUN, &deferred("server"), "behind"].map(String::from));
+    said_among(&end, &[on_watcher("server", Signal::TERM), deferred("server")]);
+    end.exited(0);
+}
+
+/// One exit is an old handler's, the other one is the guests' own.
+fn made_late_to_two_exits() {
+    install_old(Signal::TERM);
+    let patient = || patient(beside()).callback_timeout(DEADLINE);
+    let older = patient().install(held_callback).unwrap();
+    raise(Signal::TERM);
+    until_held();
+    raise(Signal::INT);
+    // Until the exit by INT is under way, as a rule. A signal that is to come yet begins one for both.
+    sleep(Duration::from_millis(100));
+    let late = patient().install(|| {}).unwrap();
+    say("made");
+    until_let_go();
+    for guard in [late, older] {
+        say(format!("code {}", guard.finish().code()));
+    }
+}
+
+fn a_late_guard_joins_every_exit_that_is_under_way() {
+    let mut victim = Victim::start(made_late_to_two_exits);
+    victim.expect("made");
+    victim.tell("go on");
+    let end = victim.end();
+    assert_eq!(end.count("code 130"), 2, "{end:#?}");
+    end.exited(0);
+}
+
 // --------------------------------------------------------------------------------- while a callback is running
 
 /// The late guard is made while the first one's callback runs on the watcher.
@@ -275,6 +332,8 @@ pub(crate) const TESTS: &[Named] = tests![
     a_late_guard_that_does_not_guard_the_signal_is_none_of_its_exit,
     a_late_guard_joins_with_one_of_its_signals,
     a_server_that_starts_after_the_signal_is_told_to_stop,
+    a_server_that_starts_while_the_scope_ends_is_told_to_stop,
+    a_late_guard_joins_every_exit_that_is_under_way,
     a_late_guard_is_exiting_before_its_callback_has_its_turn,
     a_late_guard_of_another_signal_runs_before_the_process_ends,
     a_late_guard_may_end_while_the_callback_of_another_runs,

@@ -214,7 +214,39 @@ fn a_handler_on_top_of_a_guest_is_refused_by_a_host() {
     assert_eq!(disposition(Signal::TERM), foreign);
 }
 
+extern "C" fn other(_: std::ffi::c_int) {
+    say_in_handler("other\n");
+}
+
+/// Two handlers that call nobody take turns, so one of them is below two guards that are not neighbours.
+fn handlers_take_turns() {
+    install_old(Signal::TERM);
+    let first = guard("first", continues());
+    install(Signal::TERM, other);
+    let second = guard("second", continues());
+    install_old(Signal::TERM);
+    let foreign = disposition(Signal::TERM);
+    drop(guard("passing", continues()));
+    assert_eq!(disposition(Signal::TERM), foreign);
+    raise(Signal::TERM);
+    say("raised");
+    let third = guard("third", continues());
+    drop_in_order(vec![first, second, third], &told::<String>());
+    assert_eq!(disposition(Signal::TERM), foreign);
+    raise(Signal::TERM);
+    say("behind");
+}
+
+fn handlers_that_take_turns_keep_their_place() {
+    for order in ["012", "021", "102", "120", "201", "210"] {
+        let end = Victim::start(handlers_take_turns.told(order)).end();
+        end.ended_with("behind").exited(0);
+        assert_eq!((end.count("old"), end.count("other")), (2, 0), "{order}: {end:#?}");
+    }
+}
+
 pub(crate) const TESTS: &[Named] = tests![
+    handlers_that_take_turns_keep_their_place,
     a_guest_hears_a_signal_whose_handler_came_on_top_of_an_older_guard,
     another_signal_is_decided_as_if_there_were_none,
     guests_over_chains_hear_the_signal_and_each_handler_runs_once,
