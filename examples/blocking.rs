@@ -21,8 +21,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = listener.local_addr()?;
 
     // A signal does not make `accept` return, but a connection does: the callback connects to this
-    // server.
-    let guard = HandleExit::new(move || drop(TcpStream::connect(address)))?;
+    // server. The callback must not block, as `connect` may if too many clients wait to be accepted.
+    let wake = move || drop(TcpStream::connect_timeout(&address, Duration::from_secs(1)));
+    let guard = HandleExit::new(wake)?;
     let _ = writeln!(stdout(), "listening on http://{address}");
 
     let answered = AtomicUsize::new(0);

@@ -3,11 +3,14 @@
 use handle_exit::HandleExit;
 use std::io::{Write, stdout};
 use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    let guard = HandleExit::new(move || drop(TcpStream::connect(address)))?;
+    // Not `connect`: that blocks the callback while too many clients wait to be accepted.
+    let wake = move || drop(TcpStream::connect_timeout(&address, Duration::from_secs(1)));
+    let guard = HandleExit::new(wake)?;
     let _ = writeln!(stdout(), "listening on {address}");
     for stream in listener.incoming() {
         if guard.is_exiting() {
@@ -21,6 +24,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// Waits for a client that says nothing.
 fn answer(mut stream: TcpStream) {
+    let _ = std::io::Read::read(&mut stream, &mut [0]);
     let _ = stream.write_all(b"hello\n");
 }

@@ -6,16 +6,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The library's function. Several threads may call it at once.
 fn render(pages: u32) -> io::Result<()> {
-    let scratch = Arc::new(Mutex::new(Scratch::create()?));
+    let scratch = Arc::new(Mutex::new(None)); // no directory before there is a guard
     let removed = Arc::clone(&scratch);
-    let guard = HandleExit::append(move || lock(&removed).remove()).map_err(io::Error::other)?;
+    let guard = HandleExit::append(move || *lock(&removed) = None).map_err(io::Error::other)?;
     for page in 0..pages {
         // One step: the callback waits for it, removes the directory, and no further step begins.
-        let scratch = lock(&scratch);
+        let mut scratch = lock(&scratch);
         if guard.is_exiting() {
             return Err(io::Error::other("interrupted"));
         }
-        scratch.write(page)?;
+        let directory = match &mut *scratch {
+            Some(directory) => directory,
+            none => none.insert(Scratch::create()?),
+        };
+        directory.write(page)?;
     }
     Ok(())
 }
@@ -47,16 +51,11 @@ impl Scratch {
         std::thread::sleep(std::time::Duration::from_millis(50));
         Ok(())
     }
-
-    fn remove(&self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
-/// Also if no guard could be made.
 impl Drop for Scratch {
     fn drop(&mut self) {
-        self.remove();
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

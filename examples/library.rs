@@ -20,7 +20,7 @@ use std::time::Duration;
 use handle_exit::HandleExit;
 
 mod library {
-    use std::io::{Error, ErrorKind, Result, Write, stderr, stdout};
+    use std::io::{Error, Result, Write, stderr, stdout};
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,23 +34,26 @@ mod library {
     /// # Errors
     /// What the file system says, or that a signal interrupted it.
     pub(super) fn render(pages: usize) -> Result<()> {
-        let scratch = Arc::new(Mutex::new(Scratch::create()?));
+        let scratch = Arc::new(Mutex::new(None)); // no directory before there is a guard
         let removed = Arc::clone(&scratch);
 
         // `append`: this is the program's process, and these are the program's signals. On a signal
         // the directory is removed first. Then the program's handler or host decides what comes next.
         // If the program has neither, the process is killed by the signal when `render` returns.
-        let guard = HandleExit::append(move || lock(&removed).remove()).map_err(Error::other)?;
+        let guard = HandleExit::append(move || *lock(&removed) = None).map_err(Error::other)?;
 
-        let _ = writeln!(stdout(), "library: rendering in {}", lock(&scratch).path.display());
         for page in 0..pages {
             // The callback runs on another thread, while this one continues. The lock makes the callback
             // wait until a page is written, and no further page is begun.
-            let scratch = lock(&scratch);
+            let mut scratch = lock(&scratch);
             if guard.is_exiting() {
                 return Err(Error::other("interrupted"));
             }
-            scratch.write(&format!("page-{page}"))?;
+            let directory = match &mut *scratch {
+                Some(directory) => directory,
+                none => none.insert(Scratch::create()?),
+            };
+            directory.write(&format!("page-{page}"))?;
             drop(scratch);
             std::thread::sleep(super::PAGE);
         }
@@ -73,27 +76,22 @@ mod library {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let path = env::temp_dir().join(format!("scratch-{}-{number}", process::id()));
             fs::create_dir(&path)?;
+            let _ = writeln!(stdout(), "library: rendering in {}", path.display());
             Ok(Scratch { path })
         }
 
         fn write(&self, name: &str) -> Result<()> {
             fs::write(self.path.join(name), "…")
         }
-
-        /// Part of the clean-up, so it must not panic if the terminal is gone, as `println!` does.
-        fn remove(&self) {
-            let _ = match fs::remove_dir_all(&self.path) {
-                Ok(()) => writeln!(stdout(), "library: scratch files removed"),
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()), // the callback did it
-                Err(error) => writeln!(stderr(), "library: {}: {error}", self.path.display()),
-            };
-        }
     }
 
-    /// Also if no guard could be made.
     impl Drop for Scratch {
+        /// Part of the clean-up, so it must not panic if the terminal is gone, as `println!` does.
         fn drop(&mut self) {
-            self.remove();
+            let _ = match fs::remove_dir_all(&self.path) {
+                Ok(()) => writeln!(stdout(), "library: scratch files removed"),
+                Err(error) => writeln!(stderr(), "library: {}: {error}", self.path.display()),
+            };
         }
     }
 }

@@ -104,11 +104,11 @@ impl Builder {
     /// **It must return soon**: until it does, TERM and `^C` wait, and so does the end of the guard. With a
     /// [`callback_timeout`](Builder::callback_timeout) the callback waits for it no longer than that.
     ///
-    /// The signal is refused if it would be refused as a guarded one, and [`append`](Builder::append) and
-    /// [`ignored`](Builder::ignored) apply to it too: with `append`, the old handler is called after each call of
-    /// `function`. Signals whose default does not end a process, such as CHLD and WINCH, are accepted. Once the exit
-    /// has begun, `function` is not called any more; signals not handled by then are discarded with the guard. A
-    /// signal that is named here is not one of [`signals`](Builder::signals).
+    /// A signal that cannot be guarded is refused here too, except those whose default does not end a process, such as
+    /// CHLD and WINCH. [`append`](Builder::append) and [`ignored`](Builder::ignored) apply: with `append`, the old
+    /// handler is called after each call of `function`. Once the exit has begun, `function` is not called any more;
+    /// signals not handled by then are discarded with the guard. A signal that is named both here and in
+    /// [`signals`](Builder::signals) begins no exit: `on` wins.
     ///
     /// ```
     /// use handle_exit::{HandleExit, Signal};
@@ -172,10 +172,10 @@ impl Builder {
     /// blocks forever keeps the process alive.
     ///
     /// The time bounds each uninterrupted run of the guard's own code: observers, wakers and the callback together, and
-    /// then the deferred functions together. A callback does not wait longer than that for a function of
-    /// [`on`](Builder::on) that hangs. After an overrun, the callbacks and deferred functions of all guards have the
-    /// same time once more. Then the process ends with 101, without the exit functions of the C library: the code that
-    /// hangs may hold a lock that they need.
+    /// then the deferred functions together. If a function of [`on`](Builder::on) hangs, the callback starts after this
+    /// time at the latest. After an overrun, the callbacks and deferred functions of all guards have the same time once
+    /// more. Then the process ends with 101, without the exit functions of the C library: the code that hangs may hold a
+    /// lock that they need.
     ///
     /// It beats everything else that is set here. It costs a second sleeping thread for all guards, as
     /// [`Repeat::Force`] does.

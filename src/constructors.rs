@@ -88,7 +88,8 @@ impl HandleExit {
 
     /// Makes a guest, for a library, or for a program in which a third party handles the signals: on TERM or INT,
     /// `callback` runs, and then the old handler or the host decides what happens. If there is neither, the process is
-    /// killed by the signal when the scope has ended or after 5 seconds, as it would have been without the guest.
+    /// killed by the signal when the scope has ended or after 5 seconds. A guest that lives in a value, longer than one
+    /// call, is better made with `builder().cleanup().append(true)` ([guide](crate::guide#a-library)).
     ///
     /// `callback` does not run now. It runs once: on a signal, or when the scope or the process ends without one. If
     /// it may block forever, or calls `process::exit`, see [`new`](HandleExit::new).

@@ -118,7 +118,7 @@ impl Exit {
         }
     }
 
-    /// As [`wait`](Exit::wait), at most for `timeout`; `None` if the exit has not begun by
+    /// Like [`wait`](Exit::wait), but for at most `timeout`; `None` if the exit has not begun by
     /// then. A `timeout` beyond the clock's range waits forever.
     ///
     /// ```
@@ -214,7 +214,8 @@ impl Exit {
     /// was deferred last runs first. A panic in it is contained, after the panic hook has reported it.
     ///
     /// It runs on the thread that ends the scope (drop, `finish`, `process::exit`), or on the watcher if a signal ends
-    /// the process. It does not run if the guard is disarmed.
+    /// the process. It does not run if the guard is disarmed, or if the old handler of a guest kills the process or
+    /// calls `_exit`: a guest removes its files in the callback.
     ///
     /// # Errors
     /// [`Error::Ended`] once the deferred functions have begun to run (except in one of them) or the guard has ended,

@@ -1,10 +1,11 @@
 //! Runs your clean-up exactly once, however the scope or the process ends, without clobbering anyone's signal handler.
 //!
-//! **No guard can catch** SIGKILL, SIGSTOP, `_exit`, `quick_exit`, `exec`, a power loss or a stack overflow.
-//! **By default, only TERM and INT are guarded**: closing a terminal sends HUP, `^\` sends QUIT, and both signals kill
-//! the process without a clean-up. [`Signal::TERMINATING`], given to [`Builder::signals`], guards all four. `abort`
-//! and `panic = "abort"` are caught only if `Signal::ABRT` is guarded, and then the callback has 5 s, or its
-//! [`callback_timeout`](Builder::callback_timeout). On Windows, `std::process::exit` runs no callback: call
+//! **No guard can catch** SIGKILL, SIGSTOP, `_exit`, `quick_exit`, `exec`, a power loss or a stack overflow
+//! (unless the standard library makes it an `abort`).
+//! **By default, only TERM and INT are guarded.** Any other signal that ends a process, such as USR1, does so without a
+//! clean-up. Closing a terminal sends HUP, and `^\` sends QUIT; [`Signal::TERMINATING`], given to [`Builder::signals`],
+//! guards all four. `abort` and `panic = "abort"` are caught only if `Signal::ABRT` is guarded, and then the callback has 5 s,
+//! or its [`callback_timeout`](Builder::callback_timeout). On Windows, `std::process::exit` runs no callback: call
 //! [`handle_exit::exit`](exit) instead.
 //!
 //! [`HandleExit`] is a guard over a scope. Its callback and its deferred functions run when the scope ends (normally,
@@ -63,7 +64,8 @@
 //! | a repeat of the signal during the grace period | – (it has run) | the process is killed by the signal |
 //! | the callback panics on a signal or in `process::exit`, or `callback_timeout` is over | – | the process ends with code 101 |
 //!
-//! The deferred functions run after the callback: at the end of the scope, or just before the process ends.
+//! The deferred functions run after the callback: at the end of the scope, or just before the process ends. They do not
+//! run if the old handler of a guest kills the process or calls `_exit`.
 //!
 //! # On a signal
 //! The signal handler wakes the *watcher*, an ordinary thread, which runs the callback. A callback may allocate, lock,
@@ -118,7 +120,7 @@
 //! |---|---|---|---|
 //! | while the callback runs | counts when the callback has returned | ends the process at once; nothing else runs | is ignored |
 //! | during the grace period | ends the process; the deferred functions run | the same | is ignored |
-//! | while a deferred function runs | cuts nothing short | ends the process at once; nothing else runs | cuts nothing short |
+//! | while a deferred function runs | ends the process after the deferred functions | ends the process at once; nothing else runs | ends the process after the deferred functions |
 //!
 //! A signal that a process sent is a repeat if the same signal came at least 500 ms before: after TERM, the first INT is
 //! no repeat, and the second one is. A quicker one is the same event, because a shell and npm both deliver one `^C`. A

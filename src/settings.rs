@@ -77,7 +77,7 @@ pub enum Repeat {
     /// thread.
     Force,
     /// Nothing, not even the wait for the scope. For a program that must not end before its children, or whose
-    /// supervisor repeats TERM.
+    /// supervisor repeats TERM. A signal that comes while the deferred functions run still ends the process after them.
     Absorb,
 }
 

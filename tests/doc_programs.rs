@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -22,7 +23,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, kill, killpg};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, setsid};
 
 /// What a program is to do. Each run is one line of a table, in words and not in code.
 struct Run {
@@ -60,7 +61,7 @@ enum Ending {
 }
 
 use Ending::{Code, KilledBy};
-use Signal::{SIGABRT, SIGCONT, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGSTOP, SIGTERM};
+use Signal::{SIGABRT, SIGCONT, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTTOU};
 use Step::{Press, Send, SendToGroup, StopReading, Type};
 
 /// No program here takes nearly as long.
@@ -135,14 +136,24 @@ const RUNS: &[Run] = &[
     in_a_terminal(&[("frame", Send(SIGQUIT))], KilledBy(SIGQUIT)),
     in_a_terminal(&[("frame", Send(SIGABRT))], KilledBy(SIGABRT)),
     in_a_terminal(&[("frame", Press(3))], KilledBy(SIGINT)),
-    run("guide_forwarder", &[("ready", Send(SIGTERM))], Code(3), &["ready", "cleaned up"]),
+    run(
+        "guide_forwarder",
+        &[("ready", Send(SIGTERM))],
+        Code(3),
+        &["ready", "cleaned up", "the supervisor has cleaned up"],
+    ),
     run(
         "guide_forwarder",
         &[("ready", Send(SIGHUP)), ("reloaded", Send(SIGHUP)), ("reloaded", Send(SIGTERM))],
         Code(3),
-        &["ready", "reloaded", "reloaded", "cleaned up"],
+        &["ready", "reloaded", "reloaded", "cleaned up", "the supervisor has cleaned up"],
     ),
-    run("guide_forwarder", &[("ready", Send(SIGINT))], KilledBy(SIGINT), &["ready"]),
+    run(
+        "guide_forwarder",
+        &[("ready", Send(SIGINT))],
+        KilledBy(SIGINT),
+        &["ready", "the supervisor has cleaned up"],
+    ),
     run(
         "guide_reload",
         &[
@@ -266,14 +277,17 @@ impl Terminal {
 }
 
 fn start(program: &str, directory: &Path, stdin: Stdio) -> (Child, Watch) {
-    let child = Command::new(example(program))
-        .current_dir(directory)
-        .stdin(stdin)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .unwrap();
+    spawn(command(program, directory, stdin).process_group(0))
+}
+
+fn command(program: &str, directory: &Path, stdin: Stdio) -> Command {
+    let mut command = Command::new(example(program));
+    command.current_dir(directory).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn spawn(command: &mut Command) -> (Child, Watch) {
+    let child = command.spawn().unwrap();
     let watch = Watch::over(Pid::from_raw(child.id() as i32));
     (child, watch)
 }
@@ -388,7 +402,7 @@ fn the_terminal_program_stops_and_continues() {
     terminal.press(&[26]);
     for stops in [pid, Pid::from_raw(beside.id() as i32)] {
         let stopped = waitpid(stops, Some(WaitPidFlag::WUNTRACED)).unwrap();
-        assert_eq!(stopped, WaitStatus::Stopped(stops, SIGSTOP));
+        assert_eq!(stopped, WaitStatus::Stopped(stops, SIGTTOU));
     }
     assert!(terminal.is_restored());
     killpg(pid, SIGCONT).unwrap();
@@ -400,6 +414,46 @@ fn the_terminal_program_stops_and_continues() {
     assert!(terminal.is_restored());
     beside.kill().unwrap();
     beside.wait().unwrap();
+}
+
+/// Under `xterm -e` or `ssh -t` no shell could continue the program, so `^Z` does not stop it.
+#[test]
+fn the_terminal_program_does_not_stop_as_a_session_leader() {
+    let directory = tempfile::tempdir().unwrap();
+    let terminal = Terminal::open();
+    let mut command = command("guide_terminal", directory.path(), terminal.stdin());
+    // SAFETY: setsid is async-signal-safe, and no error is made into a string.
+    unsafe { command.pre_exec(|| Ok(setsid().map(drop)?)) };
+    let (mut child, watch) = spawn(&mut command);
+    let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut take = || while !stdout.next().unwrap().unwrap().contains("\x1b[?1049h") {};
+    take();
+    terminal.press(&[26]);
+    take();
+    kill(Pid::from_raw(child.id() as i32), SIGTERM).unwrap();
+    assert_eq!(stdout.map(Result::unwrap).last().unwrap(), RESTORED);
+    assert_eq!(child.wait().unwrap().signal(), Some(SIGTERM as i32));
+    watch.end();
+    assert!(terminal.is_restored());
+}
+
+/// If the queue of the listener is full, a connection that wakes the loop does not come through.
+#[test]
+fn the_accept_program_ends_beside_a_slow_client_and_a_full_queue() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut child, watch) = start("guide_accept", directory.path(), Stdio::null());
+    let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = stdout.next().unwrap().unwrap();
+    let address: SocketAddr = line.strip_prefix("listening on ").unwrap().parse().unwrap();
+    // The program waits for the first one, and the others wait until the queue takes no more.
+    let wait = Duration::from_millis(500);
+    let connect = || TcpStream::connect_timeout(&address, wait).ok();
+    let clients: Vec<TcpStream> = std::iter::from_fn(connect).collect();
+    assert!(clients.len() > 2, "{}", clients.len());
+    kill(Pid::from_raw(child.id() as i32), SIGTERM).unwrap();
+    let status = child.wait().unwrap(); // when the grace period is over
+    watch.end();
+    assert_eq!(status.signal(), Some(SIGTERM as i32), "{status}");
 }
 
 /// The error comes before HUP, or there is no HUP: then the error is the end.

@@ -14,7 +14,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
         let sender = sender.clone();
         builder = builder.on(signal, move |received| drop(sender.send(received.clone())));
     }
-    let guard = builder.install(|| {})?;
+    let guard = builder.install(clean_up)?; // its own clean-up, when the child has ended
     let mut child = command().spawn()?; // after the guard: an earlier signal waits in the channel
     let status = loop {
         if let Some(status) = child.try_wait()? {
@@ -38,6 +38,11 @@ fn forward(received: &Received, child: &Child) {
         let signal = signal.try_into().expect("none of the four is a real-time signal");
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Some(signal));
     }
+}
+
+fn clean_up() {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "the supervisor has cleaned up");
 }
 
 /// A child that reloads on HUP, and on TERM ends in its own time with a status of its own.

@@ -1,7 +1,7 @@
 // See ../guide_terminal.rs.
 
 use handle_exit::{Exit, HandleExit, Outcome, Signal};
-use nix::sys::signal::{SIGSTOP, kill};
+use nix::sys::signal::{SIGTTOU, kill};
 use nix::sys::termios::{SetArg, SpecialCharacterIndices, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
 use std::fs::File;
@@ -40,7 +40,7 @@ fn interact(terminal: &Terminal, exit: &Exit, suspended: &Receiver<()>) -> io::R
     while !exit.is_exiting() {
         if suspended.try_recv().is_ok() {
             terminal.restore();
-            kill(Pid::from_raw(0), SIGSTOP)?; // the process group stops here, until `fg`
+            kill(Pid::from_raw(0), SIGTTOU)?; // the process group stops here, until `fg`
             terminal.take()?;
         }
         draw();
@@ -64,7 +64,7 @@ impl Terminal {
     fn take(&self) -> nix::Result<()> {
         let mut raw = self.0.clone();
         cfmakeraw(&mut raw);
-        // A read waits for a key at most for a tenth of a second.
+        // A read waits for a key for at most a tenth of a second.
         raw.control_chars[SpecialCharacterIndices::VMIN as usize] = 0;
         raw.control_chars[SpecialCharacterIndices::VTIME as usize] = 1;
         tcsetattr(stdin(), SetArg::TCSANOW, &raw)?;
