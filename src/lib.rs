@@ -93,9 +93,10 @@
 //! Guards that are still alive run their callbacks and deferred functions in an exit function of the C library. The
 //! thread-locals of the exiting thread are gone by then. The standard library aborts there if a callback, a deferred
 //! function or an observer calls `std::process::exit`: call [`handle_exit::exit`](exit) instead. On the watcher, both
-//! end the process with their code. The exiting thread waits for callbacks on other threads, and for old handlers at
-//! most ten seconds. If a signal has already decided how the process ends, it ends that way. Another thread that makes
-//! a guard gets [`Error::Ended`]. Two threads may be in C `exit` at once only with glibc 2.41 or newer.
+//! end the process with their code; if another thread exits meanwhile, only `handle_exit::exit` is sure to. The exiting
+//! thread waits for callbacks on other threads, and for old handlers at most ten seconds. If a signal has already
+//! decided how the process ends, it ends that way. Another thread that makes a guard gets [`Error::Ended`]. Two threads
+//! may be in C `exit` at once only with glibc 2.41 or newer.
 //!
 //! # How the settings combine
 //! After the callback has returned, for a signal without an old handler:

@@ -33,10 +33,12 @@ impl<T> Stack<T> {
         self.items.pop().map(|(_, item)| *item)
     }
 
+    #[inline(never)]
     pub(crate) fn get_mut(&mut self, key: usize) -> Option<&mut T> {
         self.place(key).map(|at| &mut *self.items[at].1)
     }
 
+    #[inline(never)]
     pub(crate) fn get(&self, key: usize) -> Option<&T> {
         self.place(key).map(|at| &*self.items[at].1)
     }
