@@ -73,5 +73,12 @@ fn run(modules: &[&[Named]], arguments: fn() -> Arguments) {
             Ok(())
         })
     });
-    libtest_mimic::run(&arguments(), tests.collect()).exit();
+    let mut arguments = arguments();
+    // The tests wait for events of other processes most of the time.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.test_threads.get_or_insert(TESTS_A_PROCESSOR * processors);
+    libtest_mimic::run(&arguments, tests.collect()).exit();
 }
+
+/// How many tests run at once. An event of the console reaches them all: on Windows they take turns anyway.
+const TESTS_A_PROCESSOR: usize = if cfg!(windows) { 1 } else { 4 };
