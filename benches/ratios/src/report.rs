@@ -201,8 +201,9 @@ pub(crate) fn write(rows: &[Row], dir: &str, load: &str) -> Result<(), Box<dyn E
          What the guard does more than ctrlc is in these rows: it looks at each disposition before it replaces it,\n\
          keeps when each signal came and who sent it, runs the callback with the mask of your thread, and decides\n\
          what a repeat means. A signal comes once in the life of a process, so all this code is cold: each line of\n\
-         it is fetched from memory for the first time. The wake-up and the handler themselves take the same time\n\
-         for every crate.\n\
+         it is fetched from memory for the first time. A page that is touched for the first time costs as much as\n\
+         thousands of instructions: the first guard touches them, so that a signal meets none. The wake-up and the\n\
+         handler themselves take the same time for every crate.\n\
          \n\
          Without a bound:\n\
          \n\
