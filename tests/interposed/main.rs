@@ -17,10 +17,18 @@ mod dispositions;
 mod faults;
 #[cfg(unix)]
 mod sigaction;
+#[cfg(unix)]
+mod start;
 
 #[cfg(unix)]
 fn main() {
-    support::main(&[allocator::TESTS, clock::TESTS, dispositions::TESTS, faults::TESTS]);
+    support::main(&[
+        allocator::TESTS,
+        clock::TESTS,
+        dispositions::TESTS,
+        faults::TESTS,
+        start::TESTS,
+    ]);
 }
 
 /// For Unix.

@@ -1,6 +1,7 @@
 //! A clock for the handler: `Instant` promises nothing about signal handlers.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -23,6 +24,21 @@ impl Moment {
     pub(crate) fn since(self, earlier: Moment) -> Duration {
         let milliseconds = self.0.wrapping_sub(earlier.0) as isize;
         Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0))
+    }
+}
+
+/// How long what is about to end is waited for.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Waits until `count` is zero, at most for a second.
+pub(super) fn wait_for_none(count: &AtomicU32) {
+    let mut begun = None;
+    while count.load(SeqCst) > 0 {
+        if begun.get_or_insert_with(Instant::now).elapsed() > TIMEOUT {
+            return;
+        }
+        // To yield helps only threads of the same priority.
+        std::thread::sleep(Duration::from_micros(50));
     }
 }
 

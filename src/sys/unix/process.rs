@@ -48,8 +48,8 @@ pub(crate) fn count_forks() -> io::Result<()> {
     if COUNTS_FORKS.compare_exchange(false, false, SeqCst, SeqCst).is_err() {
         return Ok(());
     }
-    // SAFETY: the function touches one atomic and one thread-local, so it may run in the child of a threaded process.
-    let error = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    // SAFETY: `in_child` touches two atomics and a thread-local, so it may run in the child of a threaded process.
+    let error = unsafe { libc::pthread_atfork(Some(thread::wait_started), None, Some(in_child)) };
     if error != 0 {
         return Err(io::Error::from_raw_os_error(error));
     }
@@ -60,6 +60,7 @@ pub(crate) fn count_forks() -> io::Result<()> {
 unsafe extern "C" fn in_child() {
     FORKS.fetch_add(1, SeqCst);
     exit_thread::forget_marks();
+    thread::forget_starting();
 }
 
 /// Where a `Process` is kept: two halves, for the targets without atomics of 64 bits.

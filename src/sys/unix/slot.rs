@@ -7,23 +7,18 @@
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering::SeqCst};
-use std::time::{Duration, Instant};
 
 use nix::libc::{self, c_int, c_void};
 
-use super::abort;
 use super::disposition::Disposition;
 use super::mailbox::Mailbox;
 use super::process::{self, AtomicProcess, Process};
 use super::siginfo::Arrival;
+use super::{abort, clock};
 use crate::signal::{COUNT, Signal, SignalSet};
 
 /// How often a foreign handler may bury the guard's before a new guard is refused.
 pub(super) const LEVELS: usize = 4;
-
-/// How long handlers in flight are waited for. They are counted for less than a microsecond, unless
-/// their thread loses the processor meanwhile.
-const IN_FLIGHT: Duration = Duration::from_secs(1);
 
 /// The process whose guards are armed. Written when one is made, read by the handler: a forked child
 /// has the handler but no watcher, and must not act for its parent.
@@ -158,16 +153,10 @@ fn level_count(levels: usize) -> u8 {
     levels as u8
 }
 
-/// Waits until no handler can still be filling a mailbox that was disarmed before.
+/// Waits until no handler can still be filling a mailbox that was disarmed before. They are counted for less than a
+/// microsecond, unless their thread loses the processor meanwhile.
 pub(super) fn wait_for_handlers() {
-    let mut begun = None;
-    while IN_HANDLER.load(SeqCst) > 0 {
-        if begun.get_or_insert_with(Instant::now).elapsed() > IN_FLIGHT {
-            return;
-        }
-        // To yield helps only threads of the same priority.
-        std::thread::sleep(Duration::from_micros(50));
-    }
+    clock::wait_for_none(&IN_HANDLER);
 }
 
 /// Takes the signals of `process`, which is this one, into the handler's care. Call before arming any

@@ -6,6 +6,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::thread::JoinHandleExt;
 use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
 
 use nix::libc;
@@ -13,7 +14,7 @@ use nix::sys::pthread::pthread_self;
 use nix::sys::signal::SigSet;
 use scopeguard::ScopeGuard;
 
-use super::{exit_frames, mask};
+use super::{clock, exit_frames, mask};
 use crate::signal::SignalSet;
 
 /// A thread, while it lives. Async-signal-safe (POSIX.1-2008 TC1), and works where
@@ -119,12 +120,30 @@ pub(crate) type JoinHandle = thread::JoinHandle<()>;
 pub(crate) fn spawn(name: &str, run: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle> {
     let before = replace_until_drop(&mask::all_but(SignalSet::default()));
     remember(*before);
-    #[cfg(any(target_vendor = "apple", target_os = "dragonfly"))]
+    STARTING.fetch_add(1, SeqCst);
     let run = move || {
+        STARTING.fetch_sub(1, SeqCst);
+        #[cfg(any(target_vendor = "apple", target_os = "dragonfly"))]
         IS_OWN.set(true);
         run();
     };
-    thread::Builder::new().name(name.into()).spawn(run)
+    let spawned = thread::Builder::new().name(name.into()).spawn(run);
+    spawned.inspect_err(|_| _ = STARTING.fetch_sub(1, SeqCst))
+}
+
+/// Threads of the guard's own that have not begun to run. Written by those and by who starts them; read by a thread
+/// that forks.
+static STARTING: AtomicU32 = AtomicU32::new(0);
+
+/// Before a fork: a thread that begins holds locks of the standard library's, and in the child nobody would give
+/// them back. No guard could be made there, for want of a thread.
+pub(super) unsafe extern "C" fn wait_started() {
+    clock::wait_for_none(&STARTING);
+}
+
+/// In a forked child: the threads are the parent's.
+pub(super) fn forget_starting() {
+    STARTING.store(0, SeqCst);
 }
 
 /// Starts a thread without the standard library, which needs thread-locals that are gone inside exit functions; whether
