@@ -238,11 +238,6 @@ fn each_program_ends_so_also_where_a_signal_ends_the_reader_of_its_standard_outp
 fn judge_all(readers: Readers) {
     // Some are killed by signals that would leave a core file.
     setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
-    // A script that runs these tests in the background has them ignored, and so would the programs.
-    for signal in [Signal::SIGINT, Signal::SIGQUIT] {
-        // SAFETY: the default disposition is no handler.
-        unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.unwrap();
-    }
     std::thread::scope(|threads| {
         for run in RUNS {
             threads.spawn(move || judge(run, readers));
@@ -281,6 +276,11 @@ fn start(program: &str, directory: &Path, stdin: Stdio) -> (Child, Watch) {
 }
 
 fn command(program: &str, directory: &Path, stdin: Stdio) -> Command {
+    // A script that runs these tests in the background, or under nohup, has them ignored, and so would the programs.
+    for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
+        // SAFETY: the default disposition is no handler.
+        unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.unwrap();
+    }
     let mut command = Command::new(example(program));
     command.current_dir(directory).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
