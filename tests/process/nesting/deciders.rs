@@ -4,12 +4,13 @@
 //! Time is the thing under test in some of these: there a test sleeps, and says why the margin holds on a
 //! machine that is busy.
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use super::*;
-use handle_exit::{AfterScope, Ending, Repeat};
+use handle_exit::{AfterScope, Ending, Event, Repeat};
 
 /// Two guards with these settings; main ends both scopes, the younger first, when the test says so.
 fn under(oldest: Builder, younger: Builder) {
@@ -193,11 +194,17 @@ fn a_repeat_cuts_no_callback_where_there_is_an_old_handler() {
 
 /// The first would decide, if it still had the signal.
 fn first_had_the_signal_before_its_old_handler_ran() {
+    static HANDLER_HAS_RUN: AtomicBool = AtomicBool::new(false);
     install_old(Signal::TERM);
-    let old = disposition(Signal::TERM);
-    let _first = unlimited().repeat(Repeat::Force).install(|| say("first")).unwrap();
+    let observe = |event: &Event| {
+        if matches!(event, Event::OldHandlerRun(_)) {
+            HANDLER_HAS_RUN.store(true, SeqCst);
+        }
+    };
+    let first = unlimited().repeat(Repeat::Force).observe(observe);
+    let _first = first.install(|| say("first")).unwrap();
     raise(Signal::TERM);
-    until("the handler has run", || disposition(Signal::TERM) == old);
+    until("the handler has run", || HANDLER_HAS_RUN.load(SeqCst));
     install_exactly(Signal::TERM, nix::libc::SIG_DFL, 0, &[]);
     let _second = at_once().install(held_callback).unwrap();
     ready_for_ever();
