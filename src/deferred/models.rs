@@ -55,7 +55,7 @@ impl World {
         })
     }
 
-    /// `ProcessExit::run_deferred`. Whoever ran them: none is left when this returns.
+    /// `ProcessExit::run_deferred`. None is left when this returns, on whichever thread they ran.
     fn run_all(&self) {
         let me = Runner::current();
         while let Some(function) = self.functions.next_to_run(me, &|_| false) {

@@ -176,7 +176,7 @@ impl World {
         }
     }
 
-    /// `HandleExit::close`, and what follows if the program goes on.
+    /// `HandleExit::close`, and what follows if the program continues.
     fn close(self: &Arc<World>, at: usize, by: By) {
         let guard = self.guard(at);
         if self.exit.close(&guard, by, Cause::ScopeEnd).is_ok() {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use handle_exit::HandleExit;
 use nix::libc;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
 
 use crate::support::*;
 
@@ -35,10 +37,11 @@ fn forks_at_once() {
         // SAFETY: it ends the child.
         unsafe { libc::_exit(i32::from(!HAS_NAME.load(SeqCst))) };
     }
-    let mut status = 0;
-    // SAFETY: the status is valid for a write.
-    unsafe { libc::waitpid(child, &raw mut status, 0) };
-    say(format!("status {status}"));
+    let ended = waitpid(Pid::from_raw(child), None).unwrap();
+    say(match ended {
+        WaitStatus::Exited(_, code) => format!("status {code}"),
+        other => format!("{other:?}"),
+    });
     drop(guard);
 }
 

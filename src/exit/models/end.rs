@@ -148,7 +148,7 @@ fn a_callback_that_exits_against_the_end_of_the_process() {
     });
 }
 
-/// Where the standard library keeps it waiting, the other one goes on without it.
+/// Where the standard library keeps it waiting, the other one continues without it.
 #[test]
 fn a_callback_that_exits_against_another_exit() {
     every_interleaving(one_that_exits, &[exits, requests], |world| {

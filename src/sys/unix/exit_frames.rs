@@ -5,7 +5,7 @@
 //! parked for good differs (std parks a second caller in `pause`, glibc 2.41 on a lock), and so do the
 //! ways to see that (`/proc` may be missing); this holds for all of them.
 //!
-//! The stack may be another thread's, which goes on using it, and may end. So it is not read here, but
+//! The stack may be another thread's, which continues to use it, and may end. So it is not read here, but
 //! copied by the kernel, which refuses what is not mapped (`process_vm_readv`). Other systems than
 //! Linux, and sandboxes that forbid the call, get the answer "no".
 //!

@@ -47,7 +47,7 @@ fn handle_at(level: usize, raw: c_int, info: *mut libc::siginfo_t, context: *mut
     Errno::set_raw(errno);
 }
 
-/// The signal is not the guard's: acts as what stood below would have.
+/// The signal is not the guard's: acts as the disposition below would have.
 #[cold]
 #[inline(never)]
 fn pass_on(

@@ -1,4 +1,4 @@
-//! From the handler to the watcher: what came of one signal, and when.
+//! From the handler to the watcher: the signal that came, and when it did.
 //!
 //! As the kernel does for pending standard signals, a mailbox holds one signal of a kind; those that
 //! come while it is full are merged into it: their number from the kernel and the time of the last one
@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Several threads may be in the handler for one signal at once: the step to WRITING picks the one
-//! that writes. In a child that was forked at that moment the mailbox stays in WRITING, so whoever arms
+//! that writes. In a child that was forked at that moment the mailbox stays in WRITING, so a thread that arms
 //! the signal empties it whatever its state is.
 //!
 //! # Orderings
@@ -140,7 +140,7 @@ impl Mailbox {
         })
     }
 
-    /// Forgets what came.
+    /// Discards the signal that is in it.
     pub(super) fn empty(&self) {
         self.from_kernel.store(0, SeqCst);
         self.state.store(EMPTY, SeqCst);

@@ -142,7 +142,7 @@ impl Slot {
         self.armed.store(0, SeqCst);
     }
 
-    /// Forgets what came.
+    /// Discards the signal that is in the mailbox.
     pub(super) fn empty(&self) {
         self.mailbox.empty();
     }
