@@ -1,10 +1,11 @@
 //! A descriptor that becomes readable when the exit begins.
 
 use std::io::{self, Read};
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use nix::libc::{self, c_int};
+use nix::libc;
 
 /// The end that is kept, until the other one is to become readable.
 pub(crate) struct Far(UnixStream);
@@ -14,18 +15,15 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, Far)> {
     let (near, far) = UnixStream::pair()?;
     near.set_nonblocking(true)?;
     far.set_nonblocking(true)?;
-    no_sigpipe(&far)?;
     Ok((near.into(), Far(far)))
 }
 
 impl Far {
-    /// One byte and the end of the stream: readable to every kind of poll. The byte cannot fail to
-    /// fit, and if the other end is closed nobody waits.
+    /// The end of the stream, which is readable for ever and to every kind of poll. To close it would not do: a forked
+    /// child may have it open too.
     pub(crate) fn make_readable(self) {
-        // Not `write`: where the program has set SIGPIPE to its default, that would end the process
-        // if the other end is closed.
-        // SAFETY: one byte from a valid place to an open descriptor.
-        unsafe { libc::send(self.0.as_raw_fd(), [1u8].as_ptr().cast(), 1, NO_SIGPIPE) };
+        // It fails if the other end is closed, and then nobody waits.
+        let _ = self.0.shutdown(Shutdown::Write);
     }
 
     /// In a forked child: closes it, if it is there. The kernel copies the descriptors before the memory, so one that
@@ -44,49 +42,19 @@ impl Far {
     }
 }
 
-#[cfg(not(target_vendor = "apple"))]
-const NO_SIGPIPE: c_int = libc::MSG_NOSIGNAL;
-
-#[cfg(not(target_vendor = "apple"))]
-fn no_sigpipe(_far: &UnixStream) -> io::Result<()> {
-    Ok(())
-}
-
-/// There the socket has to be told, not the call.
-#[cfg(target_vendor = "apple")]
-const NO_SIGPIPE: c_int = 0;
-
-#[cfg(target_vendor = "apple")]
-fn no_sigpipe(far: &UnixStream) -> io::Result<()> {
-    let yes: c_int = 1;
-    // SAFETY: an option of the type int, from a valid place.
-    let result = unsafe {
-        libc::setsockopt(
-            far.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NOSIGPIPE,
-            (&raw const yes).cast(),
-            size_of::<c_int>() as libc::socklen_t,
-        )
-    };
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_near_end_becomes_readable_once() {
+    fn the_near_end_becomes_readable_for_good() {
         let (near, mut far) = pair().unwrap();
         let mut near = UnixStream::from(near);
         assert!(far.is_open());
         let nothing = near.read(&mut [0]).unwrap_err();
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
         far.make_readable();
-        let mut all = Vec::new();
-        near.read_to_end(&mut all).unwrap();
-        assert_eq!(all, [1]);
+        assert_eq!(near.read(&mut [0]).unwrap(), 0);
     }
 
     #[test]
