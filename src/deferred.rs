@@ -60,16 +60,12 @@ impl Functions {
         if takes { Ok(inner.functions.push(function)) } else { Err(function) }
     }
 
-    /// Takes a function out again, if it has not run and is not running.
-    pub(crate) fn take(&self, key: usize) -> Option<Function> {
-        self.inner.lock().functions.remove(key)
-    }
-
-    /// As `take`, for a thread that is going to run it, and then to call [`done`](Functions::done).
-    pub(crate) fn take_to_run(&self, key: usize, me: Runner) -> Option<Function> {
+    /// Takes a function out again, if it has not run and is not running. If there is a `runner`, that is going to run
+    /// it, and then to call [`done`](Functions::done).
+    pub(crate) fn take(&self, key: usize, runner: Option<Runner>) -> Option<Function> {
         let mut inner = self.inner.lock();
         let function = inner.functions.remove(key)?;
-        inner.running.push(me);
+        inner.running.extend(runner);
         Some(function)
     }
 

@@ -264,13 +264,7 @@ impl fmt::Debug for HandleExit {
 /// ```
 pub fn exit(code: i32) -> ! {
     if thread::is_inside_exit() {
-        let status = Status::Code(code);
-        let _ = crate::exit::of(process::this()).end_process(
-            Runner::current(),
-            status,
-            &Cause::ProcessExit,
-        );
-        process::end(status);
+        crate::exit::of(process::this()).end_here(Status::Code(code), &Cause::ProcessExit);
     }
     // While another thread is in `exit(3)`, the standard library keeps this one waiting: that one ends the process.
     if exit_thread::is_marked() {
@@ -306,10 +300,7 @@ pub fn exit_with_signal(signal: Signal, body: impl FnOnce()) -> ! {
     if is_guarded {
         forward::raise(signal);
     }
-    let me = Runner::current();
-    let status = current.settings.status(signal);
-    let _ = exit.end_process(me, status, &Cause::ScopeEnd);
-    process::end(status)
+    exit.end_here(current.settings.status(signal), &Cause::ScopeEnd)
 }
 
 #[cfg(unix)]

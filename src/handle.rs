@@ -303,7 +303,8 @@ impl Deferred {
     /// ```
     #[allow(clippy::must_use_candidate, reason = "it is called for its effect too")]
     pub fn cancel(self) -> bool {
-        let cancelled = of_guard(&self.guard).and_then(|_| self.guard.deferred.take(self.key));
+        let cancelled =
+            of_guard(&self.guard).and_then(|_| self.guard.deferred.take(self.key, None));
         cancelled.is_some()
     }
 
@@ -325,7 +326,7 @@ impl Deferred {
     pub fn run(self) -> bool {
         let me = Runner::current();
         let taken =
-            of_guard(&self.guard).and_then(|_| self.guard.deferred.take_to_run(self.key, me));
+            of_guard(&self.guard).and_then(|_| self.guard.deferred.take(self.key, Some(me)));
         let Some(function) = taken else { return false };
         // Even if it unwinds; not in a child that it has forked, where the lock may never be free.
         let guard = &self.guard;

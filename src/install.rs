@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::exit::{self, Guard, ProcessExit, State};
 use crate::settings::{Ignored, Settings};
-use crate::signal::{Signal, SignalSet};
+use crate::signal::SignalSet;
 use crate::sys::guarded::{self, Found, Guarded, Refused};
+use crate::sys::holder::Holder;
 use crate::sys::lock::Locked;
 use crate::sys::process::{self, Process};
 use crate::sys::restore::{self, Late};
@@ -20,8 +21,8 @@ pub(crate) fn validate(settings: &Settings) -> Result<(), Error> {
     if settings.all_signals().is_empty() {
         return Err(Error::NoSignals);
     }
-    let refusals = settings.signals.iter().map(|signal| (signal, signal.refusal()));
-    let refusals_on = settings.on.iter().map(|signal| (signal, signal.refusal_on()));
+    let refusals = settings.signals.into_iter().map(|signal| (signal, signal.refusal()));
+    let refusals_on = settings.on.into_iter().map(|signal| (signal, signal.refusal_on()));
     for (signal, refusal) in refusals.chain(refusals_on) {
         if let Some(reason) = refusal {
             return Err(Error::Unguardable { signal, reason });
@@ -37,15 +38,16 @@ pub(crate) fn install(guard: &Arc<Guard>) -> Result<(), Error> {
     let process = process::this();
     let exit = exit::of(process);
     let mut undone = Undone::default();
-    let Err(refusal) = enter(exit, process, guard, &mut undone) else { return Ok(()) };
+    let Err(error) = enter(exit, process, guard, &mut undone) else { return Ok(()) };
     // With no lock held: threads are joined, and signals that came to a guard that was refused go where they belong.
     exit.join(undone.threads);
     exit.hand_over(undone.late);
-    Err(match refusal {
-        Refusal::Held { signal, address } => {
-            Error::HandlerExists { signal, holder: guarded::holder(address) }
+    Err(match error {
+        // Who that is takes locks to find out.
+        Error::HandlerExists { signal, holder } => {
+            Error::HandlerExists { signal, holder: guarded::holder(holder.address) }
         }
-        Refusal::Error(error) => error,
+        other => other,
     })
 }
 
@@ -54,21 +56,6 @@ pub(crate) fn install(guard: &Arc<Guard>) -> Result<(), Error> {
 struct Undone {
     threads: Vec<JoinHandle>,
     late: Late,
-}
-
-enum Refusal {
-    /// Who that is takes locks to find out.
-    Held {
-        signal: Signal,
-        address: usize,
-    },
-    Error(Error),
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Refusal {
-        Refusal::Error(error)
-    }
 }
 
 /// What there is to undo.
@@ -93,7 +80,7 @@ fn enter(
     process: Process,
     guard: &Arc<Guard>,
     undone: &mut Undone,
-) -> Result<(), Refusal> {
+) -> Result<(), Error> {
     let settings = &guard.settings;
     let mut state = exit.lock();
     if state.has(guard) {
@@ -105,10 +92,10 @@ fn enter(
         guard.abandon_parents()?;
     }
     if state.ends_elsewhere() {
-        return Err(Error::Ended.into());
+        return Err(Error::Ended);
     }
     if settings.is_host() && state.has_host() {
-        return Err(Error::Nested.into());
+        return Err(Error::Nested);
     }
     let is_first = state.watchers.handles.is_empty();
     if is_first {
@@ -169,7 +156,7 @@ fn undo(state: &State, installed: &[Guarded]) -> Late {
 }
 
 /// Looks at the dispositions and changes none.
-fn look(settings: &Settings, state: &State) -> Result<Plan, Refusal> {
+fn look(settings: &Settings, state: &State) -> Result<Plan, Error> {
     let mut plan = Plan { missing: Vec::new(), ignored: SignalSet::default() };
     for signal in settings.all_signals() {
         let failed = |source| Error::system_for(signal, "querying the disposition", source);
@@ -187,11 +174,11 @@ fn look(settings: &Settings, state: &State) -> Result<Plan, Refusal> {
             continue;
         }
         if let Some(address) = guarded.old_handler().filter(|_| settings.is_host()) {
-            return Err(Refusal::Held { signal, address });
+            return Err(Error::HandlerExists { signal, holder: Holder::unknown(address) });
         }
         if found.as_ref().is_some_and(Found::is_buried_too_deep) {
             let why = "other handlers were installed over the guard's too often";
-            return Err(Error::busy_for(signal, why).into());
+            return Err(Error::busy_for(signal, why));
         }
         plan.missing.extend(found);
     }

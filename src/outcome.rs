@@ -8,7 +8,6 @@ use crate::signal::Signal;
 use crate::sys::flush;
 use crate::sys::process;
 use crate::sys::status::Status;
-use crate::sys::thread::Runner;
 
 /// How the scope ended: what [`HandleExit::finish`](crate::HandleExit::finish) says.
 ///
@@ -117,9 +116,7 @@ impl Outcome {
         // std flushes in its own clean-up at exit, which does not run if a signal kills the process.
         flush::flush();
         let status = self.status.unwrap_or(Status::Code(0));
-        let exit = exit::of(process::this());
-        let _ = exit.end_process(Runner::current(), status, &self.cause);
-        process::end(status)
+        exit::of(process::this()).end_here(status, &self.cause)
     }
 }
 

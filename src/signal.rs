@@ -330,9 +330,12 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn signals_that_do_not_end_a_process_are_only_for_on() {
-        assert_eq!(HARMLESS.iter().count(), HARMLESS.iter().filter_map(Signal::refusal).count());
-        assert_eq!(HARMLESS.iter().find_map(Signal::refusal_on), None);
-        for signal in FAULTS.iter().chain([Signal::KILL, Signal::STOP]) {
+        assert_eq!(
+            HARMLESS.into_iter().count(),
+            HARMLESS.into_iter().filter_map(Signal::refusal).count()
+        );
+        assert_eq!(HARMLESS.into_iter().find_map(Signal::refusal_on), None);
+        for signal in FAULTS.into_iter().chain([Signal::KILL, Signal::STOP]) {
             assert!(signal.refusal_on().is_some());
             assert_eq!(signal.refusal(), signal.refusal_on());
         }

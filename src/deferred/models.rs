@@ -42,13 +42,13 @@ impl World {
 
     /// `Deferred::cancel`
     fn cancel(&self, key: usize) -> bool {
-        self.functions.take(key).is_some()
+        self.functions.take(key, None).is_some()
     }
 
     /// `Deferred::run`
     fn run(&self, key: usize) -> bool {
         let me = Runner::current();
-        let function = self.functions.take_to_run(key, me);
+        let function = self.functions.take(key, Some(me));
         function.map(|function| function()).is_some_and(|()| {
             self.functions.done(me.id());
             true

@@ -70,7 +70,6 @@ impl State {
             guarded,
             until: self.guards.next_key(),
             has_old_handler,
-            has_kernel: arrival.is_from_kernel,
             wished_by: begins_twice(&arrival).then_some(signal),
             arrival,
             stage: Stage::Callbacks,
@@ -113,9 +112,7 @@ impl State {
     fn repeat(&mut self, at: usize, arrival: &Arrival) -> bool {
         let exit = &mut self.exits[at];
         let has_old_handler = exit.has_old_handler;
-        let is_key = exit.has_kernel && arrival.is_from_kernel;
-        let is_wish = is_key || is_second_wish(exit.arrival.first, arrival);
-        exit.has_kernel |= arrival.is_from_kernel || arrival.has_more_from_kernel;
+        let is_wish = is_second_wish(exit.arrival.first, arrival);
         exit.arrival.aborts |= arrival.aborts;
         if is_wish && !has_old_handler {
             exit.wished_by = Some(arrival.signal);
@@ -158,6 +155,6 @@ fn is_second_wish(first: Moment, arrival: &Arrival) -> bool {
 
 /// As `is_second_wish`, for what was merged into the first one itself.
 fn begins_twice(arrival: &Arrival) -> bool {
-    let may_press = is_key(arrival.signal) || arrival.is_from_kernel;
-    arrival.last.since(arrival.first) >= SAME_EVENT || may_press && arrival.has_more_from_kernel
+    let is_late = arrival.last.since(arrival.first) >= SAME_EVENT;
+    is_late || is_key(arrival.signal) && arrival.has_more_from_kernel
 }

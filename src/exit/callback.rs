@@ -81,8 +81,8 @@ impl State {
             Callback::Armed | Callback::Pending => Missing::Watcher,
             Callback::Disarmed => Missing::Nothing,
             Callback::Overrun => Missing::Overrun,
-            Callback::Done { .. } if !waits_for_old_handlers => Missing::Nothing,
-            Callback::Done { .. } => self.missing_old_handler(entry.guard.settings.signals),
+            Callback::Done if !waits_for_old_handlers => Missing::Nothing,
+            Callback::Done => self.missing_old_handler(entry.guard.settings.signals),
         }
     }
 
@@ -114,7 +114,8 @@ impl ProcessExit {
         // One that has been given up returns too late.
         if let Some(entry) = state.guards.get_mut(guard.key()) {
             if matches!(entry.callback, Callback::Running(runner) if runner.id() == me.id()) {
-                entry.callback = Callback::Done { panicked };
+                entry.callback = Callback::Done;
+                (entry.ended.has_returned, entry.ended.panicked) = (true, panicked);
             }
         }
         self.changed.notify_all();
@@ -143,7 +144,7 @@ impl ProcessExit {
         abort::allow(guard.settings.abort_wait());
         let mut callback = guard.take_callback();
         let began = guard.observer.listens().then(Instant::now);
-        let payload = self.call(me, guard, &mut || {
+        let payload = self.call(me, guard.mask, &mut || {
             if let Some(callback) = callback.take() {
                 callback(&cause);
             }

@@ -45,16 +45,6 @@ impl ProcessExit {
     pub(super) fn call(
         &self,
         me: Runner,
-        guard: &Guard,
-        function: &mut dyn FnMut(),
-    ) -> Result<Option<Payload>, Forked> {
-        self.call_with(me, guard.mask, function)
-    }
-
-    /// As `call`, with the mask of a guard that the function may take along.
-    fn call_with(
-        &self,
-        me: Runner,
         mask: UserMask,
         function: &mut dyn FnMut(),
     ) -> Result<Option<Payload>, Forked> {
@@ -79,7 +69,7 @@ impl ProcessExit {
         guard: &Guard,
         function: &mut dyn FnMut(),
     ) -> Result<(), Forked> {
-        let payload = self.call(me, guard, function)?;
+        let payload = self.call(me, guard.mask, function)?;
         self.drop_payload(me, guard, payload)
     }
 
@@ -92,7 +82,8 @@ impl ProcessExit {
     ) -> Result<(), Forked> {
         let Some(payload) = payload else { return Ok(()) };
         let mut payload = Some(payload);
-        let again = self.timed(guard, || self.call(me, guard, &mut || drop(payload.take())))?;
+        let again =
+            self.timed(guard, || self.call(me, guard.mask, &mut || drop(payload.take())))?;
         std::mem::forget(again);
         Ok(())
     }
@@ -147,7 +138,7 @@ impl ProcessExit {
         let Some(guard) = Arc::into_inner(guard) else { return Ok(()) };
         let mask = guard.mask;
         let mut guard = Some(guard);
-        let payload = self.call_with(me, mask, &mut || drop(guard.take()))?;
+        let payload = self.call(me, mask, &mut || drop(guard.take()))?;
         std::mem::forget(payload);
         Ok(())
     }

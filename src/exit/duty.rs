@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::callback::Tells;
+use super::ending::Rank;
 use super::state::{Stage, State};
 use super::task::Task;
 use super::{Forked, Guard, ProcessExit, Which};
@@ -221,7 +222,7 @@ impl ProcessExit {
         grace_over: Option<(Signal, Duration)>,
     ) -> Result<(), Forked> {
         // Decided before it is told: an observer may exit.
-        if !self.lock().decide(me, status) {
+        if !self.lock().claim_end(me.id(), Rank::Outside, Some(status)) {
             super::end::park();
         }
         let repeats = std::mem::take(&mut self.lock().repeats);

@@ -40,17 +40,13 @@ impl State {
 
     /// The status that was decided before the process exits by itself.
     fn decided(&self) -> Option<Status> {
-        let by_signal =
-            |(_, entry): (usize, &Entry)| entry.guard.settings.status_after_scope(entry.decided?);
+        let by_signal = |(_, entry): (usize, &Entry)| {
+            entry.guard.settings.status_after_scope(entry.ended.decided?)
+        };
         let decided = self.end.as_ref().and_then(|end| end.status);
         let wanted = self.wanted.as_ref().map(|(status, _)| *status);
         let failed = wanted.filter(|wanted| *wanted == Status::Failed);
         failed.or(decided).or(wanted).or_else(|| self.guards.iter().find_map(by_signal))
-    }
-
-    /// The process has to end like that, and this thread is going to do it. False if another one does.
-    pub(super) fn decide(&mut self, me: Runner, status: Status) -> bool {
-        self.claim_end(me.id(), Rank::Outside, Some(status))
     }
 
     /// The exit's own code wants the process to end like that, which another thread ends.
@@ -69,7 +65,7 @@ impl State {
 
     /// This thread wants to end the process like that. Whether it is the one that does.
     #[inline(never)]
-    fn claim_end(&mut self, me: ThreadId, rank: Rank, status: Option<Status>) -> bool {
+    pub(super) fn claim_end(&mut self, me: ThreadId, rank: Rank, status: Option<Status>) -> bool {
         let end = self.end.get_or_insert(End::new(me, rank, status));
         if status == Some(Status::Failed) || rank == Rank::OwnCode && !end.has_failed() {
             end.status = status;
@@ -124,6 +120,12 @@ impl ProcessExit {
             }
             done = newest;
         }
+    }
+
+    /// Ends the process on this thread, in a forked child too.
+    pub(crate) fn end_here(&'static self, status: Status, cause: &Cause) -> ! {
+        let _ = self.end_process(Runner::current(), status, cause);
+        process::end(status)
     }
 
     /// Ends the process, after the callbacks and deferred functions of all guards. Returns in a child that one of

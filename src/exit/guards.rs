@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::Guard;
-use super::state::{Callback, Entry, Installed, Scope, SignalExit, Stage, State};
+use super::state::{Callback, Ended, Entry, Installed, Scope, SignalExit, Stage, State};
 use crate::signal::{Signal, SignalSet};
 use crate::sys::guarded::Guarded;
 use crate::sys::siginfo::Arrival;
@@ -34,10 +34,8 @@ impl State {
             callback: Callback::Armed,
             scope: Scope::Open,
             deadline: None,
-            signal: None,
             old_handlers_run: Vec::new(),
-            ended_by: None,
-            decided: None,
+            ended: Ended::default(),
         };
         let all = entry.all();
         let key = self.guards.push(entry);
@@ -110,7 +108,7 @@ impl State {
             if may && signals.contains(signal) && self.decider(signal) == Some(key) {
                 self.exits[at].answered_by = Some(key);
                 if let Some(entry) = self.guards.get_mut(key) {
-                    entry.decided.get_or_insert(signal);
+                    entry.ended.decided.get_or_insert(signal);
                 }
             }
         }
@@ -160,7 +158,7 @@ impl State {
     pub(super) fn forget(&mut self, gone: &[Guarded], came: Vec<Arrival>) -> Vec<Arrival> {
         let signals: SignalSet = gone.iter().map(Guarded::signal).collect();
         let old: SignalSet =
-            signals.iter().filter(|signal| self.has_old_handler(*signal)).collect();
+            signals.into_iter().filter(|signal| self.has_old_handler(*signal)).collect();
         self.installed.retain(|other| !gone.iter().any(|one| one.is_same(&other.guarded)));
         let signals = signals.minus(self.signals());
         let is_its = |arrival: &Arrival| signals.contains(arrival.signal);

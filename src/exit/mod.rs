@@ -56,7 +56,7 @@ pub(crate) struct ProcessExit {
 
 /// The exit of `process`, which is this one.
 pub(crate) fn of(process: Process) -> &'static ProcessExit {
-    EXITS.get_in(process)
+    EXITS.get(process)
 }
 
 /// The exit that this guard is part of, unless this is a forked child.

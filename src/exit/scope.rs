@@ -13,7 +13,7 @@ use crate::settings::OldHandler;
 use crate::sys::lock::Locked;
 use crate::sys::restore::{self, Late};
 use crate::sys::status::Status;
-use crate::sys::thread::{self, JoinHandle, Runner};
+use crate::sys::thread::{JoinHandle, Runner};
 use crate::sys::{exit_thread, forward, wake};
 
 /// Who ends a scope.
@@ -66,7 +66,7 @@ impl State {
             });
         let is_inside = match callback {
             Callback::Turn(runner) | Callback::Running(runner) => runner.id() == me.id(),
-            Callback::Done { .. } => runs_old_handler,
+            Callback::Done => runs_old_handler,
             _ => false,
         };
         if is_inside {
@@ -189,7 +189,7 @@ impl ProcessExit {
         let state = self.lock();
         let Some(entry) = state.guards.get(guard.key()) else { return Ok(()) };
         let key = guard.key();
-        let all = entry.all().iter().filter_map(|signal| state.layer_of(key, signal));
+        let all = entry.all().into_iter().filter_map(|signal| state.layer_of(key, signal));
         let mut distinct = entry.old_handlers_run.clone();
         let run_before = distinct.len();
         for one in all.map(|one| one.guarded).filter(|one| one.old_handler().is_some()) {
@@ -274,7 +274,8 @@ impl ProcessExit {
 
     /// Waits for watchers that are to leave, except on themselves; one that never will is left alone.
     pub(crate) fn join(&self, threads: Vec<JoinHandle>) {
-        for thread in threads.into_iter().filter(|thread| !thread::is_this(thread)) {
+        let me = Runner::current();
+        for thread in threads.into_iter().filter(|thread| !me.is(thread)) {
             wake::post();
             let mut state = self.lock();
             let mut look = FIRST_LOOK;

@@ -109,14 +109,9 @@ pub(super) struct Entry {
     pub(super) scope: Scope,
     /// When user code of this guard, which runs now, overruns its `callback_timeout`.
     pub(super) deadline: Option<Instant>,
-    /// The first signal of its exit.
-    pub(super) signal: Option<Signal>,
     /// Old handlers that signals have had run.
     pub(super) old_handlers_run: Vec<Guarded>,
-    /// The first of them that had no handler of its own.
-    pub(super) ended_by: Option<Signal>,
-    /// The first of those for which this guard decided.
-    pub(super) decided: Option<Signal>,
+    pub(super) ended: Ended,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,9 +121,8 @@ pub(super) enum Callback {
     Pending,
     Turn(Runner),
     Running(Runner),
-    Done {
-        panicked: bool,
-    },
+    /// It has returned or panicked.
+    Done,
     Overrun,
     Disarmed,
 }
@@ -161,8 +155,6 @@ pub(super) struct SignalExit {
     pub(super) until: usize,
     /// Its old handler decides: one that was there when the signal came.
     pub(super) has_old_handler: bool,
-    /// One of this signal came from the kernel.
-    pub(super) has_kernel: bool,
     /// A second wish to end came, by this signal, and was not answered yet.
     pub(super) wished_by: Option<Signal>,
     pub(super) stage: Stage,
@@ -183,7 +175,7 @@ pub(super) enum Stage {
     },
 }
 
-/// How the exit of a guard went.
+/// How the exit of a guard goes, or went.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Ended {
     /// The first signal that came.
@@ -262,7 +254,7 @@ impl State {
     }
 
     pub(super) fn ended(&self, key: usize) -> Ended {
-        self.guards.get(key).map(Entry::ended).unwrap_or_default()
+        self.guards.get(key).map(|entry| entry.ended).unwrap_or_default()
     }
 
     /// User code of this guard begins: its clock runs, unless it runs already. Whether it was started.
@@ -311,9 +303,9 @@ impl Entry {
     /// The exit of this guard begins with this signal, or has begun already.
     pub(super) fn join(&mut self, arrival: &Arrival, has_old_handler: bool) {
         let signal = arrival.signal;
-        self.signal.get_or_insert(signal);
+        self.ended.signal.get_or_insert(signal);
         if !has_old_handler {
-            self.ended_by.get_or_insert(signal);
+            self.ended.ended_by.get_or_insert(signal);
         }
         self.begin(Cause::Signal(arrival.received()));
     }
@@ -324,15 +316,5 @@ impl Entry {
 
     pub(super) fn is_open(&self) -> bool {
         self.scope == Scope::Open
-    }
-
-    pub(super) fn ended(&self) -> Ended {
-        Ended {
-            signal: self.signal,
-            ended_by: self.ended_by,
-            decided: self.decided,
-            has_returned: matches!(self.callback, Callback::Done { .. }),
-            panicked: self.callback == Callback::Done { panicked: true },
-        }
     }
 }

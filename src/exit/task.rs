@@ -117,8 +117,8 @@ impl State {
             return self.hear(arrival);
         }
         let is_due = |entry: &Entry| {
-            let has_run = entry.callback == Callback::Done { panicked: false };
-            has_run && entry.scope == Scope::ClosingInside
+            let has_run = entry.callback == Callback::Done;
+            has_run && !entry.ended.panicked && entry.scope == Scope::ClosingInside
         };
         let (_, entry) = self.guards.iter_mut().find(|(_, entry)| is_due(entry))?;
         entry.scope = Scope::Closing;
@@ -201,7 +201,7 @@ impl State {
         // Where a thread closes the scope, that one knows what to do.
         let has_failed = |(_, entry): &(usize, &Entry)| {
             let is_left = matches!(entry.scope, Scope::Open | Scope::ClosingInside);
-            is_left && entry.callback == Callback::Done { panicked: true }
+            is_left && entry.ended.panicked
         };
         let failed = if waits { None } else { self.guards.iter().find(has_failed) };
         if let Some((_, entry)) = failed {

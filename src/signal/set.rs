@@ -1,7 +1,6 @@
 //! [`SignalSet`].
 
 use std::fmt;
-use std::iter::FusedIterator;
 
 use super::Signal;
 
@@ -55,18 +54,13 @@ impl SignalSet {
     pub(crate) const fn is_empty(self) -> bool {
         self.0 == 0
     }
-
-    /// From the highest number to the lowest: TERM comes before INT.
-    pub(crate) fn iter(self) -> Signals {
-        Signals(self.0)
-    }
 }
 
 const fn bit(signal: Signal) -> Bits {
     1 << (signal.0 - 1)
 }
 
-/// The signals of a set, from the highest number to the lowest.
+/// The signals of a set, from the highest number to the lowest: TERM comes before INT.
 pub(crate) struct Signals(Bits);
 
 impl Iterator for Signals {
@@ -83,14 +77,12 @@ impl Iterator for Signals {
     }
 }
 
-impl FusedIterator for Signals {}
-
 impl IntoIterator for SignalSet {
     type Item = Signal;
     type IntoIter = Signals;
 
     fn into_iter(self) -> Signals {
-        self.iter()
+        Signals(self.0)
     }
 }
 
@@ -106,7 +98,7 @@ impl FromIterator<Signal> for SignalSet {
 
 impl fmt::Debug for SignalSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
+        f.debug_list().entries(*self).finish()
     }
 }
 
@@ -117,7 +109,7 @@ mod tests {
     #[test]
     fn a_set_keeps_each_signal_once_the_highest_first() {
         let mut set: SignalSet = [Signal::TERM, Signal::INT, Signal::TERM].into_iter().collect();
-        assert_eq!(set.iter().collect::<Vec<_>>(), [Signal::TERM, Signal::INT]);
+        assert_eq!(set.into_iter().collect::<Vec<_>>(), [Signal::TERM, Signal::INT]);
         assert!(!set.insert(Signal::INT));
         assert_eq!(set, SignalSet::of(&[Signal::TERM, Signal::INT]));
         assert!(!set.is_empty() && SignalSet::default().is_empty());
@@ -134,6 +126,6 @@ mod tests {
     #[test]
     fn the_highest_signal_fits() {
         let all: SignalSet = (1..=128).filter_map(Signal::from_raw).collect();
-        assert_eq!(all.iter().count(), (1..=128).filter_map(Signal::from_raw).count());
+        assert_eq!(all.into_iter().count(), (1..=128).filter_map(Signal::from_raw).count());
     }
 }

@@ -27,6 +27,11 @@ pub struct Holder {
 }
 
 impl Holder {
+    /// Nothing but the address is known.
+    pub(crate) fn unknown(address: usize) -> Holder {
+        Holder { address, object: None, offset: None, symbol: None }
+    }
+
     /// The address of the handler in this process.
     #[must_use]
     pub fn address(&self) -> usize {

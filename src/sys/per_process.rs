@@ -4,8 +4,6 @@ use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-#[cfg(unix)]
-use super::process;
 use super::process::Process;
 
 /// One `T` per process, made at the first use.
@@ -31,14 +29,9 @@ impl<T: Sync> PerProcess<T> {
         PerProcess { current: AtomicPtr::new(ptr::null_mut()), make }
     }
 
-    #[cfg(unix)]
-    pub(crate) fn get(&'static self) -> &'static T {
-        self.get_in(process::this())
-    }
-
-    /// As `get`, for a caller that knows the process already: asking is a system call.
+    /// That of `process`, which is this one: the caller knows it, and asking is a system call.
     #[inline(never)]
-    pub(crate) fn get_in(&'static self, process: Process) -> &'static T {
+    pub(crate) fn get(&'static self, process: Process) -> &'static T {
         let mut current = self.current.load(Ordering::Acquire);
         loop {
             // SAFETY: the pointer is null or came from Box::into_raw below and is never freed.

@@ -38,7 +38,7 @@ fn no_task_is_lost() {
     fn waits(world: &Arc<World>) {
         let mut state = world.exit.lock();
         let is_done = |state: &State| {
-            let done = |(_, entry): (usize, &Entry)| matches!(entry.callback, Stage::Done { .. });
+            let done = |(_, entry): (usize, &Entry)| entry.callback == Stage::Done;
             state.guards.iter().all(done)
         };
         while !is_done(&state) {

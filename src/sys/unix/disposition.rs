@@ -157,7 +157,7 @@ fn kernel_mask(mask: &libc::sigset_t) -> &[u8] {
 
 /// Whose code a handler is.
 pub(crate) fn holder(address: usize) -> Holder {
-    let mut holder = Holder { address, object: None, offset: None, symbol: None };
+    let mut holder = Holder::unknown(address);
     let Some(info) = object_of(address) else { return holder };
     if !info.dli_fname.is_null() {
         // SAFETY: dladdr gives a NUL-terminated string that lives as long as the object is loaded,

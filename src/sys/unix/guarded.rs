@@ -7,7 +7,7 @@ use nix::libc;
 
 use super::disposition::{self, Action, Disposition};
 use super::handler::FUNCTIONS;
-use super::process::Process;
+use super::process::{self, Process};
 use super::siginfo::{Arrival, SigInfo};
 use super::slot::{self, LEVELS, Slot, slot_of};
 use super::{abort, forward, mask, wake};
@@ -28,7 +28,7 @@ fn intern(disposition: Disposition) -> &'static Disposition {
     if disposition == DEFAULT {
         return &DEFAULT;
     }
-    let mut known = INTERNED.get().lock();
+    let mut known = INTERNED.get(process::this()).lock();
     if let Some(same) = known.iter().find(|known| ***known == disposition) {
         return same;
     }

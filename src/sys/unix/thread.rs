@@ -58,7 +58,8 @@ impl Runner {
 
     /// Whether it is that thread.
     pub(crate) fn is(&self, thread: &JoinHandle) -> bool {
-        self.id == id_of(thread)
+        // A cast, for std and libc do not agree on the type everywhere (musl).
+        self.id.0 == thread.as_pthread_t() as usize
     }
 
     pub(crate) fn id(&self) -> ThreadId {
@@ -160,16 +161,6 @@ pub(crate) fn spawn_bare(run: extern "C" fn(*mut c_void) -> *mut c_void) -> bool
         unsafe { libc::pthread_detach(thread.assume_init()) };
     }
     is_made
-}
-
-/// Whether that is the calling thread.
-pub(crate) fn is_this(thread: &JoinHandle) -> bool {
-    id_of(thread) == ThreadId::current()
-}
-
-fn id_of(thread: &JoinHandle) -> ThreadId {
-    // A cast, for std and libc do not agree on the type everywhere (musl).
-    ThreadId(thread.as_pthread_t() as usize)
 }
 
 /// From now on the calling thread takes these signals and no others.

@@ -94,9 +94,11 @@ mod platform {
     use std::cell::UnsafeCell;
     use std::io;
     use std::mem::MaybeUninit;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use nix::libc;
+    use nix::sys::time::TimeSpec;
+    use nix::time::{ClockId, clock_gettime};
 
     /// Static and never destroyed, so that a handler that comes late may still post.
     struct Semaphore(UnsafeCell<MaybeUninit<libc::sem_t>>);
@@ -143,23 +145,15 @@ mod platform {
 
     /// POSIX has only the wall clock for this. Where it is set meanwhile, the watcher wakes early and
     /// waits again, or late.
-    #[allow(clippy::useless_conversion, reason = "time_t and tv_nsec are narrower elsewhere")]
     fn by_wall_clock(deadline: Instant) -> libc::timespec {
-        let left = deadline.saturating_duration_since(Instant::now());
-        // SAFETY: zeroed is a valid timespec on every platform.
-        let mut at = unsafe { std::mem::zeroed::<libc::timespec>() };
-        // SAFETY: `at` is valid for a write; the clock exists everywhere.
-        unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut at) };
-        let nanos = i64::from(at.tv_nsec) + i64::from(left.subsec_nanos());
-        let seconds = i64::try_from(left.as_secs())
-            .unwrap_or(i64::MAX)
-            .saturating_add(nanos / 1_000_000_000)
-            // No clock gets further than this, and the sum fits every time_t of 64 bits.
-            .min(1 << 40);
-        at.tv_sec = at.tv_sec.saturating_add(seconds.try_into().unwrap_or(i32::MAX.into()));
-        at.tv_nsec = (nanos % 1_000_000_000).try_into().unwrap_or(0);
-        at
+        // To wake early does no harm, and a day more fits every `time_t`.
+        let left = deadline.saturating_duration_since(Instant::now()).min(DAY);
+        // It fails only for a clock that does not exist.
+        let now = clock_gettime(ClockId::CLOCK_REALTIME).unwrap_or(TimeSpec::new(0, 0));
+        *(now + TimeSpec::from_duration(left)).as_ref()
     }
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 }
 
 /// A Mach semaphore: there are no unnamed POSIX ones on Apple's systems.

@@ -11,14 +11,15 @@
 use std::ffi::c_int;
 use std::io;
 use std::panic;
-use std::sync::{Mutex, PoisonError};
+use std::sync::LazyLock;
 
 use super::dll;
+use crate::sys::lock::Lock;
 
 /// What to run, and whether the C library knows of it.
-static HOOK: Mutex<Hook> = Mutex::new(Hook { run: None, is_registered: false });
+static HOOK: LazyLock<Lock<Hook>> = LazyLock::new(Lock::default);
 
-#[derive(Clone, Copy)]
+#[derive(Default, Clone, Copy)]
 struct Hook {
     run: Option<fn()>,
     is_registered: bool,
@@ -33,7 +34,7 @@ unsafe extern "C" {
 /// One registration is enough for a second thread in C's `exit` as well: the C libraries of Windows
 /// let one thread at a time into their exit functions, and that one does not return.
 pub(crate) fn register(hook: fn()) -> io::Result<()> {
-    let mut known = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = HOOK.lock();
     known.run = Some(hook);
     if !known.is_registered {
         // SAFETY: a function without arguments that does not unwind.
@@ -47,7 +48,7 @@ pub(crate) fn register(hook: fn()) -> io::Result<()> {
 
 /// Runs the hook, then ends the process with `code`.
 pub(crate) fn exit(code: i32) -> ! {
-    let hook = HOOK.lock().unwrap_or_else(PoisonError::into_inner).run;
+    let hook = HOOK.lock().run;
     run(hook);
     std::process::exit(code)
 }
@@ -58,7 +59,7 @@ extern "C" fn at_exit() {
         return;
     }
     let hook = {
-        let mut known = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = HOOK.lock();
         // A guard that is made in an exit function after this one needs the hook once more.
         known.is_registered = false;
         known.run

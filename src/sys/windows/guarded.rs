@@ -51,7 +51,7 @@ pub(crate) fn install(
 
 /// Not to be known.
 pub(crate) fn holder(address: usize) -> Holder {
-    Holder { address, object: None, offset: None, symbol: None }
+    Holder::unknown(address)
 }
 
 /// A signal whose handler is the guard's.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ptr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::LazyLock;
 
 use windows_sys::Win32::System::Console::{
     CTRL_BREAK_EVENT, CTRL_C_EVENT, CTRL_CLOSE_EVENT, CTRL_LOGOFF_EVENT, CTRL_SHUTDOWN_EVENT,
@@ -15,12 +15,13 @@ use windows_sys::core::BOOL;
 
 use super::slot::{self, Verdict};
 use crate::signal::ConsoleEvent;
+use crate::sys::lock::Lock;
 
 const FALSE: BOOL = 0;
 const TRUE: BOOL = 1;
 
 /// One thread at a time changes the guard's place among the handlers.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+static ONE_AT_A_TIME: LazyLock<Lock<()>> = LazyLock::new(Lock::default);
 
 unsafe extern "system" fn handle(raw: u32) -> BOOL {
     match event(raw).map(slot::arrive) {
@@ -53,7 +54,7 @@ pub(super) fn raw(event: ConsoleEvent) -> u32 {
 
 /// Makes the handler the first that the system asks. Call before arming a signal.
 pub(super) fn register() -> io::Result<()> {
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = ONE_AT_A_TIME.lock();
     if !slot::is_movable() {
         return Ok(());
     }

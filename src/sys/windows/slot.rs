@@ -19,20 +19,22 @@
 //! last that was merged into it.
 
 use std::ops::RangeInclusive;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::LazyLock;
 
 use super::clock::Moment;
 use super::siginfo::{Arrival, SigInfo};
 use super::wake;
 use crate::signal::{ConsoleEvent, Signal, SignalSet};
+use crate::sys::lock::{Condition, Lock};
 
 /// All there is to know of events. Locked for a few instructions at a time, by handlers and others. No `Arrival` is
 /// dropped under it: that takes the lock.
-static STATE: Mutex<State> = Mutex::new(State { came: 0, is_ending: false, slots: [Slot::NEW; 2] });
+static STATE: LazyLock<Lock<State>> = LazyLock::new(Lock::default);
 
 /// Told when a handler may leave.
-static RELEASED: Condvar = Condvar::new();
+static RELEASED: LazyLock<Condition> = LazyLock::new(Condition::default);
 
+#[derive(Default)]
 struct State {
     /// How many events have come.
     came: u64,
@@ -42,6 +44,7 @@ struct State {
     slots: [Slot; 2],
 }
 
+#[derive(Default)]
 struct Slot {
     /// Whether a guard wants the signal; else the handler passes it on at once.
     is_armed: bool,
@@ -75,8 +78,6 @@ pub(super) enum Verdict {
 }
 
 impl Slot {
-    const NEW: Slot = Slot { is_armed: false, is_hosted: false, mail: None, waiting: Vec::new() };
-
     /// Tells the handlers that wait with these events, except with final ones that would be kept. Whether there are
     /// any.
     fn release(&mut self, orders: RangeInclusive<u64>, verdict: Verdict) -> bool {
@@ -116,14 +117,10 @@ impl State {
     }
 }
 
-fn state() -> MutexGuard<'static, State> {
-    STATE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// In the handler: an event has come.
 pub(super) fn arrive(event: ConsoleEvent) -> Verdict {
     let signal = event.signal();
-    let mut state = state();
+    let mut state = STATE.lock();
     state.is_ending |= event.is_final();
     if !state.slot(signal).is_armed {
         return Verdict::PassOn;
@@ -143,29 +140,29 @@ pub(super) fn arrive(event: ConsoleEvent) -> Verdict {
         if let Some(verdict) = state.slot(signal).leave(order) {
             return verdict;
         }
-        state = RELEASED.wait(state).unwrap_or_else(PoisonError::into_inner);
+        (state, _) = RELEASED.wait(state, None);
     }
 }
 
 /// Takes the event of these that came first.
 pub(crate) fn take_first(signals: SignalSet) -> Option<Arrival> {
-    let mut state = state();
+    let mut state = STATE.lock();
     let came = state.came;
     let mut order = |signal| Some((state.slot(signal).mail.as_ref()?.info.order, signal));
-    let (_, first) = signals.iter().filter_map(&mut order).min_by_key(|(order, _)| *order)?;
+    let (_, first) = signals.into_iter().filter_map(&mut order).min_by_key(|(order, _)| *order)?;
     state.slot(first).take(first, came)
 }
 
 /// From now on events of this signal are the guards'.
 pub(super) fn arm(signal: Signal) {
-    let mut state = state();
+    let mut state = STATE.lock();
     let slot = state.slot(signal);
     (slot.is_armed, slot.is_hosted) = (true, false);
 }
 
 /// Whether a host has the signal, and decides, from now on.
 pub(super) fn set_hosted(signal: Signal, is_hosted: bool) {
-    let mut state = state();
+    let mut state = STATE.lock();
     let slot = state.slot(signal);
     slot.is_hosted = is_hosted;
     if is_hosted {
@@ -175,20 +172,20 @@ pub(super) fn set_hosted(signal: Signal, is_hosted: bool) {
 
 /// Whether events of this signal are a guard's.
 pub(super) fn is_armed(signal: Signal) -> bool {
-    state().slot(signal).is_armed
+    STATE.lock().slot(signal).is_armed
 }
 
 /// Whether the handler can be moved among the handlers: not while a guard lives, which has it in its place; nor while
 /// one waits, here or in a handler below, which stay with a final event. The system would not return from the call.
 pub(super) fn is_movable() -> bool {
-    let state = state();
+    let state = STATE.lock();
     let is_free = |slot: &Slot| !slot.is_armed && slot.waiting.is_empty();
     !state.is_ending && state.slots.iter().all(is_free)
 }
 
 /// From now on events of this signal are passed on at once. Returns what came too late for the guards.
 pub(super) fn disarm(signal: Signal) -> Option<Arrival> {
-    let mut state = state();
+    let mut state = STATE.lock();
     let came = state.came;
     let slot = state.slot(signal);
     (slot.is_armed, slot.is_hosted) = (false, false);
@@ -197,7 +194,7 @@ pub(super) fn disarm(signal: Signal) -> Option<Arrival> {
 
 /// As `disarm`. What came, and was not taken, is part of the event that is passed on.
 pub(super) fn give_back(signal: Signal) {
-    let mut state = state();
+    let mut state = STATE.lock();
     let slot = state.slot(signal);
     (slot.is_armed, slot.is_hosted) = (false, false);
     if let Some(mail) = slot.mail.take() {
@@ -207,10 +204,10 @@ pub(super) fn give_back(signal: Signal) {
 
 /// Passes on these events, as far as their handlers wait with them; says whether there are any.
 pub(super) fn pass_on(signal: Signal, orders: RangeInclusive<u64>) -> bool {
-    state().slot(signal).release(orders, Verdict::PassOn)
+    STATE.lock().slot(signal).release(orders, Verdict::PassOn)
 }
 
 /// Nobody here has these events any more.
 pub(super) fn keep(signal: Signal, orders: RangeInclusive<u64>) {
-    state().slot(signal).release(orders, Verdict::Keep);
+    STATE.lock().slot(signal).release(orders, Verdict::Keep);
 }

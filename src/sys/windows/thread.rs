@@ -2,12 +2,13 @@
 
 use std::ffi::c_void;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use windows_sys::Win32::System::Threading::GetCurrentThreadId;
 
 use super::dll;
 use crate::signal::SignalSet;
+use crate::sys::lock::{Condition, Lock};
 
 /// A thread, told apart from all others that live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +46,7 @@ impl Runner {
 
     /// Whether it is that thread.
     pub(crate) fn is(&self, thread: &JoinHandle) -> bool {
-        *thread.0.step() == Step::Running(self.id)
+        *thread.0.step.lock() == Step::Running(self.id)
     }
 
     pub(crate) fn id(&self) -> ThreadId {
@@ -63,13 +64,6 @@ pub(crate) fn is_inside_exit() -> bool {
     false
 }
 
-/// Stands for what the other platforms undo when it is dropped.
-pub(crate) struct Nothing(());
-
-impl Drop for Nothing {
-    fn drop(&mut self) {}
-}
-
 /// The mask of a user's thread, if there were masks.
 #[derive(Clone, Copy)]
 pub(crate) struct UserMask(());
@@ -79,8 +73,9 @@ impl UserMask {
         UserMask(())
     }
 
-    pub(crate) fn apply(&self) -> Nothing {
-        Nothing(())
+    /// The result is what the other platforms undo when it is dropped.
+    pub(crate) fn apply(&self) -> impl Drop + use<> {
+        scopeguard::guard((), |()| {})
     }
 }
 
@@ -126,16 +121,11 @@ pub(crate) fn spawn_bare(run: extern "C" fn(*mut c_void) -> *mut c_void) -> bool
 
 fn drop_pointer(_: *mut c_void) {}
 
-/// Whether that is the calling thread.
-pub(crate) fn is_this(thread: &JoinHandle) -> bool {
-    *thread.0.step() == Step::Running(ThreadId::current())
-}
-
 /// How far a thread has come.
 #[derive(Default)]
 struct Progress {
-    step: Mutex<Step>,
-    changed: Condvar,
+    step: Lock<Step>,
+    changed: Condition,
 }
 
 #[derive(Default, Clone, Copy, PartialEq)]
@@ -149,18 +139,15 @@ enum Step {
 }
 
 impl Progress {
-    fn step(&self) -> MutexGuard<'_, Step> {
-        self.step.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn set(&self, step: Step) {
-        *self.step() = step;
+        let mut now = self.step.lock();
+        *now = step;
         self.changed.notify_all();
     }
 
     /// Whether the function is still wanted.
     fn begin(&self) -> bool {
-        let mut step = self.step();
+        let mut step = self.step.lock();
         let is_wanted = *step == Step::Spawned;
         if is_wanted {
             *step = Step::Running(ThreadId::current());
@@ -169,10 +156,12 @@ impl Progress {
     }
 
     fn wait(&self) {
-        let mut step = self.step();
+        let mut step = self.step.lock();
         if *step == Step::Spawned {
             *step = Step::Done;
         }
-        drop(self.changed.wait_while(step, |step| matches!(step, Step::Running(_))));
+        while matches!(*step, Step::Running(_)) {
+            (step, _) = self.changed.wait(step, None);
+        }
     }
 }
