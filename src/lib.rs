@@ -123,9 +123,9 @@
 //! | during the grace period | ends the process; the deferred functions run | the same | is ignored |
 //! | while a deferred function runs | ends the process after the deferred functions | ends the process at once; nothing else runs | ends the process after the deferred functions |
 //!
-//! A signal that a process sent is a repeat if the same signal came at least 500 ms before: after TERM, the first INT is
-//! no repeat, and the second one is. A quicker one is the same event, because a shell and npm both deliver one `^C`. A
-//! key (an INT or QUIT that the kernel sent; Unix) is a repeat at once, whichever signal came first.
+//! A signal is a repeat if the same signal came at least 500 ms before: after TERM, the first INT is no repeat, and the
+//! second one is. A quicker one is the same event, because a shell and npm both deliver one `^C`. A key (an INT or QUIT
+//! that the kernel sent; Unix) is a repeat at once, whichever signal came first.
 //!
 //! [`callback_timeout`](Builder::callback_timeout) beats all of these. A callback that panicked on the watcher ends the
 //! process with 101 after the deferred functions, without a grace period. A signal with an old handler has no

@@ -10,7 +10,7 @@ use crate::sys::siginfo::Arrival;
 use crate::sys::slot;
 use crate::sys::status::Status;
 
-/// A repeat that a process sends sooner belongs to the same event: a shell and a parent may both deliver it.
+/// One that comes sooner belongs to the same event, unless it is a key: a shell and a parent may both deliver one.
 const SAME_EVENT: Duration = Duration::from_millis(500);
 
 impl State {

@@ -16,8 +16,8 @@ use handle_exit::{Builder, Event, HandleExit, Repeat, Signal};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 
-/// Over before anybody has noticed.
-const SHORT: Duration = Duration::from_millis(20 * DEADLINE.as_secs() / 60);
+/// Soon over, and yet enough for a function that says a line.
+const SHORT: Duration = Duration::from_millis(100 * DEADLINE.as_secs() / 60);
 /// Long enough for what is to be done in time, also on a machine that is busy.
 const LONG: Duration = Duration::from_secs(3);
 /// A second wish to end, and not a second delivery of the first: the rule says 500 ms.
