@@ -109,7 +109,7 @@ impl World {
         }
         let missing = guard.settings.all_signals().minus(state.signals());
         let installed: Vec<_> =
-            missing.iter().map(|signal| Guarded::for_model(signal, false)).collect();
+            missing.into_iter().map(|signal| Guarded::for_model(signal, false)).collect();
         state.end_is_over();
         state.add_installed(&installed);
         if state.enter(&guard, SignalSet::default()) {
