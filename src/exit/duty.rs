@@ -87,15 +87,15 @@ impl ProcessExit {
         mut state: Locked<'a, State>,
         signals: SignalSet,
     ) -> Locked<'a, State> {
-        let deadline = Some(Instant::now() + UNHEARD_TIMEOUT);
-        let mut in_time = true;
-        while in_time {
+        let (mut deadline, mut in_time) = (None, true);
+        let listens = |state: &State| {
             let listens = state.watchers.listens.minus(state.to_listen());
-            if listens.intersection(signals).is_empty() {
-                break;
-            }
+            !listens.intersection(signals).is_empty()
+        };
+        while in_time && listens(&state) {
             wake::post();
-            (state, in_time) = self.changed.wait(state, deadline);
+            let deadline = deadline.get_or_insert_with(|| Instant::now() + UNHEARD_TIMEOUT);
+            (state, in_time) = self.changed.wait(state, Some(*deadline));
         }
         state
     }

@@ -55,7 +55,8 @@ impl State {
         let mine = extract(&mut self.held, &|arrival| all.contains(arrival.signal));
         let has_mail = !mine.is_empty();
         mine.into_iter().for_each(|arrival| self.admit(arrival));
-        has_mail || has_joined
+        // The leader takes a host's signals itself: it has to wake and see that, where no other thread may take them.
+        has_mail || has_joined || settings.is_host() && guard.mask.blocks_any(all)
     }
 
     #[inline(never)]

@@ -116,6 +116,32 @@ fn host_is_made() {
     ready_for_ever();
 }
 
+/// The watcher sleeps already when the host comes.
+fn host_comes_to_a_guest() {
+    block(Signal::TERM);
+    let _guest = HandleExit::append(|| say("guest")).unwrap();
+    say("guest is there");
+    hear();
+    let _host = HandleExit::cleanup(|| say("host")).unwrap();
+    ready_for_ever();
+}
+
+/// What the host heard is the program's again, although the guest has it too.
+fn host_leaves_a_guest() {
+    block(Signal::TERM);
+    let host = HandleExit::new(|| say("host")).unwrap();
+    let guest = HandleExit::append(|| say("guest")).unwrap();
+    say("both are there");
+    hear();
+    drop(host);
+    say("ready");
+    hear();
+    let is_pending = || is_pending(std::process::id() as i32, "ShdPnd", Signal::TERM) == Some(true);
+    until("TERM is pending, or the guest has it", || is_pending() || guest.is_exiting());
+    assert!(guest.disarm() && is_pending());
+    say("behind");
+}
+
 // ---------------------------------------------------------------------------------------- tests
 
 fn a_guest_takes_nothing_from_a_program_that_blocks_the_signal_everywhere() {
@@ -146,8 +172,31 @@ fn a_host_hears_a_signal_that_is_blocked_everywhere() {
     victim.end().said(&["ready", "host"]).died_by(Signal::TERM);
 }
 
+fn a_host_that_comes_to_a_guest_hears_what_is_blocked_everywhere() {
+    let mut victim = Victim::start(host_comes_to_a_guest);
+    victim.expect("guest is there");
+    victim.at_rest();
+    victim.tell("go on");
+    victim.expect("ready");
+    victim.send(Signal::TERM);
+    victim.end().ended_with("guest").died_by(Signal::TERM);
+}
+
+fn a_guest_that_a_host_leaves_takes_nothing_that_is_blocked_everywhere() {
+    let mut victim = Victim::start(host_leaves_a_guest);
+    victim.expect("both are there");
+    victim.at_rest();
+    victim.tell("go on");
+    victim.expect("ready");
+    victim.send(Signal::TERM);
+    victim.tell("go on");
+    victim.end().said(&["both are there", "host", "ready", "behind"]).exited(0);
+}
+
 pub(crate) const TESTS: &[Named] = tests![
     a_guest_takes_nothing_from_a_program_that_blocks_the_signal_everywhere,
     a_guest_hears_what_is_not_blocked_everywhere,
     a_host_hears_a_signal_that_is_blocked_everywhere,
+    a_host_that_comes_to_a_guest_hears_what_is_blocked_everywhere,
+    a_guest_that_a_host_leaves_takes_nothing_that_is_blocked_everywhere,
 ];

@@ -97,6 +97,10 @@ impl UserMask {
         UserMask(MASK.get().unwrap_or_else(|| remember(mask::current())))
     }
 
+    pub(crate) fn blocks_any(&self, signals: SignalSet) -> bool {
+        signals.into_iter().any(|signal| mask::contains(self.0.as_ref(), signal.as_raw()))
+    }
+
     /// Gives the calling thread this mask until the result is dropped: commands that user code spawns inherit it.
     pub(crate) fn apply(&self) -> impl Drop + use<> {
         replace_until_drop(&self.0)

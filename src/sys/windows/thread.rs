@@ -73,6 +73,10 @@ impl UserMask {
         UserMask(())
     }
 
+    pub(crate) fn blocks_any(&self, _signals: SignalSet) -> bool {
+        false
+    }
+
     /// The result is what the other platforms undo when it is dropped.
     pub(crate) fn apply(&self) -> impl Drop + use<> {
         scopeguard::guard((), |()| {})
