@@ -28,8 +28,8 @@ pub enum OldHandler {
     /// After a signal: the handler of each signal that came, after the callback.
     #[default]
     OnSignal,
-    /// After a signal, as `OnSignal` says; and each guard that ends without a signal calls each distinct old handler of
-    /// its signals once.
+    /// After a signal, as `OnSignal` says; and each guard whose scope ends without a signal calls each distinct old
+    /// handler of its signals once. `process::exit` ends no scope.
     Always,
 }
 

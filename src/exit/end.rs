@@ -136,7 +136,8 @@ impl ProcessExit {
         status: Status,
         cause: &Cause,
     ) -> Result<(), Forked> {
-        let mut is_mine = self.lock().claim_end(me.id(), Rank::Outside, Some(status));
+        let rank = if exit_thread::is_marked() { Rank::OwnCode } else { Rank::Outside };
+        let mut is_mine = self.lock().claim_end(me.id(), rank, Some(status));
         // To look at the stack takes time: only if two threads end the process.
         if !is_mine && thread::is_inside_exit() {
             is_mine = self.lock().claim_end(me.id(), Rank::InsideExit, Some(status));

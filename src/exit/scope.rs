@@ -151,15 +151,19 @@ impl ProcessExit {
             self.run_deferred(guard, me)?;
         }
         let cause = guard.cause().cloned().unwrap_or(Cause::ScopeEnd);
+        // A panic of a callback that the end of the scope began continues to unwind, and `finish` reports it. After
+        // any other nothing may continue.
+        let unwinds = closed.payload.is_some() && matches!(cause, Cause::ScopeEnd | Cause::Panic);
+        if by == By::Finish || std::thread::panicking() {
+            // It goes no further: what drops it has a time limit here.
+            self.drop_payload(me, guard, closed.payload.take())?;
+        }
         let is_outermost = !exit_thread::is_marked();
         let mut state = self.lock();
         let ended = state.ended(guard.key());
         // A callback that never returns has exited: what it says holds.
         let decided = ended.decided.filter(|_| ended.has_returned);
         let by_signal = decided.and_then(|signal| guard.settings.status_after_scope(signal));
-        // A panic of a callback that the end of the scope began continues to unwind, and `finish` reports it. After
-        // any other nothing may continue.
-        let unwinds = closed.payload.is_some() && matches!(cause, Cause::ScopeEnd | Cause::Panic);
         let failed = ended.panicked && by != By::Finish && !unwinds;
         let mut status = if failed { Some(Status::Failed) } else { by_signal };
         if is_outermost && status.is_none() {
@@ -239,10 +243,10 @@ impl ProcessExit {
         let Some(entry) = state.remove(key) else { return Ok(()) };
         let all = entry.all();
         let (mut late, mut repeats) = (Late::default(), Vec::new());
+        // The leader takes the signals of a host also for a program that blocks them everywhere: what they do without
+        // the host is not for it to take.
+        state = self.wait_unheard(state, all);
         if !state.unused(all).is_empty() {
-            // The leader takes the signals of a host also for a program that blocks them everywhere: what they do
-            // when they are restored is not for it to take.
-            state = self.wait_unheard(state, all);
             let gone = state.unused(all);
             late = restore::restore_all(&gone, &state.others(&gone));
             repeats = extract(&mut late.arrivals, &|arrival| state.is_part_of_answered(arrival));

@@ -231,18 +231,24 @@ fn a_held_signal_is_heard_by_a_guard_that_enters_inside_a_living_one() {
 
 // ------------------------------------------------------------------------- a sandbox around an exit
 
-/// From here on this process may not read memory by system call, as in many sandboxes. Says so where the kernel has no
-/// such filter, and returns false.
-fn may_not_read_memory() -> bool {
+/// From here on this process may not make that system call, as in many sandboxes; and is killed by SIGSYS if it sends a
+/// signal to all processes. Says so where the kernel has no such filter, and returns false.
+fn may_not(call: libc::c_long) -> bool {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const IS: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
     const NUMBER: u32 = 0;
+    // The half of the first argument that an `int` is in.
+    const FIRST: u32 = if cfg!(target_endian = "little") { 16 } else { 20 };
     let step = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
     let mut program = [
         step(LOAD, 0, NUMBER),
-        step(IS, 1, libc::SYS_process_vm_readv as u32),
+        step(IS, 1, call as u32),
         step(RETURN, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(IS, 3, libc::SYS_kill as u32),
+        step(LOAD, 0, FIRST),
+        step(IS, 1, u32::MAX),
+        step(RETURN, 0, libc::SECCOMP_RET_KILL_PROCESS),
         step(RETURN, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let filter =
@@ -256,11 +262,9 @@ fn may_not_read_memory() -> bool {
         say("skipped: no filter of system calls");
         return false;
     }
-    // SAFETY: reads nothing.
-    let read = unsafe {
-        libc::process_vm_readv(libc::getpid(), std::ptr::null(), 0, std::ptr::null(), 0, 0)
-    };
-    assert_eq!((read, nix::errno::Errno::last()), (-1, nix::errno::Errno::EPERM));
+    // SAFETY: without arguments, neither of those that are asked for does anything.
+    let made = unsafe { libc::syscall(call, 0, 0, 0, 0, 0, 0) };
+    assert_eq!((made, nix::errno::Errno::last()), (-1, nix::errno::Errno::EPERM));
     true
 }
 
@@ -275,7 +279,7 @@ extern "C" fn drops_a_guard_that_exits() {
 
 /// The guard that exits inside the exit is kept, or made and dropped in an exit function.
 fn exits_inside_an_exit_in_a_sandbox() {
-    if !may_not_read_memory() {
+    if !may_not(libc::SYS_process_vm_readv) {
         return;
     }
     match told::<String>().as_str() {
@@ -292,6 +296,24 @@ fn an_exit_inside_an_exit_has_its_code_where_a_filter_forbids_to_read_the_stack(
         if !end.is_skipped() {
             end.said(&["callback"]).exited(3);
         }
+    }
+}
+
+/// A process that does not know its id: `kill` takes the error for all processes.
+fn is_killed_in_a_sandbox_without_getpid() {
+    if !may_not(libc::SYS_getpid) {
+        return;
+    }
+    let guard = HandleExit::cleanup(|| say("callback")).unwrap();
+    guard.defer(|| say("deferred")).unwrap();
+    ready_for_ever();
+}
+
+fn a_process_that_may_not_ask_for_its_id_ends_alone() {
+    let mut victim = Victim::start(is_killed_in_a_sandbox_without_getpid);
+    if victim.next_line().as_deref() == Some("ready") {
+        victim.send(Signal::TERM);
+        victim.end().said(&["ready", "callback", "deferred"]).exited(143);
     }
 }
 
@@ -588,14 +610,26 @@ impl Drop for Blocks {
 fn payload_blocks() {
     // Enough for the panic itself.
     let builder = HandleExit::builder().callback_timeout(Duration::from_secs(1));
-    let _guard = builder.install(|| std::panic::panic_any(Blocks)).unwrap();
-    raise(Signal::TERM);
+    let guard = builder.install(|| std::panic::panic_any(Blocks)).unwrap();
+    match told::<String>().as_str() {
+        "signal" => raise(Signal::TERM),
+        "finish" => drop(guard.finish()),
+        "panic" => {
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+                let _guard = guard;
+                panic!("the scope panics");
+            }));
+        }
+        other => panic!("{other}"),
+    }
     park();
 }
 
 /// It is user code as well.
 fn a_payload_whose_destructor_blocks_is_ended_by_the_timeout() {
-    Victim::start(payload_blocks).end().exited(101);
+    for way in ["signal", "finish", "panic"] {
+        Victim::start(payload_blocks.told(way)).end().exited(101);
+    }
 }
 
 /// Whether USR2 is blocked where it is dropped.
@@ -668,14 +702,16 @@ fn a_guest_in_the_child_of_a_callback_decides() {
 
 // ------------------------------------------------------------------- two exits
 
-/// It is told whether a filter forbids to read the stack.
 fn callback_exits_by_the_crate_while_main_exits() {
     let callback = || {
         say("callback");
         until("main exits", || MAIN_EXITS.load(SeqCst));
         // Until main is inside.
         thread::sleep(Duration::from_millis(300));
-        handle_exit::exit(6)
+        match told::<String>().as_str() {
+            "exit" => handle_exit::exit(6),
+            _ => handle_exit::exit_with_signal(Signal::USR1, || {}),
+        }
     };
     static MAIN_EXITS: AtomicBool = AtomicBool::new(false);
     let older = HandleExit::append(|| say("older")).unwrap();
@@ -691,8 +727,11 @@ fn callback_exits_by_the_crate_while_main_exits() {
 }
 
 fn exit_in_a_callback_has_its_code_while_main_exits() {
-    let end = Victim::start(callback_exits_by_the_crate_while_main_exits).end();
-    end.said(&["callback", "deferred", "older", "older deferred"]).exited(6);
+    let said = ["callback", "deferred", "older", "older deferred"];
+    let exits = Scenario::of(callback_exits_by_the_crate_while_main_exits);
+    Victim::start(exits.told("exit")).end().said(&said).exited(6);
+    let end = Victim::start(exits.told("exit_with_signal")).end();
+    end.said(&said).died_by(Signal::USR1);
 }
 
 pub(crate) const TESTS: &[Named] = tests![
@@ -716,4 +755,5 @@ pub(crate) const TESTS: &[Named] = tests![
     what_a_guard_captured_is_dropped_with_the_mask_of_its_maker,
     a_guest_in_the_child_of_a_callback_decides,
     exit_in_a_callback_has_its_code_while_main_exits,
+    a_process_that_may_not_ask_for_its_id_ends_alone,
 ];

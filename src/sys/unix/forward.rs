@@ -174,8 +174,7 @@ pub(crate) fn hand_over(arrival: &Arrival) {
         return;
     }
     // This thread blocks it: it goes to the process, where another thread may take it.
-    // SAFETY: kill(2) of the own process.
-    unsafe { libc::kill(libc::getpid(), raw) };
+    let _ = process::send_signal(arrival.signal);
 }
 
 /// Raises `signal` in this process, in the calling thread, unblocked. The thread's mask is then what it
@@ -183,8 +182,7 @@ pub(crate) fn hand_over(arrival: &Arrival) {
 pub(crate) fn raise(signal: Signal) {
     let before = mask::unblock(SignalSet::of(&[signal]));
     if !send_to_this_thread(signal.as_raw(), ptr::null_mut()) {
-        // SAFETY: kill(2) of the own process.
-        unsafe { libc::kill(libc::getpid(), signal.as_raw()) };
+        let _ = process::send_signal(signal);
     }
     mask::replace(&before);
 }
