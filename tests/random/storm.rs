@@ -13,7 +13,7 @@ use nix::libc;
 
 const SIGNALS: &str = "HANDLE_EXIT_STORM_SIGNALS";
 const SENDERS: u32 = 4;
-const ROUNDS: u32 = 10_000;
+const ROUNDS: u32 = 2_000;
 const KINDS: [Signal; 2] = [Signal::USR1, Signal::USR2];
 
 // ------------------------------------------------------------------------------------ scenarios
