@@ -61,6 +61,8 @@ fn another_callback_that_ends_elsewhere_does_not_take_force_away() {
         let mut victim = Victim::start(another_callback_ends_elsewhere.told(way));
         victim.expect("ready");
         for _ in 0..signals {
+            // The one before has been handled.
+            victim.at_rest();
             sleep(SECOND_WISH);
             victim.send(Signal::TERM);
         }
