@@ -256,14 +256,13 @@ impl ProcessExit {
         let is_over = state.is_empty() && state.wanted.is_none();
         let threads = is_over.then(|| state.watchers.dismiss());
         drop(state);
-        if let Some(threads) = threads {
-            self.join(threads);
-        }
         drop(entry);
         for repeat in repeats {
             self.tell_one(me, guard, &Event::RepeatAbsorbed(repeat.signal))?;
         }
+        // Not behind the join: a watcher may hang in user code, and what came may be a wish to end that.
         self.hand_over(late);
+        threads.into_iter().for_each(|threads| self.join(threads));
         Ok(())
     }
 

@@ -228,6 +228,21 @@ fn function_blocks() {
     goes_on(guard, &scope);
 }
 
+/// A function for HUP never returns, and TERM comes while the scope ends: it is for the restored disposition.
+fn signal_comes_when_a_function_blocks() {
+    static BLOCKS: AtomicBool = AtomicBool::new(false);
+    let blocks = |_: &Received| {
+        BLOCKS.store(true, SeqCst);
+        park();
+    };
+    let guard = HandleExit::builder().on(Signal::HUP, blocks).install(|| say("callback")).unwrap();
+    guard.defer(|| raise(Signal::TERM)).unwrap();
+    raise(Signal::HUP);
+    until("the function blocks", || BLOCKS.load(SeqCst));
+    drop(guard);
+    say("behind");
+}
+
 /// A signal comes, unless the scope ends without one; then the process ends by what limits it.
 fn user_code_that_blocks_is_ended(mut victim: Victim, limit: &str, scope: &str, blocks: &str) {
     victim.expect("ready");
@@ -357,6 +372,12 @@ fn an_on_function_that_blocks_is_ended_by_force() {
     an_on_function_that_blocks_is_ended("force");
 }
 
+/// Drop waits for the watcher, and the watcher for ever.
+fn a_signal_that_is_held_ends_a_process_whose_watcher_hangs() {
+    let end = Victim::start(signal_comes_when_a_function_blocks).end();
+    end.said(&["callback"]).died_by(Signal::TERM);
+}
+
 // ------------------------------------------------------------------------------------- poll and EINTR
 
 fn polls_a_descriptor_of_the_guard() {
@@ -418,6 +439,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_callback_that_wants_a_lock_of_the_scope_is_ended,
     an_on_function_that_blocks_is_ended_by_the_timeout,
     an_on_function_that_blocks_is_ended_by_force,
+    a_signal_that_is_held_ends_a_process_whose_watcher_hangs,
     a_poll_that_a_signal_interrupts_finds_the_descriptor_readable_when_it_is_called_again,
     a_poll_on_a_thread_that_blocks_the_signal_is_not_interrupted,
 ];
