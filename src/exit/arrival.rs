@@ -1,7 +1,6 @@
 //! What signals mean that came, and what the watcher is to do for them.
 
-use std::time::Duration;
-
+use super::ending::SAME_EVENT;
 use super::state::{Entry, SignalExit, Stage, State};
 use crate::settings::Repeat;
 use crate::signal::{Signal, SignalSet};
@@ -9,9 +8,6 @@ use crate::sys::clock::Moment;
 use crate::sys::siginfo::Arrival;
 use crate::sys::slot;
 use crate::sys::status::Status;
-
-/// One that comes sooner belongs to the same event, unless it is a key: a shell and a parent may both deliver one.
-const SAME_EVENT: Duration = Duration::from_millis(500);
 
 impl State {
     /// Takes in the signals that came, in order.
@@ -125,8 +121,7 @@ impl State {
 
     /// Somebody has pressed a key after the signals that have begun exits.
     fn press(&mut self, arrival: &Arrival) {
-        let is_from_kernel = arrival.is_from_kernel || arrival.has_more_from_kernel;
-        if !is_key(arrival.signal) || !is_from_kernel {
+        if !is_pressed(arrival) {
             return;
         }
         for exit in self.exits.iter_mut().filter(|exit| exit.arrival.signal != arrival.signal) {
@@ -145,12 +140,15 @@ const KEYS: SignalSet = SignalSet::of(&[Signal::INT, Signal::QUIT]);
 #[cfg(windows)]
 const KEYS: SignalSet = SignalSet::of(&[]);
 
+/// Whether a key has sent it, or one that was merged into it.
+fn is_pressed(arrival: &Arrival) -> bool {
+    is_key(arrival.signal) && (arrival.is_from_kernel || arrival.has_more_from_kernel)
+}
+
 /// Whether a signal that came after the first of an event, at `first`, is a second wish to end: it came late enough, or
 /// somebody has pressed a key.
 fn is_second_wish(first: Moment, arrival: &Arrival) -> bool {
-    let is_from_kernel = arrival.is_from_kernel || arrival.has_more_from_kernel;
-    let is_late = arrival.last.since(first) >= SAME_EVENT;
-    is_late || is_key(arrival.signal) && is_from_kernel
+    arrival.last.since(first) >= SAME_EVENT || is_pressed(arrival)
 }
 
 /// As `is_second_wish`, for what was merged into the first one itself.

@@ -115,7 +115,7 @@ impl ProcessExit {
         if let Some(entry) = state.guards.get_mut(guard.key()) {
             if matches!(entry.callback, Callback::Running(runner) if runner.id() == me.id()) {
                 entry.callback = Callback::Done;
-                (entry.ended.has_returned, entry.ended.panicked) = (true, panicked);
+                entry.ended.panicked = panicked;
             }
         }
         self.changed.notify_all();

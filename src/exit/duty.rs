@@ -88,11 +88,11 @@ impl ProcessExit {
         signals: SignalSet,
     ) -> Locked<'a, State> {
         let (mut deadline, mut in_time) = (None, true);
-        let listens = |state: &State| {
-            let listens = state.watchers.listens.minus(state.to_listen());
-            !listens.intersection(signals).is_empty()
+        let are_heard = |state: &State| {
+            let too_many = state.watchers.listens.minus(state.to_listen());
+            !too_many.intersection(signals).is_empty()
         };
-        while in_time && listens(&state) {
+        while in_time && are_heard(&state) {
             wake::post();
             let deadline = deadline.get_or_insert_with(|| Instant::now() + UNHEARD_TIMEOUT);
             (state, in_time) = self.changed.wait(state, Some(*deadline));

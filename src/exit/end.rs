@@ -122,7 +122,7 @@ impl ProcessExit {
         }
     }
 
-    /// Ends the process on this thread, in a forked child too.
+    /// As `end_process`; where that returns, the process ends at once.
     pub(crate) fn end_here(&'static self, status: Status, cause: &Cause) -> ! {
         let _ = self.end_process(Runner::current(), status, cause);
         process::end(status)
@@ -136,14 +136,15 @@ impl ProcessExit {
         status: Status,
         cause: &Cause,
     ) -> Result<(), Forked> {
-        let rank = if exit_thread::is_marked() { Rank::OwnCode } else { Rank::Outside };
+        let in_own_code = exit_thread::is_marked();
+        let rank = if in_own_code { Rank::OwnCode } else { Rank::Outside };
         let mut is_mine = self.lock().claim_end(me.id(), rank, Some(status));
         // To look at the stack takes time: only if two threads end the process.
         if !is_mine && thread::is_inside_exit() {
             is_mine = self.lock().claim_end(me.id(), Rank::InsideExit, Some(status));
         }
         if !is_mine {
-            if exit_thread::is_marked() {
+            if in_own_code {
                 return Ok(());
             }
             park();
@@ -188,7 +189,7 @@ impl ProcessExit {
     ) -> Result<(), Forked> {
         let timeout = guard.settings.callback_timeout.unwrap_or_default();
         self.tell_one(me, guard, &Event::CallbackTimedOut { timeout })?;
-        if self.lock().ended(guard.key()).has_returned {
+        if self.lock().has_returned(guard.key()) {
             guard.deferred.give_up();
         }
         self.end_guards(me, &Cause::ProcessExit, None)?;

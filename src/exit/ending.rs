@@ -9,8 +9,9 @@ use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
 use crate::sys::thread::{Runner, ThreadId};
 
-/// A second wish to end that comes sooner after the first belongs to the same event.
-const SAME_EVENT: Duration = Duration::from_millis(500);
+/// A second wish to end that comes sooner after the first belongs to the same event, unless it is a key: a shell and a
+/// parent may both deliver one.
+pub(super) const SAME_EVENT: Duration = Duration::from_millis(500);
 
 /// The process ends.
 #[derive(Debug)]

@@ -162,7 +162,7 @@ impl ProcessExit {
         let mut state = self.lock();
         let ended = state.ended(guard.key());
         // A callback that never returns has exited: what it says holds.
-        let decided = ended.decided.filter(|_| ended.has_returned);
+        let decided = ended.decided.filter(|_| state.has_returned(guard.key()));
         let by_signal = decided.and_then(|signal| guard.settings.status_after_scope(signal));
         let failed = ended.panicked && by != By::Finish && !unwinds;
         let mut status = if failed { Some(Status::Failed) } else { by_signal };
@@ -246,8 +246,8 @@ impl ProcessExit {
         // The leader takes the signals of a host also for a program that blocks them everywhere: what they do without
         // the host is not for it to take.
         state = self.wait_unheard(state, all);
-        if !state.unused(all).is_empty() {
-            let gone = state.unused(all);
+        let gone = state.unused(all);
+        if !gone.is_empty() {
             late = restore::restore_all(&gone, &state.others(&gone));
             repeats = extract(&mut late.arrivals, &|arrival| state.is_part_of_answered(arrival));
             late.arrivals = state.forget(&gone, late.arrivals);
@@ -260,9 +260,11 @@ impl ProcessExit {
         for repeat in repeats {
             self.tell_one(me, guard, &Event::RepeatAbsorbed(repeat.signal))?;
         }
-        // Not behind the join: a watcher may hang in user code, and what came may be a wish to end that.
+        // Before the join: a watcher may hang in user code, and what came may be a wish to end that.
         self.hand_over(late);
-        threads.into_iter().for_each(|threads| self.join(threads));
+        if let Some(threads) = threads {
+            self.join(threads);
+        }
         Ok(())
     }
 

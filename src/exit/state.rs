@@ -184,8 +184,6 @@ pub(crate) struct Ended {
     pub(crate) ended_by: Option<Signal>,
     /// The first of those for which this guard decided.
     pub(crate) decided: Option<Signal>,
-    /// Whether the callback has returned or panicked.
-    pub(crate) has_returned: bool,
     pub(crate) panicked: bool,
 }
 
@@ -255,6 +253,11 @@ impl State {
 
     pub(super) fn ended(&self, key: usize) -> Ended {
         self.guards.get(key).map(|entry| entry.ended).unwrap_or_default()
+    }
+
+    /// Whether the callback has returned or panicked.
+    pub(super) fn has_returned(&self, key: usize) -> bool {
+        self.guards.get(key).is_some_and(|entry| entry.callback == Callback::Done)
     }
 
     /// User code of this guard begins: its clock runs, unless it runs already. Whether it was started.

@@ -141,7 +141,7 @@ fn comes_when_a_guard_is_restored() {
     next(Next { behind, ..Next::installation(Signal::TERM) });
     drop(guard);
     assert!(!is_still_to_come());
-    assert_eq!(is_pending(std::process::id() as i32, "ShdPnd", Signal::TERM), Some(true));
+    assert!(is_pending_here(Signal::TERM));
 }
 
 // -------------------------------------------------------------------------------------- tests

@@ -392,9 +392,7 @@ fn signalled_while_a_thread_that_blocks_it_ends_the_scope() {
     let guard = HandleExit::new(|| {
         callback();
         kill_this_process(Signal::TERM);
-        until("another thread takes it", || {
-            !is_pending(std::process::id() as i32, "ShdPnd", Signal::TERM).unwrap()
-        });
+        until("another thread takes it", || !is_pending_here(Signal::TERM));
     });
     drop(guard.unwrap());
     park();

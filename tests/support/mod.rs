@@ -13,6 +13,7 @@
 //! | `foreign` | handlers that somebody else installs |
 //! | `jump` | a jump out of a function that is interrupted |
 //! | `proc` | everything that is read in `/proc`: Linux only |
+//! | `seccomp` | a filter of system calls: Linux only |
 //! | `terminal` | a terminal whose keys the test presses |
 //! | `privileges` | what a test may do as root, in a namespace, or as nobody |
 //! | `windows` | what stands there for the last five: console events |
@@ -31,6 +32,8 @@ mod privileges;
 #[cfg(unix)]
 mod proc;
 mod scenario;
+#[cfg(target_os = "linux")]
+pub mod seccomp;
 #[cfg(unix)]
 mod signals;
 #[cfg(unix)]

@@ -37,6 +37,11 @@ pub fn is_pending(id: i32, field: &str, signal: Signal) -> Option<bool> {
     Some(pending & signal_bit(signal) != 0)
 }
 
+/// Whether a signal is pending for this process.
+pub fn is_pending_here(signal: Signal) -> bool {
+    is_pending(std::process::id() as i32, "ShdPnd", signal).unwrap()
+}
+
 /// Whether a thread of this process takes a signal.
 pub fn listens(thread: i32, signal: Signal) -> bool {
     is_pending(thread, "SigBlk", signal) == Some(false)

@@ -12,6 +12,7 @@ use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::seccomp::{IS, LOAD, NUMBER, RETURN, filter_calls, step};
 use crate::support::*;
 use handle_exit::{AfterScope, Builder, Cause, Event, HandleExit, Repeat, Signal};
 use nix::libc;
@@ -234,31 +235,19 @@ fn a_held_signal_is_heard_by_a_guard_that_enters_inside_a_living_one() {
 /// From here on this process may not make that system call, as in many sandboxes; and is killed by SIGSYS if it sends a
 /// signal to all processes. Says so where the kernel has no such filter, and returns false.
 fn may_not(call: libc::c_long) -> bool {
-    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const IS: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    const NUMBER: u32 = 0;
     // The half of the first argument that an `int` is in.
     const FIRST: u32 = if cfg!(target_endian = "little") { 16 } else { 20 };
-    let step = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
     let mut program = [
-        step(LOAD, 0, NUMBER),
-        step(IS, 1, call as u32),
-        step(RETURN, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
-        step(IS, 3, libc::SYS_kill as u32),
-        step(LOAD, 0, FIRST),
-        step(IS, 1, u32::MAX),
-        step(RETURN, 0, libc::SECCOMP_RET_KILL_PROCESS),
-        step(RETURN, 0, libc::SECCOMP_RET_ALLOW),
+        step(LOAD, 0, 0, NUMBER),
+        step(IS, 0, 1, call as u32),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(IS, 0, 3, libc::SYS_kill as u32),
+        step(LOAD, 0, 0, FIRST),
+        step(IS, 0, 1, u32::MAX),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
-    let filter =
-        libc::sock_fprog { len: program.len() as libc::c_ushort, filter: program.as_mut_ptr() };
-    // SAFETY: the filter is valid for the call, which copies it.
-    let is_there = unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) == 0
-    };
-    if !is_there {
+    if !filter_calls(&mut program) {
         say("skipped: no filter of system calls");
         return false;
     }

@@ -136,9 +136,10 @@ fn host_leaves_a_guest() {
     drop(host);
     say("ready");
     hear();
-    let is_pending = || is_pending(std::process::id() as i32, "ShdPnd", Signal::TERM) == Some(true);
-    until("TERM is pending, or the guest has it", || is_pending() || guest.is_exiting());
-    assert!(guest.disarm() && is_pending());
+    until("TERM is pending, or the guest has it", || {
+        is_pending_here(Signal::TERM) || guest.is_exiting()
+    });
+    assert!(guest.disarm() && is_pending_here(Signal::TERM));
     say("behind");
 }
 

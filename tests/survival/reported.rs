@@ -213,9 +213,8 @@ fn callback_wants_a_lock_of_the_scope() {
     park();
 }
 
-/// A function for HUP never returns.
-fn function_blocks() {
-    let (builder, scope) = settings();
+/// A guard whose function for HUP is running, and never returns.
+fn guard_whose_function_blocks(builder: Builder) -> HandleExit {
     static BLOCKS: AtomicBool = AtomicBool::new(false);
     let blocks = |_: &Received| {
         BLOCKS.store(true, SeqCst);
@@ -225,20 +224,18 @@ fn function_blocks() {
     raise(Signal::HUP);
     // A signal that begins an exit goes before one that is only heard.
     until("the function blocks", || BLOCKS.load(SeqCst));
-    goes_on(guard, &scope);
+    guard
 }
 
-/// A function for HUP never returns, and TERM comes while the scope ends: it is for the restored disposition.
+fn function_blocks() {
+    let (builder, scope) = settings();
+    goes_on(guard_whose_function_blocks(builder), &scope);
+}
+
+/// TERM comes while the scope ends: it is for the restored disposition.
 fn signal_comes_when_a_function_blocks() {
-    static BLOCKS: AtomicBool = AtomicBool::new(false);
-    let blocks = |_: &Received| {
-        BLOCKS.store(true, SeqCst);
-        park();
-    };
-    let guard = HandleExit::builder().on(Signal::HUP, blocks).install(|| say("callback")).unwrap();
+    let guard = guard_whose_function_blocks(HandleExit::builder());
     guard.defer(|| raise(Signal::TERM)).unwrap();
-    raise(Signal::HUP);
-    until("the function blocks", || BLOCKS.load(SeqCst));
     drop(guard);
     say("behind");
 }

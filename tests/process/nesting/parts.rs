@@ -14,6 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::*;
+use crate::support::seccomp::{IS, LOAD, NUMBER, RETURN, filter_calls, step};
 use handle_exit::{AfterScope, Error, Event, Exit, Outcome, Repeat};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -501,12 +502,7 @@ fn allow_only(calls: &[libc::c_long]) -> bool {
     }
     install_exactly(Signal::SYS, says_which as *const () as usize, libc::SA_SIGINFO, &[]);
 
-    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const IS: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    // Where the number of the call is, and both halves of its first two arguments, on a little-endian machine.
-    const NUMBER: u32 = 0;
+    // Where both halves of the first two arguments are, on a little-endian machine.
     const FIRST: [u32; 2] = [16, 20];
     const SECOND: [u32; 2] = [24, 28];
     let mut program = vec![step(LOAD, 0, 0, NUMBER)];
@@ -528,13 +524,7 @@ fn allow_only(calls: &[libc::c_long]) -> bool {
     program.push(step(IS, 0, 1, 1));
     program.push(step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
     program.push(step(RETURN, 0, 0, libc::SECCOMP_RET_TRAP));
-    let filter =
-        libc::sock_fprog { len: program.len() as libc::c_ushort, filter: program.as_mut_ptr() };
-    // SAFETY: the filter is valid for the call, which copies it.
-    unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) == 0
-    }
+    filter_calls(&mut program)
 }
 
 /// What the allocator may do. musl's gives pages back as soon as nothing is left on them, and then maps new ones.
