@@ -656,7 +656,7 @@ fn guard_of_a_callback_that_hangs() -> HandleExit {
 
 fn guard_with_a_short_time_for(callback: fn()) -> HandleExit {
     let guard = HandleExit::builder()
-        .callback_timeout(SHORT)
+        .callback_timeout(SOON_OVER)
         // Whatever these say: this is no clean stop.
         .ending(Ending::Code(0))
         .after_scope(AfterScope::End)
@@ -678,7 +678,7 @@ fn hangs_on_a_signal() {
 fn hangs_long_after_the_guard_was_made() {
     let _guard = guard_of_a_callback_that_hangs();
     // The time under test.
-    sleep(10 * SHORT);
+    sleep(2 * SOON_OVER);
     raise(Signal::TERM);
     park();
 }
@@ -726,7 +726,7 @@ fn hangs_when_main_returns() {
 
 fn a_callback_that_hangs_ends_the_process_with_101() {
     // Without the C library's exit functions: what hangs may hold what they need.
-    for scenario in scenarios![
+    let outside = scenarios![
         hangs_on_a_signal,
         hangs_long_after_the_guard_was_made,
         hangs_behind_its_own_drop,
@@ -734,24 +734,25 @@ fn a_callback_that_hangs_ends_the_process_with_101() {
         hangs_while_drop_waits,
         hangs_on_drop,
         hangs_on_finish
-    ] {
+    ];
+    in_each(&outside, |scenario| {
         let end = Victim::start(scenario).end();
         end.said(&["callback hangs", "deferred"]).exited(101);
-    }
-    for scenario in scenarios![hangs_in_process_exit, hangs_when_main_returns] {
+    });
+    in_each(&scenarios![hangs_in_process_exit, hangs_when_main_returns], |scenario| {
         // The exit function was registered after the guard's, so it has run before it.
         let end = Victim::start(scenario).end();
         let lines = ["libc exit function", "callback hangs", "deferred"];
         let returns = scenario.to_string().ends_with("returns");
         let from = usize::from(!returns && !EXIT_RUNS_EXIT_FUNCTIONS);
         end.said(&lines[from..]).exited(101);
-    }
+    });
 }
 
 /// Whoever finds out that the time is over is held up: the thread that exits ends the process.
 fn hangs_and_so_does_the_observer() {
     let guard = HandleExit::builder()
-        .callback_timeout(SHORT)
+        .callback_timeout(SOON_OVER)
         .observe(|event| {
             if matches!(event, Event::CallbackTimedOut { .. }) {
                 park();
@@ -778,7 +779,7 @@ fn hangs_in_a_stream_and_so_does_the_observer() {
         fn flockfile(stream: *mut libc::FILE);
     }
     let guard = HandleExit::builder()
-        .callback_timeout(SHORT)
+        .callback_timeout(SOON_OVER)
         .observe(|event| {
             if matches!(event, Event::CallbackTimedOut { .. }) {
                 park();

@@ -76,6 +76,10 @@ pub const DEADLINE: Duration = Duration::from_secs(match option_env!("HANDLE_EXI
     None => 60,
 });
 
+/// A limit that is to be overrun: soon over, and yet enough for what is run after it, on a machine with so many other
+/// threads to run that a new one may wait a second for its turn.
+pub const SOON_OVER: Duration = Duration::from_millis(1500 * DEADLINE.as_secs() / 60);
+
 /// Waits until `is_so`, polling; panics at the deadline.
 #[track_caller]
 pub fn until(what: &str, is_so: impl Fn() -> bool) {

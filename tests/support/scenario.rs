@@ -18,7 +18,7 @@ const SCENARIO: &str = "HANDLE_EXIT_SCENARIO";
 const ARGUMENT: &str = "HANDLE_EXIT_ARGUMENT";
 
 /// A function that a victim runs in its `main`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     function: fn(),
     name: &'static str,

@@ -20,7 +20,6 @@ use nix::libc;
 /// What is to end soon, on a busy machine.
 const A_FEW_SECONDS: Duration = Duration::from_secs(15);
 /// Over before anybody has noticed.
-const SHORT: Duration = Duration::from_millis(20 * DEADLINE.as_secs() / 60);
 /// A second wish to end, and not a second delivery of the first: the rule says 500 ms.
 const SECOND_WISH: Duration = Duration::from_millis(700);
 
@@ -446,7 +445,7 @@ fn deferred_function_blocks_among_three() {
     let says = |name: &'static str| move || say(name);
     let oldest = guest().install(says("oldest")).unwrap();
     oldest.defer(says("oldest's deferred")).unwrap();
-    let middle = HandleExit::builder().grace(Duration::MAX).callback_timeout(SHORT);
+    let middle = HandleExit::builder().grace(Duration::MAX).callback_timeout(SOON_OVER);
     let middle = if told::<String>() == "stays" { middle.cleanup() } else { middle };
     let middle = middle.install(says("middle")).unwrap();
     middle.defer(says("middle's deferred")).unwrap();
@@ -462,16 +461,16 @@ fn deferred_function_blocks_among_three() {
 
 fn a_deferred_function_that_blocks_leaves_the_other_guards_theirs() {
     let lines = ["oldest", "middle", "newest", "blocks", "oldest's deferred", "newest's deferred"];
-    for way in WAYS {
+    in_each(&WAYS, |way| {
         let end = Victim::start(deferred_function_blocks_among_three.told(way)).end();
         let ran = lines.map(|line| end.count(line));
         assert_eq!((ran, end.count("behind")), ([1; 6], 0), "{end:#?}");
         end.exited(101);
-    }
+    });
 }
 
 fn observer_blocks_before_the_callback() {
-    let builder = guest().callback_timeout(SHORT).observe(|event| {
+    let builder = guest().callback_timeout(SOON_OVER).observe(|event| {
         if matches!(event, Event::CallbackStarted(_)) {
             say(format!("observer on {:?}", thread::current().id()));
             park();
@@ -484,7 +483,7 @@ fn observer_blocks_before_the_callback() {
 }
 
 fn a_callback_whose_observer_blocks_runs_on_another_thread() {
-    for way in WAYS {
+    in_each(&WAYS, |way| {
         let end = Victim::start(observer_blocks_before_the_callback.told(way)).end();
         let threads = |who: &str| -> Vec<&str> {
             end.lines.iter().filter_map(|line| line.strip_prefix(who)).collect()
@@ -494,7 +493,7 @@ fn a_callback_whose_observer_blocks_runs_on_another_thread() {
         assert!(!observer.is_empty() && observer[0] != callback[0], "{end:#?}");
         assert_eq!(end.count("behind"), 0, "{end:#?}");
         end.exited(101);
-    }
+    });
 }
 
 // ------------------------------------------------------------------- a failure in a deferred function
@@ -598,7 +597,7 @@ impl Drop for Blocks {
 
 fn payload_blocks() {
     // Enough for the panic itself.
-    let builder = HandleExit::builder().callback_timeout(Duration::from_secs(1));
+    let builder = HandleExit::builder().callback_timeout(SOON_OVER);
     let guard = builder.install(|| std::panic::panic_any(Blocks)).unwrap();
     match told::<String>().as_str() {
         "signal" => raise(Signal::TERM),
@@ -616,9 +615,9 @@ fn payload_blocks() {
 
 /// It is user code as well.
 fn a_payload_whose_destructor_blocks_is_ended_by_the_timeout() {
-    for way in ["signal", "finish", "panic"] {
+    in_each(&["signal", "finish", "panic"], |way| {
         Victim::start(payload_blocks.told(way)).end().exited(101);
-    }
+    });
 }
 
 /// Whether USR2 is blocked where it is dropped.

@@ -101,7 +101,7 @@ fn kept_in_an_exit_function_after_a_kept_one() {
 
 fn timeout(what: &str) -> Duration {
     // Under test is that it is over.
-    if what == "overruns" { Duration::from_millis(500) } else { Duration::MAX }
+    if what == "overruns" { SOON_OVER } else { Duration::MAX }
 }
 
 /// The drop meets a callback that a signal has begun.

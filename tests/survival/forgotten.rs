@@ -305,7 +305,7 @@ fn fails_and_then_exits_with_0() {
     let (failure, way) = told.split_once(' ').unwrap();
     let mut builder = HandleExit::builder().cleanup();
     if failure == "overruns" {
-        builder = builder.callback_timeout(Duration::from_millis(200));
+        builder = builder.callback_timeout(SOON_OVER);
     }
     let panics = failure == "panics";
     let guard = builder.install(move || {

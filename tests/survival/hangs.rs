@@ -13,15 +13,12 @@ use std::process::Termination;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, OnceLock};
 use std::task::{Context, RawWaker, RawWakerVTable, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::reported::fill;
 use crate::support::*;
 use handle_exit::{Ending, Exit, HandleExit, Signal};
 use nix::libc;
-
-/// Flushing has a bound, and so has everything else here: "a few seconds", on a busy machine.
-const A_FEW_SECONDS: Duration = Duration::from_secs(15);
 
 /// Starts a thread that blocks in `function`, and waits until it does.
 fn block_a_thread_in(function: impl FnOnce() + Send + 'static) {
@@ -115,9 +112,7 @@ fn a_thread_reads_stdin() {
 fn a_stream_that_a_thread_reads_does_not_hold_up_the_end(ways: &[(&str, i32)]) {
     in_each(ways, |(way, code)| {
         for reader in ["getchar", "fgets"] {
-            let begun = Instant::now();
             ends_as_told(a_thread_reads_stdin.told(format!("{reader} {way}"))).exited(code);
-            assert!(begun.elapsed() < A_FEW_SECONDS, "{reader}: {:?}", begun.elapsed());
         }
     });
 }
@@ -189,9 +184,7 @@ fn a_thread_is_blocked_in_println() {
 
 fn a_println_that_blocks_does_not_hold_up_the_end() {
     in_each(&["returned", "ends the process", "cleanup"], |way| {
-        let begun = Instant::now();
         Victim::start(a_thread_is_blocked_in_println.told(way)).end().died_by(Signal::TERM);
-        assert!(begun.elapsed() < A_FEW_SECONDS, "{way}: {:?}", begun.elapsed());
     });
 }
 
@@ -204,7 +197,7 @@ fn drops_a_guard_that_hangs() {
     let (what, thread) = told.split_once(" on ").unwrap();
     // The older of the two: whatever ends the process comes to the other one first.
     let builder = HandleExit::builder().append(true).signals([Signal::USR1]);
-    let builder = builder.callback_timeout(Duration::from_millis(300));
+    let builder = builder.callback_timeout(SOON_OVER);
     let hangs = builder.install(|| {
         say("callback hangs");
         park();

@@ -243,7 +243,6 @@ fn signal_comes_when_a_function_blocks() {
 /// A signal comes, unless the scope ends without one; then the process ends by what limits it.
 fn user_code_that_blocks_is_ended(mut victim: Victim, limit: &str, scope: &str, blocks: &str) {
     victim.expect("ready");
-    let begun = Instant::now();
     if scope != "ends without a signal" {
         victim.send(Signal::TERM);
         until("the signal is delivered", || !victim.has_pending(Signal::TERM));
@@ -269,8 +268,6 @@ fn user_code_that_blocks_is_ended(mut victim: Victim, limit: &str, scope: &str, 
         _ if end.status.code() == Some(101) => &end,
         _ => end.died_by(Signal::TERM),
     };
-    // The timeout, once more for deferred functions, and what a busy machine needs.
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }
 
 fn an_observer_that_writes_to_a_full_pipe_is_ended(limit: &str, scopes: &[&str]) {

@@ -140,7 +140,7 @@ fn callback_sleeps() {
 /// The callback waits for a thread that exits, and an exit waits for the callback.
 fn callback_joins_an_exit() {
     let guard = HandleExit::builder().grace(Duration::MAX);
-    let guard = guard.callback_timeout(Duration::from_millis(300));
+    let guard = guard.callback_timeout(SOON_OVER);
     let guard = guard.install(|| {
         say("callback");
         std::thread::spawn(|| std::process::exit(7)).join().unwrap();

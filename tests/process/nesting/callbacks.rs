@@ -573,9 +573,6 @@ fn after_a_panic_of_a_callback_on_a_signal_the_others_still_run() {
 
 // ------------------------------------------------------------------------------- callback_timeout
 
-/// Over before anybody has noticed.
-const SHORT: Duration = Duration::from_millis(20 * DEADLINE.as_secs() / 60);
-
 fn hangs() {
     say("second hangs");
     park();
@@ -583,7 +580,7 @@ fn hangs() {
 
 fn younger_callback_hangs(ends: fn(HandleExit)) {
     let _first = guard("first", beside());
-    let second = beside().callback_timeout(SHORT).install(hangs).unwrap();
+    let second = beside().callback_timeout(SOON_OVER).install(hangs).unwrap();
     second.defer(|| say(deferred("second"))).unwrap();
     let _third = guard("third", beside());
     ends(second);
@@ -632,7 +629,7 @@ fn both_hang(ends: fn()) {
             say(format!("{name} hangs"));
             park();
         };
-        let guard = beside().callback_timeout(SHORT).install(hangs).unwrap();
+        let guard = beside().callback_timeout(SOON_OVER).install(hangs).unwrap();
         guard.defer(move || say(deferred(name))).unwrap();
         guard
     };
@@ -684,8 +681,7 @@ fn a_callback_that_returns_too_late_lets_nothing_go_on() {
 }
 
 fn oldest_has_a_timeout() {
-    let timeout = Duration::from_millis(200);
-    let _first = guard("first", beside().grace(Duration::ZERO).callback_timeout(timeout));
+    let _first = guard("first", beside().grace(Duration::ZERO).callback_timeout(SOON_OVER));
     let _second = HandleExit::append(held_callback).unwrap();
     ready_for_ever();
 }
@@ -695,7 +691,7 @@ fn a_timeout_counts_for_the_callback_of_its_own_guard() {
     victim.send(Signal::TERM);
     victim.expect("callback begins");
     // Time is under test: if the timeout of the first counted here, the process would be gone.
-    thread::sleep(Duration::from_millis(600));
+    thread::sleep(2 * SOON_OVER);
     victim.tell("go on");
     let end = victim.end();
     let first = [on_watcher("first", Signal::TERM), deferred("first")];
