@@ -36,6 +36,12 @@ enum End {
     Over,
 }
 
+impl Inner {
+    fn is_run_by(&self, thread: ThreadId) -> bool {
+        self.running.iter().any(|runner| runner.id() == thread)
+    }
+}
+
 impl Functions {
     /// Whether the lock can be had at once. In a forked child no thread could ever give it back.
     #[cfg(unix)]
@@ -49,12 +55,16 @@ impl Functions {
         self.inner.lock().running.clear();
     }
 
+    pub(crate) fn is_run_by(&self, thread: ThreadId) -> bool {
+        self.inner.lock().is_run_by(thread)
+    }
+
     /// Adds a function and returns its key, or the function once the end has begun.
     pub(crate) fn push(&self, me: ThreadId, function: Function) -> Result<usize, Function> {
         let mut inner = self.inner.lock();
         let takes = match inner.end {
             End::Open => true,
-            End::Begun => inner.running.iter().any(|runner| runner.id() == me),
+            End::Begun => inner.is_run_by(me),
             End::Over => false,
         };
         if takes { Ok(inner.functions.push(function)) } else { Err(function) }

@@ -41,7 +41,7 @@ pub(crate) fn install(guard: &Arc<Guard>) -> Result<(), Error> {
     let Err(error) = enter(exit, process, guard, &mut undone) else { return Ok(()) };
     // With no lock held: threads are joined, and signals that came to a guard that was refused go where they belong.
     exit.join(undone.threads);
-    exit.hand_over(undone.late);
+    undone.late.hand_over();
     Err(match error {
         // Who that is takes locks to find out.
         Error::HandlerExists { signal, holder } => {
@@ -152,7 +152,7 @@ fn enter(
 }
 
 fn undo(state: &State, installed: &[Guarded]) -> Late {
-    restore::restore_all(installed, &state.handlers(&|_, _| true))
+    restore::restore_all(installed, &state.handlers(&|_, _| true), state.is_aborting())
 }
 
 /// Looks at the dispositions and changes none.

@@ -141,7 +141,7 @@ impl ProcessExit {
         if !self.lock().claim(guard.key(), me) {
             return Ok(None);
         }
-        abort::allow(guard.settings.abort_wait());
+        self.allow_abort(guard, me);
         let mut callback = guard.take_callback();
         let began = guard.observer.listens().then(Instant::now);
         let payload = self.call(me, guard.mask, &mut || {
@@ -209,9 +209,18 @@ impl ProcessExit {
         }
     }
 
+    /// A thread in `abort` waits for user code of this guard, unless that has nothing to do with it.
+    fn allow_abort(&self, guard: &Guard, me: Runner) {
+        let has = |signal| guard.settings.signals.contains(signal);
+        let ends = || abort::a_thread_aborts() && self.lock().is_ender(me.id());
+        if me.is_watcher() || abort::ABORT.is_some_and(has) || ends() {
+            abort::allow(guard.settings.abort_wait());
+        }
+    }
+
     /// The deferred functions of a guard.
     pub(super) fn run_deferred(&'static self, guard: &Guard, me: Runner) -> Result<(), Forked> {
-        abort::allow(guard.settings.abort_wait());
+        self.allow_abort(guard, me);
         self.timed(guard, || {
             while let Some(function) = guard.deferred.next_to_run(me, &is_stuck) {
                 let mut function = Some(function);

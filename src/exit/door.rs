@@ -9,7 +9,7 @@ use super::state::{Callback, Entry};
 use super::{Guard, Payload, ProcessExit};
 use crate::event::Event;
 use crate::signal::Signal;
-use crate::sys::thread::{Runner, UserMask};
+use crate::sys::thread::{Runner, ThreadId, UserMask};
 use crate::sys::{exit_thread, process, wake};
 
 /// This is a child that user code has forked: nothing of the parent's is to be done here.
@@ -95,15 +95,15 @@ impl ProcessExit {
         run: impl FnOnce() -> Result<T, Forked>,
     ) -> Result<T, Forked> {
         let is_timed = guard.settings.callback_timeout.is_some();
-        let starts = is_timed && self.lock().start_clock(guard.key());
-        if starts {
+        let me = Some(ThreadId::current());
+        if is_timed && self.lock().start_clock(guard.key(), me) {
             // The leader sleeps, with another deadline or none.
             wake::post();
         }
         // In a forked child the lock may never be free.
         let result = run()?;
-        if starts {
-            self.lock().stop_clock(guard.key());
+        if is_timed {
+            self.lock().stop_clock(guard.key(), me);
             self.changed.notify_all();
         }
         Ok(result)

@@ -106,7 +106,7 @@ impl ProcessExit {
         if state.watchers.is_runner(me) {
             state.watchers.runner = None;
             if std::mem::take(&mut state.watchers.hears) {
-                state.each_pending(&State::stop_clock);
+                state.each_pending(&|state, key| state.stop_clock(key, None));
             }
             self.changed.notify_all();
         }

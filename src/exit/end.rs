@@ -78,7 +78,7 @@ impl State {
         end.thread == me
     }
 
-    fn is_ender(&self, me: ThreadId) -> bool {
+    pub(super) fn is_ender(&self, me: ThreadId) -> bool {
         self.end.as_ref().is_some_and(|end| end.thread == me)
     }
 
@@ -136,7 +136,7 @@ impl ProcessExit {
         status: Status,
         cause: &Cause,
     ) -> Result<(), Forked> {
-        let in_own_code = exit_thread::is_marked();
+        let in_own_code = exit_thread::is_marked() || self.lock().is_deferred_run_by(me.id());
         let rank = if in_own_code { Rank::OwnCode } else { Rank::Outside };
         let mut is_mine = self.lock().claim_end(me.id(), rank, Some(status));
         // To look at the stack takes time: only if two threads end the process.
@@ -214,10 +214,10 @@ impl ProcessExit {
         for key in state.keys(&|_| true) {
             state.close_scope(key, Scope::ClosingInExit);
             // Code that exits has not overrun.
-            let callback = state.guards.get(key).map(|entry| entry.callback);
-            if matches!(callback, Some(Callback::Running(runner)) if runner.id() == me.id()) {
-                state.stop_clock(key);
+            if let Some(entry) = state.guards.get_mut(key) {
+                entry.timed.retain(|thread| *thread != me.id());
             }
+            state.stop_clock(key, None);
         }
         let status = if in_own_code { None } else { state.decided() };
         let is_mine = state.claim_end(me.id(), rank, status);
@@ -269,7 +269,7 @@ impl ProcessExit {
             restore::ends_process(guarded) && (in_own_code || !is_abort)
         });
         let gone = state.others(&kept);
-        let mut late = restore::restore_all(&gone, &kept);
+        let mut late = restore::restore_all(&gone, &state.handlers(&|_, _| true), false);
         extract(&mut late.arrivals, &|arrival| state.is_part_of_answered(arrival));
         late.arrivals = state.forget(&gone, late.arrivals);
         state.exits.clear();
@@ -279,7 +279,7 @@ impl ProcessExit {
         self.changed.notify_all();
         drop(state);
         wake::post();
-        self.hand_over(late);
+        late.hand_over();
         Ok(())
     }
 }

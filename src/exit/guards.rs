@@ -34,6 +34,7 @@ impl State {
             callback: Callback::Armed,
             scope: Scope::Open,
             deadline: None,
+            timed: Vec::new(),
             old_handlers_run: Vec::new(),
             ended: Ended::default(),
         };
@@ -129,9 +130,10 @@ impl State {
         }
         let entry = self.guards.remove(key);
         while let Some(at) = self.exits.iter().position(|exit| exit.answered_by == Some(key)) {
-            let arrival = self.exits.remove(at).arrival;
-            if let Some(installed) = self.installed_mut(arrival.signal) {
-                installed.answered = Some(arrival.first);
+            let exit = self.exits.remove(at);
+            self.repeats.extend(exit.wished_by.map(|signal| (signal, false)));
+            if let Some(installed) = self.installed_mut(exit.arrival.signal) {
+                installed.answered = Some(exit.arrival.first);
             }
         }
         entry
@@ -187,6 +189,11 @@ impl State {
     pub(super) fn give_back(&mut self, guarded: &Guarded) {
         let signal = guarded.signal();
         self.installed.retain(|one| one.guarded.signal() != signal);
+        // What came at the last moment is part of the delivery, as what is still in the mailbox.
+        self.exits.retain(|exit| {
+            let is_other = exit.arrival.signal != signal || exit.arrival.aborts;
+            is_other || exit.stage == Stage::OldHandler
+        });
         let one = SignalSet::of(&[signal]);
         for (_, entry) in self.guards.iter_mut().filter(|(_, entry)| entry.all().contains(signal)) {
             entry.old_handlers_run.push(*guarded);

@@ -14,7 +14,7 @@ use crate::sys::lock::Locked;
 use crate::sys::restore::{self, Late};
 use crate::sys::status::Status;
 use crate::sys::thread::{JoinHandle, Runner};
-use crate::sys::{exit_thread, forward, wake};
+use crate::sys::{abort, exit_thread, wake};
 
 /// Who ends a scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,49 +243,51 @@ impl ProcessExit {
         let Some(entry) = state.remove(key) else { return Ok(()) };
         let all = entry.all();
         let (mut late, mut repeats) = (Late::default(), Vec::new());
+        if state.is_empty() {
+            // Nobody else is left to hear of them, and a later guard has nothing to do with them.
+            repeats.extend(state.repeats.drain(..).map(|(signal, _)| signal));
+            state.untold.clear();
+        }
         // The leader takes the signals of a host also for a program that blocks them everywhere: what they do without
         // the host is not for it to take.
         state = self.wait_unheard(state, all);
         let gone = state.unused(all);
         if !gone.is_empty() {
-            late = restore::restore_all(&gone, &state.others(&gone));
-            repeats = extract(&mut late.arrivals, &|arrival| state.is_part_of_answered(arrival));
+            let (all, aborts) = (state.handlers(&|_, _| true), state.is_aborting());
+            late = restore::restore_all(&gone, &all, aborts);
+            let came = extract(&mut late.arrivals, &|arrival| state.is_part_of_answered(arrival));
+            repeats.extend(came.iter().map(|arrival| arrival.signal));
             late.arrivals = state.forget(&gone, late.arrivals);
         }
         // The watchers have still to end the process, if a guard wanted that.
         let is_over = state.is_empty() && state.wanted.is_none();
         let threads = is_over.then(|| state.watchers.dismiss());
+        if is_over {
+            abort::release();
+        }
         drop(state);
         drop(entry);
-        for repeat in repeats {
-            self.tell_one(me, guard, &Event::RepeatAbsorbed(repeat.signal))?;
+        for signal in repeats {
+            self.tell_one(me, guard, &Event::RepeatAbsorbed(signal))?;
         }
         // Before the join: a watcher may hang in user code, and what came may be a wish to end that.
-        self.hand_over(late);
+        late.hand_over();
         if let Some(threads) = threads {
             self.join(threads);
         }
         Ok(())
     }
 
-    /// Late signals go where they belong, with no lock held.
-    #[inline(never)]
-    pub(crate) fn hand_over(&self, late: Late) {
-        if late.buries {
-            restore::pin();
-        }
-        late.arrivals.iter().for_each(forward::hand_over);
-    }
-
     /// Waits for watchers that are to leave, except on themselves; one that never will is left alone.
     pub(crate) fn join(&self, threads: Vec<JoinHandle>) {
         let me = Runner::current();
         for thread in threads.into_iter().filter(|thread| !me.is(thread)) {
-            wake::post();
             let mut state = self.lock();
             let mut look = FIRST_LOOK;
             let mut is_stuck_there = false;
             while let Some(runner) = state.watchers.present(&thread).filter(|_| !is_stuck_there) {
+                // Again and again: a watcher of a guard that was made since may have taken the wake-up.
+                wake::post();
                 (state, _) = self.changed.wait(state, Some(Instant::now() + look));
                 look = (look * 2).min(LAST_LOOKS);
                 is_stuck_there = is_stuck(runner);

@@ -109,6 +109,8 @@ pub(super) struct Entry {
     pub(super) scope: Scope,
     /// When user code of this guard, which runs now, overruns its `callback_timeout`.
     pub(super) deadline: Option<Instant>,
+    /// The threads that run it: with the last one that clock stops.
+    pub(super) timed: Vec<ThreadId>,
     /// Old handlers that signals have had run.
     pub(super) old_handlers_run: Vec<Guarded>,
     pub(super) ended: Ended,
@@ -192,6 +194,16 @@ impl State {
         self.guards.is_empty()
     }
 
+    /// Whether a thread waits in `abort` for what the watcher is to do for the living guards.
+    pub(crate) fn is_aborting(&self) -> bool {
+        !self.guards.is_empty() && self.exits.iter().any(|exit| exit.arrival.aborts)
+    }
+
+    /// Whether this thread runs a deferred function, in `Deferred::run`: the end of the process waits for that.
+    pub(super) fn is_deferred_run_by(&self, thread: ThreadId) -> bool {
+        self.guards.iter().any(|(_, entry)| entry.guard.deferred.is_run_by(thread))
+    }
+
     /// Whether this guard is one of them.
     pub(crate) fn has(&self, guard: &Arc<Guard>) -> bool {
         let known = self.guards.get(guard.key());
@@ -260,10 +272,11 @@ impl State {
         self.guards.get(key).is_some_and(|entry| entry.callback == Callback::Done)
     }
 
-    /// User code of this guard begins: its clock runs, unless it runs already. Whether it was started.
+    /// User code of this guard begins, on this thread: its clock runs, unless it runs already. Whether it was started.
     #[inline(never)]
-    pub(super) fn start_clock(&mut self, key: usize) -> bool {
+    pub(super) fn start_clock(&mut self, key: usize, thread: Option<ThreadId>) -> bool {
         let Some(entry) = self.guards.get_mut(key) else { return false };
+        entry.timed.extend(thread);
         if entry.deadline.is_some() {
             return false;
         }
@@ -279,9 +292,14 @@ impl State {
         }
     }
 
+    /// It has returned there; other threads may be in it still.
     #[inline(never)]
-    pub(super) fn stop_clock(&mut self, key: usize) {
-        if let Some(entry) = self.guards.get_mut(key) {
+    pub(super) fn stop_clock(&mut self, key: usize, thread: Option<ThreadId>) {
+        let Some(entry) = self.guards.get_mut(key) else { return };
+        if let Some(at) = entry.timed.iter().position(|other| Some(*other) == thread) {
+            entry.timed.swap_remove(at);
+        }
+        if entry.timed.is_empty() {
             entry.deadline = None;
         }
     }

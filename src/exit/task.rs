@@ -65,7 +65,7 @@ impl State {
         if self.watchers.runner.is_some() {
             // A callback that is to run does not wait for a function of `on` longer than it may take itself.
             if self.watchers.hears {
-                self.each_pending(&|state, key| _ = state.start_clock(key));
+                self.each_pending(&|state, key| _ = state.start_clock(key, None));
             }
             return None;
         }
@@ -132,7 +132,8 @@ impl State {
             Stage::Grace { deadline, .. } if exit.answered_by.is_none() => deadline,
             _ => None,
         });
-        let graces = graces.filter(|_| self.end.is_none());
+        // One that is over while a watcher runs user code has to wait for that.
+        let graces = graces.filter(|_| self.end.is_none() && self.watchers.runner.is_none());
         let end = self.end.as_ref().and_then(|end| end.deadline);
         clocks.chain(graces).chain(end).min()
     }
@@ -159,6 +160,10 @@ impl State {
                 return false;
             }
             if has_old_handler {
+                // Functions of `on` hear it before, as the signal is the old handler's own then.
+                if self.end.is_none() && self.heard.iter().any(|heard| heard.signal == signal) {
+                    return false;
+                }
                 self.exits[at].stage = Stage::OldHandler;
                 return true;
             }
@@ -297,6 +302,7 @@ impl State {
         let key = self.deadlines().find(|(_, deadline)| now >= *deadline)?.0;
         let entry = self.guards.get_mut(key)?;
         entry.deadline = None;
+        entry.timed.clear();
         let guard = Arc::clone(&entry.guard);
         let is_callback = matches!(entry.callback, Callback::Turn(_) | Callback::Running(_));
         match entry.callback {

@@ -17,7 +17,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 
 /// A limit that is to be overrun, and over before a thread that exits has waited a second for the watcher, and goes on without it.
-const SHORT: Duration = Duration::from_millis(700);
+const SHORT: Duration = Duration::from_millis(400);
 /// Long enough for what is to be done in time, also on a machine that is busy.
 const LONG: Duration = Duration::from_secs(3);
 /// A second wish to end, and not a second delivery of the first: the rule says 500 ms.

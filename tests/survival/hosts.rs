@@ -44,7 +44,15 @@ fn unloads_a_plugin() {
         std::thread::spawn(move || call(c"plugin_begins".as_ptr())).join().unwrap();
         CHAINED.store(disposition(Signal::TERM).0, SeqCst);
         install_exactly(Signal::TERM, foreign as *const () as usize, libc::SA_SIGINFO, &[]);
-        std::thread::spawn(move || call(c"plugin_ends".as_ptr())).join().unwrap();
+        let ways: &[&std::ffi::CStr] = match told::<String>().as_str() {
+            "one" => &[c"plugin_ends"],
+            "oldest first" => &[c"plugin_goes_on", c"plugin_ends", c"plugin_ends_second"],
+            "newest first" => &[c"plugin_goes_on", c"plugin_ends_second", c"plugin_ends"],
+            other => panic!("{other}"),
+        };
+        for &function in ways {
+            std::thread::spawn(move || call(function.as_ptr())).join().unwrap();
+        }
         assert_eq!(libc::dlclose(library as *mut c_void), 0);
     }
     raise(Signal::TERM);
@@ -121,7 +129,10 @@ fn a_handler_outlives_its_plugin() {
     if !plugin().exists() {
         return say("skipped: plugin: this target has no shared libraries");
     }
-    Victim::start(unloads_a_plugin).end().said(&["foreign handler", "behind"]).exited(0);
+    for guards in ["one", "oldest first", "newest first"] {
+        let end = Victim::start(unloads_a_plugin.told(guards)).end();
+        end.said(&["foreign handler", "behind"]).exited(0);
+    }
 }
 
 fn a_real_time_signal_kills_without_a_queue() {

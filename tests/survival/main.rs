@@ -4,6 +4,7 @@
 //! | file | what happens |
 //! |---|---|
 //! | `attacked` | what two testers found who attacked the crate: each bug by its name |
+//! | `encounters` | two threads in one exit, two guards in one end, two handlers in one signal |
 //! | `exits` | a signal at any moment of an exit, whoever began it |
 //! | `dropped_in_exit` | a guard is dropped, or made, inside `exit(3)` |
 //! | `two_exits` | two threads exit, with and without `/proc`; callbacks that look like it |
@@ -32,6 +33,8 @@ mod cut_short;
 #[cfg(unix)]
 mod dropped_in_exit;
 #[cfg(unix)]
+mod encounters;
+#[cfg(unix)]
 mod exits;
 #[cfg(unix)]
 mod forgotten;
@@ -57,6 +60,7 @@ fn main() {
         blocked::TESTS,
         cut_short::TESTS,
         dropped_in_exit::TESTS,
+        encounters::TESTS,
         exits::TESTS,
         forgotten::TESTS,
         forks::TESTS,

@@ -25,12 +25,15 @@ static WAITS: AtomicBool = AtomicBool::new(false);
 static BEGUN: AtomicUsize = AtomicUsize::new(0);
 
 /// How long that callback may take, in milliseconds. Written by the threads that run callbacks.
-static LIMIT: AtomicUsize = AtomicUsize::new(5000);
+static LIMIT: AtomicUsize = AtomicUsize::new(USUAL_LIMIT);
+
+const USUAL_LIMIT: usize = 5000;
 
 /// No thread aborts: the signal is about to be armed.
 pub(super) fn reset() {
     RELEASED.store(false, SeqCst);
     WAITS.store(false, SeqCst);
+    LIMIT.store(USUAL_LIMIT, SeqCst);
 }
 
 /// User code begins that an aborting thread waits for, at most this long.
@@ -47,7 +50,7 @@ pub(crate) fn a_thread_aborts() -> bool {
 }
 
 /// Lets an aborting thread continue, to be killed.
-pub(super) fn release() {
+pub(crate) fn release() {
     RELEASED.store(true, SeqCst);
 }
 

@@ -25,7 +25,7 @@ const RESTORER: c_int = 0;
 /// The part of a mask that the kernel knows, in bytes; the C library's set is larger, and what
 /// lies after this part is not defined after a query.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-const KERNEL_MASK: usize =
+pub(super) const KERNEL_MASK: usize =
     if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 16 } else { 8 };
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const KERNEL_MASK: usize = size_of::<libc::sigset_t>();
@@ -150,9 +150,11 @@ impl PartialEq for Disposition {
 }
 
 fn kernel_mask(mask: &libc::sigset_t) -> &[u8] {
+    // The set of 32-bit Android has half of them.
+    let length = KERNEL_MASK.min(size_of::<libc::sigset_t>());
     // SAFETY: every Disposition starts out zeroed, so all bytes of its mask are initialised; the
     // slice lies in the mask and borrows it.
-    unsafe { std::slice::from_raw_parts(ptr::from_ref(mask).cast(), KERNEL_MASK) }
+    unsafe { std::slice::from_raw_parts(ptr::from_ref(mask).cast(), length) }
 }
 
 /// Whose code a handler is.

@@ -32,6 +32,8 @@ mod platform {
     use nix::errno::Errno;
     use nix::libc;
 
+    use super::super::disposition::KERNEL_MASK;
+
     const WORD: usize = size_of::<usize>();
 
     /// What is copied or refused as a whole: no page is smaller.
@@ -132,7 +134,7 @@ mod platform {
     fn copy_own<'a>(remote: &[libc::iovec; PIECES], words: &'a mut [usize]) -> &'a [usize] {
         let mut copied = 0;
         for piece in remote {
-            // SAFETY: the kernel reads eight bytes there, if it can (else EFAULT), and then refuses the unknown
+            // SAFETY: the kernel reads a set of signals there, if it can (else EFAULT), and then refuses the unknown
             // operation (EINVAL): nothing changes.
             let read = unsafe {
                 libc::syscall(
@@ -140,7 +142,7 @@ mod platform {
                     -1,
                     piece.iov_base,
                     std::ptr::null_mut::<libc::c_void>(),
-                    8,
+                    KERNEL_MASK,
                 )
             };
             if read == -1 && Errno::last() == Errno::EFAULT {

@@ -2,13 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use super::abort;
 use super::disposition::{self, Action, Disposition};
 use super::guarded::{GivenBack, Guarded, level_of};
 use super::handler::FUNCTIONS;
-use super::process;
 use super::siginfo::Arrival;
 use super::slot::{self, slot_of};
+use super::{abort, forward, process};
 use crate::signal::{Signal, SignalSet};
 
 impl Guarded {
@@ -18,39 +17,59 @@ impl Guarded {
         let restored = restore(self.signal, self.level, self.below);
         self.slot().disarm();
         self.slot().empty();
-        GivenBack { is_restored: restored == Restored::Yes, buries: restored == Restored::Buried }
+        GivenBack { is_restored: restored == Restored::Yes, buries: self.is_called_on(restored) }
+    }
+
+    /// Whether foreign handlers may go on calling this layer, or the one below it, which has led to its level.
+    fn is_called_on(&self, restored: Restored) -> bool {
+        restored == Restored::Buried || self.level > 0
     }
 }
+
 /// What is to be done once no lock is held.
 #[derive(Default)]
 pub(crate) struct Late {
     /// Signals that came too late for the guard, in order.
     pub(crate) arrivals: Vec<Arrival>,
-    /// Foreign handlers stay on top of the guard's: see [`pin`].
-    pub(crate) buries: bool,
+    /// Foreign handlers may go on calling the guard's: see [`pin`].
+    buries: bool,
 }
 
-/// Restores everything. A signal that has an older layer of the guard's handlers below, under a foreign one, is
-/// that layer's again.
-pub(crate) fn restore_all(guarded: &[Guarded], layers: &[Guarded]) -> Late {
+impl Late {
+    /// They go where they belong. Call it with no lock held.
+    pub(crate) fn hand_over(&self) {
+        if self.buries {
+            pin();
+        }
+        self.arrivals.iter().for_each(forward::hand_over);
+    }
+}
+
+/// Restores these of all layers, which are by age. A signal that has an older one, under a foreign handler, is that
+/// one's again. A thread in `abort` is let go, unless the process ends for it: `aborts`.
+pub(crate) fn restore_all(guarded: &[Guarded], all: &[Guarded], aborts: bool) -> Late {
     let mut late = Late::default();
     let mut gone = SignalSet::default();
     for one in guarded {
-        let mut others = layers.iter().filter(|other| other.signal == one.signal);
-        if others.clone().any(|other| other.level > one.level) {
+        let at = all.iter().position(|other| other.is_same(one)).unwrap_or(all.len());
+        let stays = |other: &&Guarded| {
+            other.signal == one.signal && !guarded.iter().any(|gone| gone.is_same(other))
+        };
+        if all[at..].iter().any(|newer| stays(&newer)) {
             continue;
         }
-        match others.next_back() {
+        match all[..at].iter().rfind(stays) {
             Some(older) => drop(one.slot().arm(older.level, older.below)),
             None => {
                 gone.insert(one.signal);
             }
         }
-        late.buries |= restore(one.signal, one.level, one.below) == Restored::Buried;
+        let restored = restore(one.signal, one.level, one.below);
+        late.buries |= one.is_called_on(restored);
     }
     for signal in gone {
         slot_of(signal).disarm();
-        if Some(signal) == abort::ABORT {
+        if Some(signal) == abort::ABORT && !aborts {
             abort::release();
         }
     }

@@ -2,7 +2,7 @@
 
 use super::guarded::Guarded;
 use super::siginfo::Arrival;
-use super::slot;
+use super::{forward, slot};
 use crate::signal::SignalSet;
 
 /// What is to be done once no lock is held.
@@ -10,13 +10,19 @@ use crate::signal::SignalSet;
 pub(crate) struct Late {
     /// Events that came too late for the guard.
     pub(crate) arrivals: Vec<Arrival>,
-    pub(crate) buries: bool,
+}
+
+impl Late {
+    /// They go to whoever handles them now.
+    pub(crate) fn hand_over(&self) {
+        self.arrivals.iter().for_each(forward::hand_over);
+    }
 }
 
 /// From now on events go past the guard's handler.
-pub(crate) fn restore_all(guarded: &[Guarded], _kept: &[Guarded]) -> Late {
+pub(crate) fn restore_all(guarded: &[Guarded], _all: &[Guarded], _aborts: bool) -> Late {
     let arrivals = guarded.iter().filter_map(|one| slot::disarm(one.signal())).collect();
-    Late { arrivals, buries: false }
+    Late { arrivals }
 }
 
 /// None stays: no event changes how a process ends that exits.

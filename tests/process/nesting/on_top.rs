@@ -245,8 +245,30 @@ fn handlers_that_take_turns_keep_their_place() {
     }
 }
 
+/// The newest guard has a lower level than an older one: the one that was over this very handler before.
+fn newest_has_a_level_that_came_free() {
+    install_old(Signal::TERM);
+    let first = guard("first", continues());
+    install(Signal::TERM, other);
+    let _second = guard("second", continues());
+    install_old(Signal::TERM);
+    let foreign = disposition(Signal::TERM);
+    drop(first);
+    drop(guard("third", continues()));
+    assert_eq!(disposition(Signal::TERM), foreign);
+    say("behind");
+}
+
+fn a_handler_is_restored_though_an_older_guard_has_a_higher_level() {
+    Victim::start(newest_has_a_level_that_came_free)
+        .end()
+        .ended_with("second's deferred")
+        .exited(0);
+}
+
 pub(crate) const TESTS: &[Named] = tests![
     handlers_that_take_turns_keep_their_place,
+    a_handler_is_restored_though_an_older_guard_has_a_higher_level,
     a_guest_hears_a_signal_whose_handler_came_on_top_of_an_older_guard,
     another_signal_is_decided_as_if_there_were_none,
     guests_over_chains_hear_the_signal_and_each_handler_runs_once,

@@ -1,0 +1,290 @@
+//! Where two threads meet in the exit of one guard, two guards in the end of the process, or two handlers in one signal.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use crate::support::*;
+use handle_exit::{Event, HandleExit, Signal};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+
+/// Enough for another thread to come to where it waits. Where it does not, the test shows less than it could.
+const A_MOMENT: Duration = Duration::from_millis(200);
+/// A second wish to end, and not a second delivery of the first: the rule says 500 ms.
+const SECOND_WISH: Duration = Duration::from_millis(700);
+
+fn until_set(what: &str, flag: &AtomicBool) {
+    until(what, || flag.load(SeqCst));
+}
+
+// -------------------------------------------------------------------------- two threads, and one time limit
+
+/// Its time limit began with an observer on the watcher, which returns before the callback on main does.
+fn observer_returns_before_the_callback() {
+    static OBSERVES: AtomicBool = AtomicBool::new(false);
+    static HAS_BEGUN: AtomicBool = AtomicBool::new(false);
+    let builder = HandleExit::builder().callback_timeout(SOON_OVER).on(Signal::HUP, |_| {});
+    let builder = builder.observe(|event| {
+        if matches!(event, Event::SignalReceived(_)) {
+            OBSERVES.store(true, SeqCst);
+            until_set("the callback has begun", &HAS_BEGUN);
+        }
+    });
+    let guard = builder.install(|| {
+        HAS_BEGUN.store(true, SeqCst);
+        say("callback hangs");
+        park();
+    });
+    raise(Signal::HUP);
+    until_set("the observer is told", &OBSERVES);
+    drop(guard);
+    say("behind");
+}
+
+fn an_observer_that_returns_does_not_stop_the_clock_of_the_callback() {
+    let end = Victim::start(observer_returns_before_the_callback).end();
+    end.said(&["callback hangs"]).exited(101);
+}
+
+/// The watcher is in a function of `on`, so main runs the callback after a second.
+fn callback_does_not_wait_for_an_on_function() {
+    static HEARS: AtomicBool = AtomicBool::new(false);
+    static HAS_RUN: AtomicBool = AtomicBool::new(false);
+    let builder = HandleExit::builder().callback_timeout(3 * SOON_OVER);
+    let builder = builder.on(Signal::HUP, |_| {
+        HEARS.store(true, SeqCst);
+        until_set("the callback has run", &HAS_RUN);
+    });
+    let guard = builder.install(|| {
+        say("callback");
+        HAS_RUN.store(true, SeqCst);
+    });
+    let guard = guard.unwrap();
+    raise(Signal::HUP);
+    until_set("the function has begun", &HEARS);
+    raise(Signal::TERM);
+    drop(guard);
+    say("behind");
+}
+
+fn a_callback_in_time_beside_a_function_of_on_ends_in_time() {
+    ends_well(callback_does_not_wait_for_an_on_function, &["callback", "behind"]);
+}
+
+/// What comes behind `exit` is not the deferred function any more.
+fn deferred_exits_and_an_older_guard_takes_its_time() {
+    let _older = HandleExit::append(|| {
+        // Time is under test: more than twice the limit of the other.
+        thread::sleep(3 * SOON_OVER);
+        say("older");
+    });
+    let guard = HandleExit::builder().callback_timeout(SOON_OVER).install(|| say("callback"));
+    let guard = guard.unwrap();
+    guard.defer(|| handle_exit::exit(7)).unwrap();
+    drop(guard);
+    say("behind");
+}
+
+fn exit_in_a_deferred_function_stops_its_clock() {
+    let end = Victim::start(deferred_exits_and_an_older_guard_takes_its_time).end();
+    end.said(&["callback", "older"]).exited(7);
+}
+
+/// A function of `on` runs beyond the grace period, and somebody enforces a time limit meanwhile.
+fn grace_is_over_while_a_function_runs() {
+    const GRACE: Duration = Duration::from_millis(500);
+    let spent = || {
+        let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+        let times = [usage.user_time(), usage.system_time()];
+        times.map(|time| time.num_microseconds()).iter().sum::<i64>()
+    };
+    let hears = move |_: &handle_exit::Received| {
+        let before = spent();
+        thread::sleep(4 * GRACE);
+        say(if spent() - before < 50_000 { "slept" } else { "spun" });
+    };
+    let guest = HandleExit::builder().append(true).signals([]).on(Signal::USR1, hears);
+    let _guest = guest.install(|| {}).unwrap();
+    let host = HandleExit::builder().grace(GRACE).callback_timeout(20 * GRACE);
+    let _host = host.install(|| raise(Signal::USR1)).unwrap();
+    raise(Signal::TERM);
+    park();
+}
+
+fn a_grace_that_is_over_while_user_code_runs_costs_no_processor_time() {
+    Victim::start(grace_is_over_while_a_function_runs).end().said(&["slept"]).died_by(Signal::TERM);
+}
+
+// ------------------------------------------------------------------------------- two guards, and one end
+
+/// The function that the end waits for wants to end the process itself.
+fn deferred_run_ends_the_process() {
+    static RUNS: AtomicBool = AtomicBool::new(false);
+    static ENDS: AtomicBool = AtomicBool::new(false);
+    let way: String = told();
+    let oldest = HandleExit::builder().cleanup().append(true);
+    let oldest = oldest.install(|| ENDS.store(true, SeqCst)).unwrap();
+    let other = HandleExit::append(|| {}).unwrap();
+    let deferred = other.defer(move || {
+        RUNS.store(true, SeqCst);
+        until_set("the process ends", &ENDS);
+        thread::sleep(A_MOMENT);
+        say("deferred");
+        match &*way {
+            "drop" => drop(oldest),
+            "outcome" => oldest.finish().end_process(),
+            "exit" => handle_exit::exit(0),
+            other => panic!("{other}"),
+        }
+    });
+    let deferred = deferred.unwrap();
+    thread::spawn(move || deferred.run());
+    until_set("the function runs", &RUNS);
+    raise(Signal::TERM);
+    park();
+}
+
+fn a_deferred_function_that_a_thread_runs_may_end_the_process() {
+    for way in ["drop", "outcome", "exit"] {
+        let end = Victim::start(deferred_run_ends_the_process.told(way)).end();
+        // The first decision holds.
+        end.said(&["deferred"]).died_by(Signal::TERM);
+    }
+}
+
+/// The guard of ABRT ends while the callback of another runs.
+fn abort_guard_ends_before_another_callback() {
+    static RUNS: AtomicBool = AtomicBool::new(false);
+    static IS_GONE: AtomicBool = AtomicBool::new(false);
+    let _other = HandleExit::append(|| {
+        RUNS.store(true, SeqCst);
+        until_set("the guard of ABRT has gone", &IS_GONE);
+        thread::sleep(A_MOMENT);
+        say("other ends");
+    });
+    let host = HandleExit::builder().also([Signal::ABRT]).grace(Duration::MAX);
+    let host = host.install(|| say("host")).unwrap();
+    thread::spawn(|| std::process::abort());
+    until_set("the other callback runs", &RUNS);
+    drop(host);
+    IS_GONE.store(true, SeqCst);
+    park();
+}
+
+fn an_abort_waits_for_the_callbacks_of_all_though_its_guard_ends() {
+    let end = Victim::start(abort_guard_ends_before_another_callback).end();
+    end.said(&["host", "other ends"]).died_by(Signal::ABRT);
+}
+
+/// The callback wants a lock that the aborting thread has; guards that have nothing to do with it come and go.
+fn guests_come_and_go_beside_an_abort() {
+    static LOCK: Mutex<()> = Mutex::new(());
+    let host = HandleExit::builder().also([Signal::ABRT]).grace(Duration::MAX);
+    let _host = host.install(|| drop(LOCK.lock())).unwrap();
+    thread::spawn(|| {
+        loop {
+            drop(HandleExit::append(|| {}));
+            thread::sleep(A_MOMENT);
+        }
+    });
+    let _lock = LOCK.lock();
+    std::process::abort();
+}
+
+fn an_abort_has_its_limit_though_other_guards_come_and_go() {
+    Victim::start(guests_come_and_go_beside_an_abort).end().died_by(Signal::ABRT);
+}
+
+// ------------------------------------------------------------------------------- one signal, twice or late
+
+/// A repeat comes while the callback runs, and is noticed only as the scope ends.
+fn repeat_is_noticed_at_the_end_of_the_scope() {
+    static DROPS: AtomicBool = AtomicBool::new(false);
+    let main = std::process::id() as i32;
+    let builder = HandleExit::builder().grace(Duration::MAX).observe(|event| {
+        if matches!(event, Event::RepeatAbsorbed(_)) {
+            say("absorbed");
+        }
+    });
+    let guard = builder.install(move || {
+        say("callback");
+        until_set("the scope ends", &DROPS);
+        // Twice: it may sleep for a moment before it waits for the callback.
+        until("main waits", || {
+            let slept = sleeps(main);
+            thread::sleep(A_MOMENT / 10);
+            slept && sleeps(main)
+        });
+    });
+    say("ready");
+    hear();
+    DROPS.store(true, SeqCst);
+    drop(guard);
+    say("behind");
+}
+
+fn a_repeat_that_the_end_of_the_scope_notices_is_told() {
+    let mut victim = Victim::ready(repeat_is_noticed_at_the_end_of_the_scope);
+    victim.send(Signal::TERM);
+    victim.expect("callback");
+    // From a moment at which the first has been handled: never less than the rule says.
+    thread::sleep(SECOND_WISH);
+    victim.send(Signal::TERM);
+    until("the repeat is delivered", || !victim.has_pending(Signal::TERM));
+    victim.tell("drop");
+    victim.end().said(&["ready", "callback", "absorbed", "behind"]).exited(0);
+}
+
+/// A guest that only hears a signal, and one that guards it, over an old handler.
+fn one_hears_and_one_guards() {
+    install_old(Signal::HUP);
+    let hears = HandleExit::builder().append(true).on(Signal::HUP, |_| say("heard"));
+    let hears = hears.install(|| {}).unwrap();
+    let guards = HandleExit::builder().append(true).signals([Signal::HUP]);
+    let guards = guards.install(|| say("callback")).unwrap();
+    raise(Signal::HUP);
+    drop(guards);
+    drop(hears);
+    say("behind");
+}
+
+fn a_function_of_on_hears_a_signal_that_goes_back_to_its_old_handler() {
+    ends_well(one_hears_and_one_guards, &["callback", "heard", "old", "behind"]);
+}
+
+/// The signal comes again and again, also in the moment in which it is given back.
+fn comes_while_it_is_given_back() {
+    extern "C" fn old(_: std::ffi::c_int) {}
+    install_exactly(Signal::TERM, old as *const () as usize, 0, &[]);
+    for _ in 0..500 {
+        let guest = HandleExit::builder().append(true).callback_timeout(DEADLINE);
+        let guest = guest.install(|| {}).unwrap();
+        let other = HandleExit::builder().append(true).signals([Signal::HUP]);
+        let other = other.install(|| {}).unwrap();
+        thread::scope(|threads| {
+            threads.spawn(|| (0..20).for_each(|_| kill_this_process(Signal::TERM)));
+            threads.spawn(|| drop(other));
+            guest.wait();
+        });
+        drop(guest);
+    }
+}
+
+fn a_signal_that_comes_while_it_is_given_back_holds_nothing_up() {
+    ends_well(comes_while_it_is_given_back, &[]);
+}
+
+pub(crate) const TESTS: &[Named] = tests![
+    an_observer_that_returns_does_not_stop_the_clock_of_the_callback,
+    a_callback_in_time_beside_a_function_of_on_ends_in_time,
+    exit_in_a_deferred_function_stops_its_clock,
+    a_grace_that_is_over_while_user_code_runs_costs_no_processor_time,
+    a_deferred_function_that_a_thread_runs_may_end_the_process,
+    an_abort_waits_for_the_callbacks_of_all_though_its_guard_ends,
+    an_abort_has_its_limit_though_other_guards_come_and_go,
+    a_repeat_that_the_end_of_the_scope_notices_is_told,
+    a_function_of_on_hears_a_signal_that_goes_back_to_its_old_handler,
+    a_signal_that_comes_while_it_is_given_back_holds_nothing_up,
+];
