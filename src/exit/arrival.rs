@@ -28,15 +28,18 @@ impl State {
             |exit: &SignalExit| exit.arrival.signal == signal && exit.stage != Stage::OldHandler;
         let open = || self.guards.iter().map(|(_, entry)| entry).filter(|entry| entry.is_open());
         let is_guarded = open().any(|entry| entry.signals.contains(signal));
-        if open().any(|entry| entry.on.contains(signal)) {
+        let is_heard = open().any(|entry| entry.on.contains(signal));
+        if is_heard {
             self.heard.push(arrival.clone());
         } else if !is_guarded && self.is_part_of_answered(&arrival) {
             return self.repeats.push((signal, false));
         } else if !is_guarded && !self.exits.iter().any(is_same) {
             return self.hold(arrival);
         }
-        if self.guards.iter().any(|(_, entry)| entry.guard.is_watched()) {
-            self.untold.push(arrival.received());
+        let received = arrival.received();
+        let is_told = self.is_watched();
+        if is_told {
+            self.untold.push(received.clone());
         }
         let known = self.exits.iter().rposition(is_same);
         self.press(&arrival);
@@ -47,8 +50,11 @@ impl State {
                 return;
             }
             // To the guards that live on it is the first one; with none, it is for the restored disposition.
-            if !is_guarded {
+            if !is_guarded && !is_heard {
                 return self.hold(arrival);
+            }
+            if !is_guarded {
+                return;
             }
         } else if !is_guarded {
             return;
@@ -71,6 +77,14 @@ impl State {
             stage: Stage::Callbacks,
             answered_by: None,
         });
+        // Somebody may have begun to wait before the guards had their cause.
+        if !is_told && self.is_watched() {
+            self.untold.push(received);
+        }
+    }
+
+    fn is_watched(&self) -> bool {
+        self.guards.iter().any(|(_, entry)| entry.guard.is_watched())
     }
 
     /// A signal that came to no open guard. Several are one, as they are for the kernel.

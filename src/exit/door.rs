@@ -103,8 +103,15 @@ impl ProcessExit {
         // In a forked child the lock may never be free.
         let result = run()?;
         if is_timed {
-            self.lock().stop_clock(guard.key(), me);
+            let mut state = self.lock();
+            state.stop_clock(guard.key(), me);
+            let ends = state.end.is_some();
+            drop(state);
             self.changed.notify_all();
+            if ends {
+                // The end waits for the clocks that run.
+                wake::post();
+            }
         }
         Ok(result)
     }

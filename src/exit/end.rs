@@ -4,7 +4,8 @@
 //!   every other.
 //! * One thread ends the process. A thread inside `exit(3)` takes that over from one outside of it, which the
 //!   standard library would keep waiting there; and a thread that exits in the exit's own code takes it over from
-//!   both, since they wait for that code. A thread that does not end the process parks.
+//!   both, since they wait for that code. It gives that back to a thread inside `exit(3)` when all has run, as the
+//!   standard library would keep it waiting too. A thread that does not end the process parks.
 //! * That thread runs the callbacks and deferred functions of all living guards, looks whether it is still the one,
 //!   and ends the process.
 
@@ -16,6 +17,7 @@ use super::state::{Callback, Entry, Scope, State};
 use super::{Forked, Guard, ProcessExit, Which};
 use crate::cause::Cause;
 use crate::event::Event;
+use crate::sys::lock::Locked;
 use crate::sys::restore;
 use crate::sys::status::Status;
 use crate::sys::thread::{self, Runner, ThreadId};
@@ -51,8 +53,11 @@ impl State {
 
     /// The exit's own code wants the process to end like that, which another thread ends.
     pub(crate) fn choose(&mut self, status: Status) {
-        if let Some(end) = self.end.as_mut().filter(|end| !end.has_failed()) {
-            end.status = Some(status);
+        match &mut self.end {
+            Some(end) if end.has_failed() => {}
+            Some(end) => end.status = Some(status),
+            // It has not come to the exit functions.
+            None => self.wanted = Some((status, Cause::ProcessExit)),
         }
     }
 
@@ -72,10 +77,20 @@ impl State {
         }
         if end.thread == me {
             end.rank = end.rank.max(rank);
-        } else if rank > end.rank {
-            (end.thread, end.rank) = (me, rank);
+        } else if rank > end.rank || rank == Rank::InsideExit && end.is_final {
+            (end.thread, end.rank, end.is_final) = (me, rank, false);
         }
         end.thread == me
+    }
+
+    /// This thread ends the process. What comes behind that is no user code which could overrun.
+    fn stop_clocks_of(&mut self, thread: ThreadId) {
+        for key in self.keys(&|entry| entry.timed.contains(&thread)) {
+            if let Some(entry) = self.guards.get_mut(key) {
+                entry.timed.retain(|other| *other != thread);
+            }
+            self.stop_clock(key, None);
+        }
     }
 
     pub(super) fn is_ender(&self, me: ThreadId) -> bool {
@@ -149,6 +164,9 @@ impl ProcessExit {
             }
             park();
         }
+        if in_own_code {
+            self.lock().stop_clocks_of(me.id());
+        }
         let has_failed = self.end_guards(me, cause, None)?;
         let mut state = self.lock();
         let failure = has_failed.then_some(Status::Failed);
@@ -176,6 +194,7 @@ impl ProcessExit {
         let is_mine = state.is_ender(me.id());
         if let Some(end) = state.end.as_mut().filter(|_| is_mine) {
             end.is_final = true;
+            self.changed.notify_all();
         }
         is_mine
     }
@@ -213,33 +232,23 @@ impl ProcessExit {
         state.admit_mail();
         for key in state.keys(&|_| true) {
             state.close_scope(key, Scope::ClosingInExit);
-            // Code that exits has not overrun.
-            if let Some(entry) = state.guards.get_mut(key) {
-                entry.timed.retain(|thread| *thread != me.id());
-            }
-            state.stop_clock(key, None);
         }
+        state.stop_clocks_of(me.id());
         let status = if in_own_code { None } else { state.decided() };
-        let is_mine = state.claim_end(me.id(), rank, status);
+        state.claim_end(me.id(), rank, status);
         self.changed.notify_all();
-        drop(state);
-        if !is_mine {
-            park();
-        }
+        drop(self.until_ender(state, me));
         wake::post();
         let failed = self.end_guards(me, &Cause::ProcessExit, Some(OLD_HANDLER_TIMEOUT))?;
-        let mut state = self.lock();
+        let mut state = self.until_ender(self.lock(), me);
         let wanted = state.wanted.take().map(|(status, _)| status);
         if failed || wanted == Some(Status::Failed) {
             state.claim_end(me.id(), rank, Some(Status::Failed));
         }
         let status = state.end.as_ref().and_then(|end| end.status);
         let status = status.or(wanted.filter(|_| !in_own_code));
-        let (is_mine, overran) = (state.is_ender(me.id()), state.has_overrun());
+        let overran = state.has_overrun();
         drop(state);
-        if !is_mine {
-            park();
-        }
         if let Some(status) = status {
             self.tell(me, Which::All, &Event::ending(status))?;
             if overran {
@@ -248,6 +257,15 @@ impl ProcessExit {
             process::end_inside_exit(status);
         }
         self.leave_all(me, in_own_code)
+    }
+
+    /// On a thread that is inside `exit(3)`: waits until it is the one that ends the process. Forever, if another one has
+    /// run all guards and goes on with the exit functions.
+    fn until_ender<'a>(&'a self, mut state: Locked<'a, State>, me: Runner) -> Locked<'a, State> {
+        while state.end.is_none() || !state.claim_end(me.id(), Rank::InsideExit, None) {
+            (state, _) = self.changed.wait(state, None);
+        }
+        state
     }
 
     /// All guards have run, and the process exits: they are gone, and so are their handlers.

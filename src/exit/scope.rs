@@ -247,6 +247,7 @@ impl ProcessExit {
             // Nobody else is left to hear of them, and a later guard has nothing to do with them.
             repeats.extend(state.repeats.drain(..).map(|(signal, _)| signal));
             state.untold.clear();
+            state.cut = None;
         }
         // The leader takes the signals of a host also for a program that blocks them everywhere: what they do without
         // the host is not for it to take.

@@ -135,6 +135,8 @@ impl State {
         // One that is over while a watcher runs user code has to wait for that.
         let graces = graces.filter(|_| self.end.is_none() && self.watchers.runner.is_none());
         let end = self.end.as_ref().and_then(|end| end.deadline);
+        // The end waits for the clocks that run.
+        let end = end.filter(|_| self.deadlines().next().is_none());
         clocks.chain(graces).chain(end).min()
     }
 
@@ -177,6 +179,10 @@ impl State {
             self.exits[at].stage = Stage::Grace { decider: 0, deadline: None, forced: aborts };
             return false;
         };
+        // A host that was made meanwhile decides, and has its grace from the return of its callback.
+        if matches!(entry.callback, Callback::Pending | Callback::Turn(_) | Callback::Running(_)) {
+            return false;
+        }
         let settings = entry.guard.settings.clone();
         let exit = &mut self.exits[at];
         let (deadline, was_forced) = match stage {

@@ -92,14 +92,65 @@ fn exit_in_a_deferred_function_stops_its_clock() {
     end.said(&["callback", "older"]).exited(7);
 }
 
+/// The same where main is inside `exit(3)`, and so runs the deferred function.
+fn deferred_exits_inside_an_exit() {
+    let older = HandleExit::append(|| {
+        // Time is under test: more than twice the limit of the other.
+        thread::sleep(3 * SOON_OVER);
+        say("older");
+    });
+    older.unwrap().keep();
+    let guard = HandleExit::builder().callback_timeout(SOON_OVER).install(|| say("callback"));
+    let guard = guard.unwrap();
+    guard.defer(|| handle_exit::exit(7)).unwrap();
+    guard.keep();
+    std::process::exit(3);
+}
+
+fn exit_in_a_deferred_function_inside_an_exit_stops_its_clock() {
+    let end = Victim::start(deferred_exits_inside_an_exit).end();
+    end.said(&["callback", "older"]).exited(7);
+}
+
+/// A host that joins an exit, with a callback that takes longer than its grace.
+fn late_host_takes_its_time() {
+    const GRACE: Duration = Duration::from_secs(1);
+    static HAS_BEGUN: AtomicBool = AtomicBool::new(false);
+    static IS_MADE: AtomicBool = AtomicBool::new(false);
+    let _guest = HandleExit::append(|| {
+        HAS_BEGUN.store(true, SeqCst);
+        until_set("there is a host", &IS_MADE);
+    });
+    raise(Signal::TERM);
+    until_set("the exit has begun", &HAS_BEGUN);
+    static HAS_RUN: AtomicBool = AtomicBool::new(false);
+    let host = HandleExit::builder().grace(GRACE).install(|| {
+        // Time is under test.
+        thread::sleep(2 * GRACE);
+        say("callback");
+        HAS_RUN.store(true, SeqCst);
+    });
+    let host = host.unwrap();
+    IS_MADE.store(true, SeqCst);
+    until_set("the callback has run", &HAS_RUN);
+    thread::sleep(A_MOMENT);
+    drop(host);
+    say("behind");
+}
+
+fn a_late_host_has_its_grace_from_the_return_of_its_callback() {
+    ends_well(late_host_takes_its_time, &["callback", "behind"]);
+}
+
+/// What this process has spent of the processor, in microseconds.
+fn spent() -> i64 {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    [usage.user_time(), usage.system_time()].map(|time| time.num_microseconds()).iter().sum()
+}
+
 /// A function of `on` runs beyond the grace period, and somebody enforces a time limit meanwhile.
 fn grace_is_over_while_a_function_runs() {
     const GRACE: Duration = Duration::from_millis(500);
-    let spent = || {
-        let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
-        let times = [usage.user_time(), usage.system_time()];
-        times.map(|time| time.num_microseconds()).iter().sum::<i64>()
-    };
     let hears = move |_: &handle_exit::Received| {
         let before = spent();
         thread::sleep(4 * GRACE);
@@ -111,6 +162,24 @@ fn grace_is_over_while_a_function_runs() {
     let _host = host.install(|| raise(Signal::USR1)).unwrap();
     raise(Signal::TERM);
     park();
+}
+
+/// The end of the process waits for a callback that has time left, after another has overrun.
+fn end_waits_after_an_overrun() {
+    let older = HandleExit::builder().append(true).callback_timeout(20 * SOON_OVER);
+    let older = older.install(|| {
+        let before = spent();
+        thread::sleep(3 * SOON_OVER);
+        say(if spent() - before < 50_000 { "slept" } else { "spun" });
+    });
+    let newer = HandleExit::builder().append(true).callback_timeout(A_MOMENT);
+    let newer = newer.install(|| park()).unwrap();
+    let _older = older.unwrap();
+    drop(newer);
+}
+
+fn a_time_that_is_over_after_an_overrun_costs_no_processor_time() {
+    Victim::start(end_waits_after_an_overrun).end().said(&["slept"]).exited(101);
 }
 
 fn a_grace_that_is_over_while_user_code_runs_costs_no_processor_time() {
@@ -152,6 +221,77 @@ fn a_deferred_function_that_a_thread_runs_may_end_the_process() {
         // The first decision holds.
         end.said(&["deferred"]).died_by(Signal::TERM);
     }
+}
+
+/// The callback, on the watcher, ends the process with a code, and main is inside `exit(3)`, or comes to it.
+fn callback_ends_the_process_while_main_exits() {
+    static EXITS: AtomicBool = AtomicBool::new(false);
+    static HAS_BEGUN: AtomicBool = AtomicBool::new(false);
+    let main = std::process::id() as i32;
+    let exits_first = told::<String>() == "first";
+    let older = HandleExit::append(move || {
+        if !exits_first {
+            // The other one ends the process already.
+            EXITS.store(true, SeqCst);
+            until("main waits", || sleeps(main));
+            thread::sleep(A_MOMENT);
+        }
+        say("older");
+    });
+    let inner = HandleExit::append(|| {}).unwrap();
+    let guard = HandleExit::append(move || {
+        HAS_BEGUN.store(true, SeqCst);
+        if exits_first {
+            until("main exits", || EXITS.load(SeqCst) && sleeps(main));
+            thread::sleep(A_MOMENT);
+        }
+        inner.finish().end_process();
+    });
+    let (guard, _older) = (guard.unwrap(), older.unwrap());
+    guard.request();
+    until_set("the callback has begun", &HAS_BEGUN);
+    if exits_first {
+        EXITS.store(true, SeqCst);
+    } else {
+        until_set("the process ends", &EXITS);
+    }
+    std::process::exit(3);
+}
+
+fn a_callback_ends_the_process_with_a_code_though_main_exits() {
+    for who in ["first", "second"] {
+        let end = Victim::start(callback_ends_the_process_while_main_exits.told(who)).end();
+        end.said(&["older"]).exited(0);
+    }
+}
+
+/// Main is inside `exit(3)`, and has not come to the guard's own exit function.
+fn callback_exits_before_main_has_come_to_the_guards() {
+    static EXITS: AtomicBool = AtomicBool::new(false);
+    static HAS_BEGUN: AtomicBool = AtomicBool::new(false);
+    extern "C" fn takes_its_time() {
+        EXITS.store(true, SeqCst);
+        until_set("the callback has begun", &HAS_BEGUN);
+        thread::sleep(A_MOMENT);
+    }
+    let guard = HandleExit::cleanup(|| {
+        say("callback");
+        HAS_BEGUN.store(true, SeqCst);
+        handle_exit::exit(7);
+    });
+    guard.unwrap().keep();
+    // Runs before the guard's own: last in, first out.
+    at_exit(takes_its_time);
+    thread::spawn(|| {
+        until_set("main exits", &EXITS);
+        kill_this_process(Signal::TERM);
+    });
+    std::process::exit(3);
+}
+
+fn the_code_of_exit_in_a_callback_holds_at_any_moment_of_an_exit() {
+    let end = Victim::start(callback_exits_before_main_has_come_to_the_guards).end();
+    end.said(&["callback"]).exited(7);
 }
 
 /// The guard of ABRT ends while the callback of another runs.
@@ -237,6 +377,33 @@ fn a_repeat_that_the_end_of_the_scope_notices_is_told() {
     victim.end().said(&["ready", "callback", "absorbed", "behind"]).exited(0);
 }
 
+/// A repeat that a function of `on` hears while the scope of another guard ends.
+fn repeat_is_heard_while_a_scope_ends() {
+    let hears = HandleExit::builder().append(true).signals([]);
+    let hears = hears.on(Signal::TERM, |_| say("heard")).install(|| {}).unwrap();
+    let host = HandleExit::builder().grace(Duration::MAX).install(|| say("callback")).unwrap();
+    host.defer(|| {
+        say("deferred");
+        hear();
+    })
+    .unwrap();
+    raise(Signal::TERM);
+    host.wait();
+    drop(host);
+    drop(hears);
+    say("behind");
+}
+
+fn a_repeat_that_is_heard_is_not_held_as_well() {
+    let mut victim = Victim::start(repeat_is_heard_while_a_scope_ends);
+    victim.expect("deferred");
+    thread::sleep(SECOND_WISH);
+    victim.send(Signal::TERM);
+    victim.expect("heard");
+    victim.tell("go on");
+    victim.end().ended_with("behind").exited(0);
+}
+
 /// A guest that only hears a signal, and one that guards it, over an old handler.
 fn one_hears_and_one_guards() {
     install_old(Signal::HUP);
@@ -280,11 +447,17 @@ pub(crate) const TESTS: &[Named] = tests![
     an_observer_that_returns_does_not_stop_the_clock_of_the_callback,
     a_callback_in_time_beside_a_function_of_on_ends_in_time,
     exit_in_a_deferred_function_stops_its_clock,
+    exit_in_a_deferred_function_inside_an_exit_stops_its_clock,
+    a_late_host_has_its_grace_from_the_return_of_its_callback,
+    a_time_that_is_over_after_an_overrun_costs_no_processor_time,
     a_grace_that_is_over_while_user_code_runs_costs_no_processor_time,
     a_deferred_function_that_a_thread_runs_may_end_the_process,
+    a_callback_ends_the_process_with_a_code_though_main_exits,
+    the_code_of_exit_in_a_callback_holds_at_any_moment_of_an_exit,
     an_abort_waits_for_the_callbacks_of_all_though_its_guard_ends,
     an_abort_has_its_limit_though_other_guards_come_and_go,
     a_repeat_that_the_end_of_the_scope_notices_is_told,
+    a_repeat_that_is_heard_is_not_held_as_well,
     a_function_of_on_hears_a_signal_that_goes_back_to_its_old_handler,
     a_signal_that_comes_while_it_is_given_back_holds_nothing_up,
 ];

@@ -22,8 +22,12 @@ impl Moment {
     /// How long after `earlier`. Zero if that is the later one: of two threads the one that read the clock
     /// first need not be the first to say so.
     pub(crate) fn since(self, earlier: Moment) -> Duration {
-        let milliseconds = self.0.wrapping_sub(earlier.0) as isize;
-        Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0))
+        /// At most so much later, in milliseconds. The rest of the range is for times that are long ago: on 32 bits it
+        /// is 49 days.
+        const LATER: usize = 60_000;
+        let milliseconds = self.0.wrapping_sub(earlier.0);
+        let is_later = milliseconds > usize::MAX - LATER;
+        Duration::from_millis(if is_later { 0 } else { milliseconds as u64 })
     }
 }
 
@@ -51,6 +55,7 @@ mod tests {
         assert_eq!(Moment(499).since(Moment(usize::MAX)), Duration::from_millis(500));
         assert_eq!(Moment(1500).since(Moment(1000)), Duration::from_millis(500));
         assert_eq!(Moment(999).since(Moment(1000)), Duration::ZERO);
+        assert!(Moment(usize::MAX / 4 * 3).since(Moment(0)) > Duration::from_secs(60));
         assert!(Moment::now().since(Moment::now()) < Duration::from_secs(60));
     }
 }

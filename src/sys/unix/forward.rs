@@ -7,11 +7,13 @@ use nix::sys::signal::SigmaskHow;
 
 use super::disposition::{Action, Disposition};
 use super::siginfo::{Arrival, SigInfo};
-use super::{mask, process};
+use super::slot::Slot;
+use super::{abort, mask, process};
 use crate::signal::{Signal, SignalSet};
 
 /// The function of the guard's that was called.
 pub(super) struct Called {
+    pub(super) slot: &'static Slot,
     pub(super) function: usize,
     /// Only foreign handlers can still be calling it, not the kernel.
     pub(super) is_buried: bool,
@@ -19,7 +21,8 @@ pub(super) struct Called {
 
 /// Who stands on top where the function that was called finds that the signal is not the guard's.
 enum OnTop {
-    /// That very function: in a forked child, or where a guard could not take its handler away.
+    /// That very function: in a forked child, or where a guard could not take its handler away. Or a guard has come
+    /// since, or a foreign handler has gone that was below a guard.
     Ours,
     /// What it stands in for: the call began before that was put back.
     Below,
@@ -61,7 +64,11 @@ pub(super) unsafe fn as_before(
     let is_sent = match on_top(raw, called, below) {
         // Step aside, and let the kernel deliver the signal once more, to the old disposition, with all
         // that belongs to it. It comes when this handler returns.
-        OnTop::Ours => put_back(raw, below) && send_to_this_thread(raw, info),
+        OnTop::Ours => match called.slot.arrive_at_any_level(info, context) {
+            Some(true) => abort::wait_and_die(),
+            Some(false) => return,
+            None => put_back(raw, below) && send_to_this_thread(raw, info),
+        },
         OnTop::Below => send_to_this_thread(raw, info),
         // It passes the signal on to what was there before it. It would have done nothing more had it
         // found a default or an ignore.

@@ -67,7 +67,9 @@ impl Found {
             (None, Action::Handler(_)) => {
                 let is_free = |level: &usize| layers.iter().all(|layer| layer.level != *level);
                 let known = slot.level_over(&top).filter(is_free);
-                (known.unwrap_or(slot.free_level().max(slot.armed_level())), intern(top))
+                let above = layers.iter().map(|layer| layer.level + 1).max().unwrap_or(0);
+                let free = slot.free_level().max(slot.armed_level()).max(above);
+                (known.unwrap_or(free), intern(top))
             }
             (None, Action::Default | Action::Ignore) => (slot.armed_level(), intern(top)),
         };

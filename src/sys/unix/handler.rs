@@ -51,7 +51,7 @@ fn handle_at(level: usize, raw: c_int, info: *mut libc::siginfo_t, context: *mut
 #[cold]
 #[inline(never)]
 fn pass_on(
-    slot: &Slot,
+    slot: &'static Slot,
     level: usize,
     raw: c_int,
     info: *mut libc::siginfo_t,
@@ -59,6 +59,7 @@ fn pass_on(
 ) {
     let Some(below) = slot.below(level) else { return };
     let called = forward::Called {
+        slot,
         function: FUNCTIONS[level] as usize,
         is_buried: level < slot.free_level(),
     };

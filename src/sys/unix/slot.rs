@@ -73,19 +73,34 @@ impl Slot {
         info: *const libc::siginfo_t,
         context: *const c_void,
     ) -> Option<bool> {
+        self.arrive_if(|armed| usize::from(armed) == level + 1, info, context)
+    }
+
+    /// As `arrive`, whichever level keeps the signal.
+    pub(super) fn arrive_at_any_level(
+        &self,
+        info: *const libc::siginfo_t,
+        context: *const c_void,
+    ) -> Option<bool> {
+        self.arrive_if(|armed| armed != 0, info, context)
+    }
+
+    fn arrive_if(
+        &self,
+        keeps: impl Fn(u8) -> bool,
+        info: *const libc::siginfo_t,
+        context: *const c_void,
+    ) -> Option<bool> {
         let process = process::this();
-        if !self.is_armed(level, process) {
+        let is_armed = || keeps(self.armed.load(SeqCst)) && OWNER.is(process);
+        if !is_armed() {
             return None;
         }
         // Count first, look again: whoever waits for the count has disarmed before.
         IN_HANDLER.fetch_add(1, SeqCst);
-        let kept = self.is_armed(level, process).then(|| self.mailbox.record(info, context));
+        let kept = is_armed().then(|| self.mailbox.record(info, context));
         IN_HANDLER.fetch_sub(1, SeqCst);
         kept
-    }
-
-    fn is_armed(&self, level: usize, process: Process) -> bool {
-        usize::from(self.armed.load(SeqCst)) == level + 1 && OWNER.is(process)
     }
 
     /// What `level` stands in for, if it was ever installed.

@@ -266,8 +266,47 @@ fn a_handler_is_restored_though_an_older_guard_has_a_higher_level() {
         .exited(0);
 }
 
+/// Each of the living guards has a level of its own.
+fn newer_guards_have_levels_of_their_own() {
+    install_old(Signal::TERM);
+    let first = guard("first", continues());
+    install(Signal::TERM, other);
+    let _second = guard("second", continues());
+    install_old(Signal::TERM);
+    drop(first);
+    let _third = guard("third", continues());
+    put_on_top(0);
+    let foreign = disposition(Signal::TERM);
+    drop(guard("fourth", continues()));
+    assert_eq!(disposition(Signal::TERM), foreign);
+    say("behind");
+}
+
+fn a_handler_is_restored_under_which_an_older_guard_has_a_lower_level() {
+    Victim::start(newer_guards_have_levels_of_their_own).end().exited(0);
+}
+
+/// A foreign handler restores what it has displaced, which is the host's, though a guest is over it.
+fn foreign_handler_goes_under_a_guest() {
+    let _host = guard("host", host().cleanup());
+    put_on_top(0);
+    let _guest = guard("guest", continues());
+    take_away(0);
+    raise(Signal::TERM);
+    park();
+}
+
+fn a_foreign_handler_that_goes_under_a_guest_takes_no_signal_with_it() {
+    let end = Victim::start(foreign_handler_goes_under_a_guest).end();
+    for name in ["host", "guest"] {
+        assert_eq!(end.count(&on_watcher(name, Signal::TERM)), 1, "{end:#?}");
+    }
+}
+
 pub(crate) const TESTS: &[Named] = tests![
     handlers_that_take_turns_keep_their_place,
+    a_handler_is_restored_under_which_an_older_guard_has_a_lower_level,
+    a_foreign_handler_that_goes_under_a_guest_takes_no_signal_with_it,
     a_handler_is_restored_though_an_older_guard_has_a_higher_level,
     a_guest_hears_a_signal_whose_handler_came_on_top_of_an_older_guard,
     another_signal_is_decided_as_if_there_were_none,
