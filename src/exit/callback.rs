@@ -52,6 +52,7 @@ impl State {
         if let Some(entry) = self.guards.get_mut(key) {
             entry.callback = Callback::Turn(me);
             entry.guard.begin(cause);
+            self.stop_clock(key, None);
         }
     }
 

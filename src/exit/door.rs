@@ -96,13 +96,14 @@ impl ProcessExit {
     ) -> Result<T, Forked> {
         let is_timed = guard.settings.callback_timeout.is_some();
         let me = Some(ThreadId::current());
-        if is_timed && self.lock().start_clock(guard.key(), me) {
+        let starts = is_timed && self.lock().start_clock(guard.key(), me);
+        if starts {
             // The leader sleeps, with another deadline or none.
             wake::post();
         }
         // In a forked child the lock may never be free.
         let result = run()?;
-        if is_timed {
+        if starts {
             let mut state = self.lock();
             state.stop_clock(guard.key(), me);
             let ends = state.end.is_some();

@@ -56,6 +56,7 @@ impl State {
         match &mut self.end {
             Some(end) if end.has_failed() => {}
             Some(end) => end.status = Some(status),
+            None if matches!(self.wanted, Some((Status::Failed, _))) => {}
             // It has not come to the exit functions.
             None => self.wanted = Some((status, Cause::ProcessExit)),
         }
@@ -85,11 +86,8 @@ impl State {
 
     /// This thread ends the process. What comes behind that is no user code which could overrun.
     fn stop_clocks_of(&mut self, thread: ThreadId) {
-        for key in self.keys(&|entry| entry.timed.contains(&thread)) {
-            if let Some(entry) = self.guards.get_mut(key) {
-                entry.timed.retain(|other| *other != thread);
-            }
-            self.stop_clock(key, None);
+        for key in self.keys(&|_| true) {
+            self.stop_clock(key, Some(thread));
         }
     }
 
@@ -194,6 +192,12 @@ impl ProcessExit {
         let is_mine = state.is_ender(me.id());
         if let Some(end) = state.end.as_mut().filter(|_| is_mine) {
             end.is_final = true;
+            // A callback that ends the process has no more to do: another thread may have to take the last step.
+            for (_, entry) in state.guards.iter_mut() {
+                if matches!(entry.callback, Callback::Running(runner) if runner.id() == me.id()) {
+                    entry.callback = Callback::Done;
+                }
+            }
             self.changed.notify_all();
         }
         is_mine

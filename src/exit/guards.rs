@@ -33,8 +33,7 @@ impl State {
             on: settings.on.intersection(has),
             callback: Callback::Armed,
             scope: Scope::Open,
-            deadline: None,
-            timed: Vec::new(),
+            clocks: Vec::new(),
             old_handlers_run: Vec::new(),
             ended: Ended::default(),
         };

@@ -221,7 +221,7 @@ impl ProcessExit {
         // Another thread is in user code of this guard that `callback_timeout` bounds, such as a waker.
         let is_timed = |state: &State| {
             let entry = state.guards.get(key);
-            entry.is_some_and(|entry| entry.deadline.is_some())
+            entry.is_some_and(|entry| !entry.clocks.is_empty())
         };
         // One that is inside `exit(3)` never returns from it.
         let never_returns = |state: &State| {

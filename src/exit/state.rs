@@ -107,10 +107,9 @@ pub(super) struct Entry {
     pub(super) on: SignalSet,
     pub(super) callback: Callback,
     pub(super) scope: Scope,
-    /// When user code of this guard, which runs now, overruns its `callback_timeout`.
-    pub(super) deadline: Option<Instant>,
-    /// The threads that run it: with the last one that clock stops.
-    pub(super) timed: Vec<ThreadId>,
+    /// When user code of this guard, which runs now, overruns its `callback_timeout`, for each thread that runs it.
+    /// `None`: for a callback that waits until a function of `on` returns.
+    pub(super) clocks: Vec<(Option<ThreadId>, Instant)>,
     /// Old handlers that signals have had run.
     pub(super) old_handlers_run: Vec<Guarded>,
     pub(super) ended: Ended,
@@ -272,17 +271,17 @@ impl State {
         self.guards.get(key).is_some_and(|entry| entry.callback == Callback::Done)
     }
 
-    /// User code of this guard begins, on this thread: its clock runs, unless it runs already. Whether it was started.
+    /// User code of this guard begins on this thread: its clock runs, unless it runs already. Whether it was started.
     #[inline(never)]
     pub(super) fn start_clock(&mut self, key: usize, thread: Option<ThreadId>) -> bool {
         let Some(entry) = self.guards.get_mut(key) else { return false };
-        entry.timed.extend(thread);
-        if entry.deadline.is_some() {
+        if entry.clocks.iter().any(|(other, _)| *other == thread) {
             return false;
         }
         let timeout = entry.guard.settings.callback_timeout;
-        entry.deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        entry.deadline.is_some()
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        entry.clocks.extend(deadline.map(|deadline| (thread, deadline)));
+        deadline.is_some()
     }
 
     /// Does this to each guard whose callback the watcher is to run.
@@ -292,21 +291,18 @@ impl State {
         }
     }
 
-    /// It has returned there; other threads may be in it still.
     #[inline(never)]
     pub(super) fn stop_clock(&mut self, key: usize, thread: Option<ThreadId>) {
-        let Some(entry) = self.guards.get_mut(key) else { return };
-        if let Some(at) = entry.timed.iter().position(|other| Some(*other) == thread) {
-            entry.timed.swap_remove(at);
-        }
-        if entry.timed.is_empty() {
-            entry.deadline = None;
+        if let Some(entry) = self.guards.get_mut(key) {
+            entry.clocks.retain(|(other, _)| *other != thread);
         }
     }
 
     /// When the clocks that run are over.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = (usize, Instant)> {
-        self.guards.iter().filter_map(|(key, entry)| Some((key, entry.deadline?)))
+        self.guards
+            .iter()
+            .flat_map(|(key, entry)| entry.clocks.iter().map(move |(_, at)| (key, *at)))
     }
 }
 

@@ -163,7 +163,10 @@ impl State {
             }
             if has_old_handler {
                 // Functions of `on` hear it before, as the signal is the old handler's own then.
-                if self.end.is_none() && self.heard.iter().any(|heard| heard.signal == signal) {
+                let came = self.exits[at].arrival.first;
+                let is_its =
+                    |heard: &Arrival| heard.signal == signal && heard.first.since(came).is_zero();
+                if self.end.is_none() && self.heard.iter().any(is_its) {
                     return false;
                 }
                 self.exits[at].stage = Stage::OldHandler;
@@ -181,6 +184,7 @@ impl State {
         };
         // A host that was made meanwhile decides, and has its grace from the return of its callback.
         if matches!(entry.callback, Callback::Pending | Callback::Turn(_) | Callback::Running(_)) {
+            self.exits[at].stage = Stage::Callbacks;
             return false;
         }
         let settings = entry.guard.settings.clone();
@@ -307,8 +311,7 @@ impl State {
     fn overrun(&mut self, now: Instant) -> Option<Arc<Guard>> {
         let key = self.deadlines().find(|(_, deadline)| now >= *deadline)?.0;
         let entry = self.guards.get_mut(key)?;
-        entry.deadline = None;
-        entry.timed.clear();
+        entry.clocks.clear();
         let guard = Arc::clone(&entry.guard);
         let is_callback = matches!(entry.callback, Callback::Turn(_) | Callback::Running(_));
         match entry.callback {

@@ -77,6 +77,8 @@ impl Slot {
     }
 
     /// As `arrive`, whichever level keeps the signal.
+    #[cold]
+    #[inline(never)]
     pub(super) fn arrive_at_any_level(
         &self,
         info: *const libc::siginfo_t,
