@@ -211,6 +211,7 @@ impl ProcessExit {
     }
 
     /// A thread in `abort` waits for user code of this guard, unless that has nothing to do with it.
+    #[inline(never)]
     fn allow_abort(&self, guard: &Guard, me: Runner) {
         let has = |signal| guard.settings.signals.contains(signal);
         let ends = || abort::a_thread_aborts() && self.lock().is_ender(me.id());

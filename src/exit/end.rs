@@ -85,6 +85,7 @@ impl State {
     }
 
     /// This thread ends the process. What comes behind that is no user code which could overrun.
+    #[inline(never)]
     fn stop_clocks_of(&mut self, thread: ThreadId) {
         for key in self.keys(&|_| true) {
             self.stop_clock(key, Some(thread));
@@ -265,6 +266,7 @@ impl ProcessExit {
 
     /// On a thread that is inside `exit(3)`: waits until it is the one that ends the process. Forever, if another one has
     /// run all guards and goes on with the exit functions.
+    #[inline(never)]
     fn until_ender<'a>(&'a self, mut state: Locked<'a, State>, me: Runner) -> Locked<'a, State> {
         while state.end.is_none() || !state.claim_end(me.id(), Rank::InsideExit, None) {
             (state, _) = self.changed.wait(state, None);

@@ -245,7 +245,7 @@ impl ProcessExit {
         let (mut late, mut repeats) = (Late::default(), Vec::new());
         if state.is_empty() {
             // Nobody else is left to hear of them, and a later guard has nothing to do with them.
-            repeats.extend(state.repeats.drain(..).map(|(signal, _)| signal));
+            repeats = std::mem::take(&mut state.repeats);
             state.untold.clear();
             state.cut = None;
         }
@@ -256,8 +256,9 @@ impl ProcessExit {
         if !gone.is_empty() {
             let (all, aborts) = (state.handlers(&|_, _| true), state.is_aborting());
             late = restore::restore_all(&gone, &all, aborts);
-            let came = extract(&mut late.arrivals, &|arrival| state.is_part_of_answered(arrival));
-            repeats.extend(came.iter().map(|arrival| arrival.signal));
+            for same in extract(&mut late.arrivals, &|other| state.is_part_of_answered(other)) {
+                repeats.push((same.signal, false));
+            }
             late.arrivals = state.forget(&gone, late.arrivals);
         }
         // The watchers have still to end the process, if a guard wanted that.
@@ -268,7 +269,7 @@ impl ProcessExit {
         }
         drop(state);
         drop(entry);
-        for signal in repeats {
+        for (signal, _) in repeats {
             self.tell_one(me, guard, &Event::RepeatAbsorbed(signal))?;
         }
         // Before the join: a watcher may hang in user code, and what came may be a wish to end that.

@@ -298,11 +298,18 @@ impl State {
         }
     }
 
-    /// When the clocks that run are over.
-    pub(super) fn deadlines(&self) -> impl Iterator<Item = (usize, Instant)> {
-        self.guards
-            .iter()
-            .flat_map(|(key, entry)| entry.clocks.iter().map(move |(_, at)| (key, *at)))
+    /// The clock that is over first, and its guard.
+    #[inline(never)]
+    pub(super) fn first_clock(&self) -> Option<(usize, Instant)> {
+        let mut first: Option<(usize, Instant)> = None;
+        for (key, entry) in self.guards.iter() {
+            for (_, deadline) in &entry.clocks {
+                if first.is_none_or(|(_, other)| *deadline < other) {
+                    first = Some((key, *deadline));
+                }
+            }
+        }
+        first
     }
 }
 

@@ -127,7 +127,7 @@ impl State {
 
     /// When the leader has to look again, if nothing comes.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let clocks = self.deadlines().map(|(_, deadline)| deadline);
+        let clock = self.first_clock().map(|(_, deadline)| deadline);
         let graces = self.exits.iter().filter_map(|exit| match exit.stage {
             Stage::Grace { deadline, .. } if exit.answered_by.is_none() => deadline,
             _ => None,
@@ -136,8 +136,8 @@ impl State {
         let graces = graces.filter(|_| self.end.is_none() && self.watchers.runner.is_none());
         let end = self.end.as_ref().and_then(|end| end.deadline);
         // The end waits for the clocks that run.
-        let end = end.filter(|_| self.deadlines().next().is_none());
-        clocks.chain(graces).chain(end).min()
+        let end = end.filter(|_| clock.is_none());
+        clock.into_iter().chain(graces).chain(end).min()
     }
 
     /// Takes an exit as far as it goes without user code. Whether its old handler is to be run.
@@ -276,7 +276,7 @@ impl State {
     /// Whether the process is to end at once: a repeat under `Repeat::Force`, or time that is over.
     fn cut(&self, now: Instant) -> Option<Status> {
         if let Some(end) = &self.end {
-            if let Some(status) = end.cut(now, self.deadlines().next().is_some()) {
+            if let Some(status) = end.cut(now, self.first_clock().is_some()) {
                 return Some(status);
             }
         }
@@ -309,7 +309,7 @@ impl State {
     /// User code that has overrun its `callback_timeout`. The process has to end for it: nobody waits for that
     /// callback any more, and the rest gets the same time once more.
     fn overrun(&mut self, now: Instant) -> Option<Arc<Guard>> {
-        let key = self.deadlines().find(|(_, deadline)| now >= *deadline)?.0;
+        let (key, _) = self.first_clock().filter(|(_, deadline)| now >= *deadline)?;
         let entry = self.guards.get_mut(key)?;
         entry.clocks.clear();
         let guard = Arc::clone(&entry.guard);

@@ -64,7 +64,7 @@ pub(super) unsafe fn as_before(
     let is_sent = match on_top(raw, called, below) {
         // Step aside, and let the kernel deliver the signal once more, to the old disposition, with all
         // that belongs to it. It comes when this handler returns.
-        OnTop::Ours => match called.slot.arrive_at_any_level(info, context) {
+        OnTop::Ours => match called.slot.arrive(None, info, context) {
             Some(true) => abort::wait_and_die(),
             Some(false) => return,
             None => put_back(raw, below) && send_to_this_thread(raw, info),

@@ -39,7 +39,7 @@ extern "C" fn handle<const LEVEL: usize>(
 fn handle_at(level: usize, raw: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = Errno::last_raw();
     let Some(slot) = slot(raw) else { return };
-    match slot.arrive(level, info, context) {
+    match slot.arrive(Some(level), info, context) {
         Some(false) => {}
         Some(true) => abort::wait_and_die(),
         None => pass_on(slot, level, raw, info, context),

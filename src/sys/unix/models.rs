@@ -159,7 +159,7 @@ pub(crate) fn signal(signal: Signal, is_from_kernel: bool) -> bool {
         info.0.si_code = 0x80;
     }
     IN_HANDLER.store(true, SeqCst);
-    let arrived = slot::slot_of(signal).arrive(0, &raw const info.0, std::ptr::null());
+    let arrived = slot::slot_of(signal).arrive(Some(0), &raw const info.0, std::ptr::null());
     IN_HANDLER.store(false, SeqCst);
     if arrived.is_some() {
         post();

@@ -66,35 +66,19 @@ impl Slot {
         }
     }
 
-    /// In the handler: keeps the signal if it is the guard's. `Some(true)`: this thread is in `abort`.
+    /// In the handler: keeps the signal if this level does, or any. `Some(true)`: this thread is in `abort`.
+    #[inline(never)]
     pub(super) fn arrive(
         &self,
-        level: usize,
-        info: *const libc::siginfo_t,
-        context: *const c_void,
-    ) -> Option<bool> {
-        self.arrive_if(|armed| usize::from(armed) == level + 1, info, context)
-    }
-
-    /// As `arrive`, whichever level keeps the signal.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn arrive_at_any_level(
-        &self,
-        info: *const libc::siginfo_t,
-        context: *const c_void,
-    ) -> Option<bool> {
-        self.arrive_if(|armed| armed != 0, info, context)
-    }
-
-    fn arrive_if(
-        &self,
-        keeps: impl Fn(u8) -> bool,
+        level: Option<usize>,
         info: *const libc::siginfo_t,
         context: *const c_void,
     ) -> Option<bool> {
         let process = process::this();
-        let is_armed = || keeps(self.armed.load(SeqCst)) && OWNER.is(process);
+        let is_armed = || {
+            let armed = usize::from(self.armed.load(SeqCst));
+            level.map_or(armed != 0, |level| armed == level + 1) && OWNER.is(process)
+        };
         if !is_armed() {
             return None;
         }
