@@ -148,6 +148,31 @@ fn spent() -> i64 {
     [usage.user_time(), usage.system_time()].map(|time| time.num_microseconds()).iter().sum()
 }
 
+/// A host that joins in the grace period of a guest, whose time is over before the host's callback has its turn.
+fn host_joins_in_a_grace_that_is_soon_over() {
+    static HAS_BEGUN: AtomicBool = AtomicBool::new(false);
+    static HAS_RUN: AtomicBool = AtomicBool::new(false);
+    const GRACE: Duration = Duration::from_secs(2);
+    let guest = HandleExit::builder().append(true).grace(GRACE);
+    let _guest = guest.install(|| HAS_BEGUN.store(true, SeqCst)).unwrap();
+    raise(Signal::TERM);
+    until_set("the exit has begun", &HAS_BEGUN);
+    let host = HandleExit::builder().grace(Duration::MAX).install(|| HAS_RUN.store(true, SeqCst));
+    let host = host.unwrap();
+    // The newest first. Time is under test.
+    let newest = HandleExit::append(|| thread::sleep(GRACE * 3 / 2)).unwrap();
+    until_set("the host's callback has run", &HAS_RUN);
+    thread::sleep(A_MOMENT);
+    drop(host);
+    drop(newest);
+    say("behind");
+}
+
+fn a_host_that_joins_in_a_grace_that_is_soon_over_has_its_own() {
+    let end = Victim::start(host_joins_in_a_grace_that_is_soon_over).end();
+    end.said(&["behind"]).exited(0);
+}
+
 /// A function of `on` runs beyond the grace period, and somebody enforces a time limit meanwhile.
 fn grace_is_over_while_a_function_runs() {
     const GRACE: Duration = Duration::from_millis(500);
@@ -449,6 +474,7 @@ pub(crate) const TESTS: &[Named] = tests![
     exit_in_a_deferred_function_stops_its_clock,
     exit_in_a_deferred_function_inside_an_exit_stops_its_clock,
     a_late_host_has_its_grace_from_the_return_of_its_callback,
+    a_host_that_joins_in_a_grace_that_is_soon_over_has_its_own,
     a_time_that_is_over_after_an_overrun_costs_no_processor_time,
     a_grace_that_is_over_while_user_code_runs_costs_no_processor_time,
     a_deferred_function_that_a_thread_runs_may_end_the_process,
