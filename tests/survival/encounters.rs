@@ -157,6 +157,8 @@ fn host_joins_in_a_grace_that_is_soon_over() {
     let _guest = guest.install(|| HAS_BEGUN.store(true, SeqCst)).unwrap();
     raise(Signal::TERM);
     until_set("the exit has begun", &HAS_BEGUN);
+    // Until the grace has begun.
+    thread::sleep(A_MOMENT);
     let host = HandleExit::builder().grace(Duration::MAX).install(|| HAS_RUN.store(true, SeqCst));
     let host = host.unwrap();
     // The newest first. Time is under test.
