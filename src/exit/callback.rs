@@ -66,7 +66,14 @@ impl State {
         may
     }
 
-    fn missing(&self, key: usize, me: Runner, waits_for_old_handlers: bool) -> Missing {
+    /// `is_exiting`: it is the exit functions that wait.
+    fn missing(
+        &self,
+        key: usize,
+        me: Runner,
+        waits_for_old_handlers: bool,
+        is_exiting: bool,
+    ) -> Missing {
         let Some(entry) = self.guards.get(key) else {
             // It is gone with the process, whose exit its callback has begun, on that thread.
             let exits = self.end.as_ref().and_then(|end| end.exits_in_callback(key));
@@ -75,6 +82,10 @@ impl State {
         };
         match entry.callback {
             Callback::Turn(runner) | Callback::Running(runner) if runner.id() == me.id() => {
+                Missing::Nothing
+            }
+            // It ends the process itself, all has run, and only this thread can take the last step.
+            Callback::Running(runner) if is_exiting && self.has_begun_last_step(runner) => {
                 Missing::Nothing
             }
             Callback::Running(runner) => Missing::Callback(runner),
@@ -172,7 +183,7 @@ impl ProcessExit {
         let (mut missing, mut since) = (Missing::Nothing, Instant::now());
         let mut look = FIRST_LOOK;
         loop {
-            let now_missing = state.missing(guard.key(), me, !is_runner);
+            let now_missing = state.missing(guard.key(), me, !is_runner, patience.is_some());
             if now_missing != missing {
                 // The leader may be about to sleep.
                 wake::post();

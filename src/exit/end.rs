@@ -78,8 +78,8 @@ impl State {
         }
         if end.thread == me {
             end.rank = end.rank.max(rank);
-        } else if rank > end.rank || rank == Rank::InsideExit && end.is_final {
-            (end.thread, end.rank, end.is_final) = (me, rank, false);
+        } else if rank > end.rank || rank == Rank::InsideExit && end.last_step == Some(end.thread) {
+            (end.thread, end.rank) = (me, rank);
         }
         end.thread == me
     }
@@ -90,6 +90,10 @@ impl State {
         for key in self.keys(&|_| true) {
             self.stop_clock(key, Some(thread));
         }
+    }
+
+    pub(super) fn has_begun_last_step(&self, runner: Runner) -> bool {
+        self.end.as_ref().is_some_and(|end| end.last_step == Some(runner.id()))
     }
 
     pub(super) fn is_ender(&self, me: ThreadId) -> bool {
@@ -192,13 +196,7 @@ impl ProcessExit {
         let mut state = self.lock();
         let is_mine = state.is_ender(me.id());
         if let Some(end) = state.end.as_mut().filter(|_| is_mine) {
-            end.is_final = true;
-            // A callback that ends the process has no more to do: another thread may have to take the last step.
-            for (_, entry) in state.guards.iter_mut() {
-                if matches!(entry.callback, Callback::Running(runner) if runner.id() == me.id()) {
-                    entry.callback = Callback::Done;
-                }
-            }
+            end.last_step = Some(me.id());
             self.changed.notify_all();
         }
         is_mine
@@ -231,7 +229,7 @@ impl ProcessExit {
     ) -> Result<(), Forked> {
         let rank = if in_own_code { Rank::OwnCode } else { Rank::InsideExit };
         let mut state = self.lock();
-        if state.end.as_ref().is_some_and(|end| end.thread == me.id() && end.is_final) {
+        if state.end.as_ref().is_some_and(|end| end.last_step == Some(me.id())) {
             return Ok(());
         }
         state.admit_mail();

@@ -20,8 +20,8 @@ pub(super) struct End {
     pub(super) rank: Rank,
     /// `None`: with the code that `exit` was called with.
     pub(super) status: Option<Status>,
-    /// The thread has begun the last step, which may lead through `exit(3)`.
-    pub(super) is_final: bool,
+    /// The thread that has begun the last step, which may lead through `exit(3)`.
+    pub(super) last_step: Option<ThreadId>,
     /// When the time is over that user code has after an overrun.
     pub(super) deadline: Option<Instant>,
     /// The exit functions that run now are other people's.
@@ -48,7 +48,7 @@ pub(super) enum Rank {
 
 impl End {
     pub(super) fn new(thread: ThreadId, rank: Rank, status: Option<Status>) -> End {
-        End { thread, rank, status, is_final: false, deadline: None, after: None, cut: None }
+        End { thread, rank, status, last_step: None, deadline: None, after: None, cut: None }
     }
 
     pub(super) fn has_failed(&self) -> bool {

@@ -112,9 +112,11 @@ impl State {
             let (signal, forces) = self.repeats.remove(0);
             return Some(Task::Repeat(signal, forces));
         }
-        if self.end.is_none() && !self.heard.is_empty() {
+        while self.end.is_none() && !self.heard.is_empty() {
             let arrival = self.heard.remove(0);
-            return self.hear(arrival);
+            if let Some(task) = self.hear(arrival) {
+                return Some(task);
+            }
         }
         let is_due = |entry: &Entry| {
             let has_run = entry.callback == Callback::Done;
@@ -184,7 +186,11 @@ impl State {
         };
         // A host that was made meanwhile decides, and has its grace from the return of its callback.
         if matches!(entry.callback, Callback::Pending | Callback::Turn(_) | Callback::Running(_)) {
-            self.exits[at].stage = Stage::Callbacks;
+            let exit = &mut self.exits[at];
+            if matches!(stage, Stage::Grace { forced: true, .. }) {
+                exit.wished_by.get_or_insert(signal);
+            }
+            exit.stage = Stage::Callbacks;
             return false;
         }
         let settings = entry.guard.settings.clone();

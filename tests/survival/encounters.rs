@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::*;
-use handle_exit::{Event, HandleExit, Signal};
+use handle_exit::{Ending, Event, HandleExit, Signal};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
@@ -321,6 +321,41 @@ fn the_code_of_exit_in_a_callback_holds_at_any_moment_of_an_exit() {
     end.said(&["callback"]).exited(7);
 }
 
+/// The callback exits on the watcher, the exit functions take their time, and main waits for the callback meanwhile.
+fn callback_exits_while_its_scope_ends() {
+    extern "C" fn takes_its_time() {
+        thread::sleep(2 * A_MOMENT);
+    }
+    let main = std::process::id() as i32;
+    static DROPS: AtomicBool = AtomicBool::new(false);
+    at_exit(takes_its_time);
+    let _guest = HandleExit::append(|| {}).unwrap();
+    let exits = told::<String>() == "exits";
+    let host = HandleExit::builder().grace(Duration::MAX).ending(Ending::Code(5));
+    let host = host.install(move || {
+        until_set("the scope ends", &DROPS);
+        until("main waits", || {
+            let slept = sleeps(main);
+            thread::sleep(A_MOMENT / 10);
+            slept && sleeps(main)
+        });
+        if exits {
+            handle_exit::exit(5);
+        }
+        handle_exit::exit_with_signal(Signal::TERM, || {});
+    });
+    raise(Signal::TERM);
+    DROPS.store(true, SeqCst);
+    drop(host);
+    say("behind");
+}
+
+fn nothing_goes_on_behind_a_scope_whose_callback_ends_the_process() {
+    for way in ["exits", "ends"] {
+        Victim::start(callback_exits_while_its_scope_ends.told(way)).end().said(&[]).exited(5);
+    }
+}
+
 /// The guard of ABRT ends while the callback of another runs.
 fn abort_guard_ends_before_another_callback() {
     static RUNS: AtomicBool = AtomicBool::new(false);
@@ -481,6 +516,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_grace_that_is_over_while_user_code_runs_costs_no_processor_time,
     a_deferred_function_that_a_thread_runs_may_end_the_process,
     a_callback_ends_the_process_with_a_code_though_main_exits,
+    nothing_goes_on_behind_a_scope_whose_callback_ends_the_process,
     the_code_of_exit_in_a_callback_holds_at_any_moment_of_an_exit,
     an_abort_waits_for_the_callbacks_of_all_though_its_guard_ends,
     an_abort_has_its_limit_though_other_guards_come_and_go,
