@@ -73,6 +73,7 @@ impl State {
             until: self.guards.next_key(),
             has_old_handler,
             wished_by: begins_twice(&arrival).then_some(signal),
+            is_granted: false,
             arrival,
             stage: Stage::Callbacks,
             answered_by: None,

@@ -8,7 +8,7 @@ use super::{Forked, Guard, Payload, ProcessExit, is_stuck};
 use crate::cause::Cause;
 use crate::event::Event;
 use crate::signal::SignalSet;
-use crate::sys::thread::Runner;
+use crate::sys::thread::{self, Runner};
 use crate::sys::{abort, lock, wake};
 
 /// How long the end of a scope waits for the watcher to come to its callback, or to an old handler: the watcher may
@@ -85,7 +85,9 @@ impl State {
                 Missing::Nothing
             }
             // It ends the process itself, all has run, and only this thread can take the last step.
-            Callback::Running(runner) if is_exiting && self.has_begun_last_step(runner) => {
+            Callback::Running(runner)
+                if self.has_begun_last_step(runner) && (is_exiting || thread::is_inside_exit()) =>
+            {
                 Missing::Nothing
             }
             Callback::Running(runner) => Missing::Callback(runner),

@@ -229,7 +229,7 @@ impl ProcessExit {
     ) -> Result<(), Forked> {
         let rank = if in_own_code { Rank::OwnCode } else { Rank::InsideExit };
         let mut state = self.lock();
-        if state.end.as_ref().is_some_and(|end| end.last_step == Some(me.id())) {
+        if state.has_begun_last_step(me) && state.is_ender(me.id()) {
             return Ok(());
         }
         state.admit_mail();

@@ -158,6 +158,8 @@ pub(super) struct SignalExit {
     pub(super) has_old_handler: bool,
     /// A second wish to end came, by this signal, and was not answered yet.
     pub(super) wished_by: Option<Signal>,
+    /// One was granted, before a host joined whose callback comes first.
+    pub(super) is_granted: bool,
     pub(super) stage: Stage,
     /// The guard that decides, once its scope ends: in time.
     pub(super) answered_by: Option<usize>,
@@ -266,9 +268,12 @@ impl State {
         self.guards.get(key).map(|entry| entry.ended).unwrap_or_default()
     }
 
-    /// Whether the callback has returned or panicked.
+    /// Whether the callback has returned or panicked, or ends the process and has no more to do.
     pub(super) fn has_returned(&self, key: usize) -> bool {
-        self.guards.get(key).is_some_and(|entry| entry.callback == Callback::Done)
+        match self.guards.get(key).map(|entry| entry.callback) {
+            Some(Callback::Running(runner)) => self.has_begun_last_step(runner),
+            callback => callback == Some(Callback::Done),
+        }
     }
 
     /// User code of this guard begins on this thread: its clock runs, unless it runs already. Whether it was started.

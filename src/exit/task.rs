@@ -187,9 +187,7 @@ impl State {
         // A host that was made meanwhile decides, and has its grace from the return of its callback.
         if matches!(entry.callback, Callback::Pending | Callback::Turn(_) | Callback::Running(_)) {
             let exit = &mut self.exits[at];
-            if matches!(stage, Stage::Grace { forced: true, .. }) {
-                exit.wished_by.get_or_insert(signal);
-            }
+            exit.is_granted |= matches!(stage, Stage::Grace { forced: true, .. });
             exit.stage = Stage::Callbacks;
             return false;
         }
@@ -207,6 +205,7 @@ impl State {
         };
         let wished_by = exit.wished_by.take();
         let ends_wait = settings.repeat != Repeat::Absorb;
+        let was_forced = was_forced || exit.is_granted;
         let forced = was_forced || aborts || wished_by.is_some() && ends_wait;
         exit.stage = Stage::Grace { decider, deadline, forced };
         self.repeats.extend(wished_by.map(|signal| (signal, ends_wait)));
