@@ -10,7 +10,7 @@ use crate::sys::guarded::{self, Found, Guarded, Refused};
 use crate::sys::holder::Holder;
 use crate::sys::lock::Locked;
 use crate::sys::process::{self, Process};
-use crate::sys::restore::{self, Late};
+use crate::sys::restore::Late;
 use crate::sys::siginfo::Arrival;
 use crate::sys::thread::JoinHandle;
 use crate::sys::{exit_hook, wake};
@@ -117,7 +117,7 @@ fn enter(
     let begun =
         Begun { state, installed: Vec::with_capacity(plan.missing.len()), late: Vec::new() };
     let mut begun = scopeguard::guard(begun, |mut begun| {
-        undone.late = undo(&begun.state, &begun.installed);
+        undone.late = begun.state.restore(&begun.installed);
         undone.late.arrivals.append(&mut begun.late);
         if is_first {
             undone.threads = begun.state.watchers.dismiss();
@@ -149,10 +149,6 @@ fn enter(
     // The leader may be asleep, and has to listen to more signals than before.
     wake::post();
     Ok(())
-}
-
-fn undo(state: &State, installed: &[Guarded]) -> Late {
-    restore::restore_all(installed, &state.handlers(&|_, _| true), state.is_aborting())
 }
 
 /// Looks at the dispositions and changes none.

@@ -49,11 +49,12 @@ impl State {
             if !is_wish || !is_answered {
                 return;
             }
-            // To the guards that live on it is the first one; with none, it is for the restored disposition.
-            if !is_guarded && !is_heard {
-                return self.hold(arrival);
-            }
+            // To the guards that live on it is the first one. Without any, and if no function of `on` has it, it is for the
+            // restored disposition.
             if !is_guarded {
+                if !is_heard {
+                    self.hold(arrival);
+                }
                 return;
             }
         } else if !is_guarded {

@@ -84,7 +84,7 @@ impl State {
         end.thread == me
     }
 
-    /// This thread ends the process. What comes behind that is no user code which could overrun.
+    /// This thread ends the process: it runs no user code after that which could overrun.
     #[inline(never)]
     fn stop_clocks_of(&mut self, thread: ThreadId) {
         for key in self.keys(&|_| true) {
@@ -262,8 +262,8 @@ impl ProcessExit {
         self.leave_all(me, in_own_code)
     }
 
-    /// On a thread that is inside `exit(3)`: waits until it is the one that ends the process. Forever, if another one has
-    /// run all guards and goes on with the exit functions.
+    /// On a thread that is inside `exit(3)`: waits until it is the one that ends the process. It waits forever if another
+    /// one has run all guards and continues with the exit functions.
     #[inline(never)]
     fn until_ender<'a>(&'a self, mut state: Locked<'a, State>, me: Runner) -> Locked<'a, State> {
         while state.end.is_none() || !state.claim_end(me.id(), Rank::InsideExit, None) {
@@ -291,7 +291,7 @@ impl ProcessExit {
             restore::ends_process(guarded) && (in_own_code || !is_abort)
         });
         let gone = state.others(&kept);
-        let mut late = restore::restore_all(&gone, &state.handlers(&|_, _| true), false);
+        let mut late = state.restore(&gone);
         extract(&mut late.arrivals, &|arrival| state.is_part_of_answered(arrival));
         late.arrivals = state.forget(&gone, late.arrivals);
         state.exits.clear();

@@ -7,6 +7,7 @@ use super::Guard;
 use super::state::{Callback, Ended, Entry, Installed, Scope, SignalExit, Stage, State};
 use crate::signal::{Signal, SignalSet};
 use crate::sys::guarded::Guarded;
+use crate::sys::restore::{self, Late};
 use crate::sys::siginfo::Arrival;
 
 impl State {
@@ -155,6 +156,11 @@ impl State {
         })
     }
 
+    /// Restores these handlers; `forget` comes next, if they were known.
+    pub(crate) fn restore(&self, gone: &[Guarded]) -> Late {
+        restore::restore_all(gone, &self.handlers(&|_, _| true), self.is_aborting())
+    }
+
     /// These handlers are restored. Returns what is for the old dispositions: signals that came to no open guard,
     /// at last those that came while they were restored, and those whose old handler has still to hear of them.
     pub(super) fn forget(&mut self, gone: &[Guarded], came: Vec<Arrival>) -> Vec<Arrival> {
@@ -188,7 +194,7 @@ impl State {
     pub(super) fn give_back(&mut self, guarded: &Guarded) {
         let signal = guarded.signal();
         self.installed.retain(|one| one.guarded.signal() != signal);
-        // What came at the last moment is part of the delivery, as what is still in the mailbox.
+        // A signal that came at the last moment belongs to the delivery, like one that is still in the mailbox.
         self.exits.retain(|exit| {
             let is_other = exit.arrival.signal != signal || exit.arrival.aborts;
             is_other || exit.stage == Stage::OldHandler

@@ -11,7 +11,7 @@ use crate::cause::Cause;
 use crate::event::Event;
 use crate::settings::OldHandler;
 use crate::sys::lock::Locked;
-use crate::sys::restore::{self, Late};
+use crate::sys::restore::Late;
 use crate::sys::status::Status;
 use crate::sys::thread::{JoinHandle, Runner};
 use crate::sys::{abort, exit_thread, wake};
@@ -254,8 +254,7 @@ impl ProcessExit {
         state = self.wait_unheard(state, all);
         let gone = state.unused(all);
         if !gone.is_empty() {
-            let (all, aborts) = (state.handlers(&|_, _| true), state.is_aborting());
-            late = restore::restore_all(&gone, &all, aborts);
+            late = state.restore(&gone);
             for same in extract(&mut late.arrivals, &|other| state.is_part_of_answered(other)) {
                 repeats.push((same.signal, false));
             }
@@ -272,7 +271,7 @@ impl ProcessExit {
         for (signal, _) in repeats {
             self.tell_one(me, guard, &Event::RepeatAbsorbed(signal))?;
         }
-        // Before the join: a watcher may hang in user code, and what came may be a wish to end that.
+        // Before the join: a watcher may hang in user code, and a signal that was held may be meant to end that.
         late.hand_over();
         if let Some(threads) = threads {
             self.join(threads);

@@ -196,7 +196,7 @@ impl State {
     }
 
     /// Whether a thread waits in `abort` for what the watcher is to do for the living guards.
-    pub(crate) fn is_aborting(&self) -> bool {
+    pub(super) fn is_aborting(&self) -> bool {
         !self.guards.is_empty() && self.exits.iter().any(|exit| exit.arrival.aborts)
     }
 

@@ -205,8 +205,7 @@ impl State {
         };
         let wished_by = exit.wished_by.take();
         let ends_wait = settings.repeat != Repeat::Absorb;
-        let was_forced = was_forced || exit.is_granted;
-        let forced = was_forced || aborts || wished_by.is_some() && ends_wait;
+        let forced = was_forced || exit.is_granted || aborts || wished_by.is_some() && ends_wait;
         exit.stage = Stage::Grace { decider, deadline, forced };
         self.repeats.extend(wished_by.map(|signal| (signal, ends_wait)));
         false

@@ -11,8 +11,6 @@ use std::time::{Duration, Instant};
 use crate::support::*;
 use handle_exit::{AfterScope, Builder, Event, HandleExit, Repeat, Signal};
 
-/// A second wish, and not a second delivery of the first: the rule says 500 ms.
-const SECOND_WISH: Duration = Duration::from_millis(700);
 /// Below this a repeat was quick, with room for what happens between two looks at the clock.
 const QUICK: Duration = Duration::from_millis(450);
 

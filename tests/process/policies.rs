@@ -23,9 +23,6 @@ use nix::libc;
 const LONG: Duration = Duration::from_secs(300);
 /// Over before anybody has noticed.
 const SHORT: Duration = Duration::from_millis(20 * DEADLINE.as_secs() / 60);
-/// A second wish to end, and not a second delivery of the first. It counts from a moment at which
-/// the first signal has been seen to be handled, so it is never less.
-const SECOND_WISH: Duration = Duration::from_millis(700);
 /// A second delivery of the first wish.
 const SAME_WISH: Duration = Duration::from_millis(100);
 /// From when on a repeat counts as a second wish.

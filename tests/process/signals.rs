@@ -11,8 +11,6 @@ use crate::support::*;
 use handle_exit::{Builder, Cause, Ending, HandleExit, Ignored, Signal};
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
 
 /// Says what began the exit, and on which thread it runs.
 fn callback(cause: &Cause) {
@@ -60,12 +58,7 @@ fn parked_with_long_grace() {
 fn parked_with_some_grace() {
     const GRACE: Duration = Duration::from_secs(2);
     let guard = HandleExit::builder().grace(GRACE).install_with(callback).unwrap();
-    let spent = || {
-        let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
-        let times = [usage.user_time(), usage.system_time()];
-        times.iter().map(|time| Duration::from_micros(time.num_microseconds() as u64)).sum()
-    };
-    let before: Duration = spent();
+    let before = spent();
     guard.defer(move || say(if spent() - before < GRACE / 4 { "slept" } else { "spun" })).unwrap();
     ready_for_ever();
 }

@@ -16,12 +16,11 @@ use handle_exit::{Builder, Event, HandleExit, Repeat, Signal};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 
-/// A limit that is to be overrun, and over before a thread that exits has waited a second for the watcher, and goes on without it.
+/// A limit that is to be overrun. It is over before a thread that exits has waited a second for the watcher, and continues
+/// without it.
 const SHORT: Duration = Duration::from_millis(400);
 /// Long enough for what is to be done in time, also on a machine that is busy.
 const LONG: Duration = Duration::from_secs(3);
-/// A second wish to end, and not a second delivery of the first: the rule says 500 ms.
-const SECOND_WISH: Duration = Duration::from_millis(700);
 
 /// A host with this limit, and no other.
 fn limited(timeout: Duration) -> Builder {

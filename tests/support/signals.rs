@@ -1,7 +1,11 @@
 //! Signals and dispositions, as the kernel has them.
 
+use std::time::Duration;
+
 use handle_exit::Signal;
 use nix::libc;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 
 /// `kill(2)` of a process that belongs to this test.
 pub fn kill(pid: i32, signal: Signal) {
@@ -15,6 +19,13 @@ pub fn try_kill(pid: i32, signal: Signal) -> std::io::Result<()> {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
     }
+}
+
+/// How much of the processor's time this process has spent.
+pub fn spent() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    let times = [usage.user_time(), usage.system_time()];
+    times.iter().map(|time| Duration::from_micros(time.num_microseconds() as u64)).sum()
 }
 
 /// Sends a signal to this process as a whole.

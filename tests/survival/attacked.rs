@@ -19,9 +19,6 @@ use nix::libc;
 
 /// What is to end soon, on a busy machine.
 const A_FEW_SECONDS: Duration = Duration::from_secs(15);
-/// Over before anybody has noticed.
-/// A second wish to end, and not a second delivery of the first: the rule says 500 ms.
-const SECOND_WISH: Duration = Duration::from_millis(700);
 
 /// A guest that nothing hurries.
 fn guest() -> Builder {

@@ -7,16 +7,21 @@ use std::time::Duration;
 
 use crate::support::*;
 use handle_exit::{Ending, Event, HandleExit, Signal};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
 
 /// Enough for another thread to come to where it waits. Where it does not, the test shows less than it could.
 const A_MOMENT: Duration = Duration::from_millis(200);
-/// A second wish to end, and not a second delivery of the first: the rule says 500 ms.
-const SECOND_WISH: Duration = Duration::from_millis(700);
 
 fn until_set(what: &str, flag: &AtomicBool) {
     until(what, || flag.load(SeqCst));
+}
+
+/// Waits until this thread waits for something that takes longer than a lock.
+fn until_waits(thread: i32) {
+    until("the thread waits", || {
+        let slept = sleeps(thread);
+        thread::sleep(A_MOMENT / 10);
+        slept && sleeps(thread)
+    });
 }
 
 // -------------------------------------------------------------------------- two threads, and one time limit
@@ -73,27 +78,9 @@ fn a_callback_in_time_beside_a_function_of_on_ends_in_time() {
     ends_well(callback_does_not_wait_for_an_on_function, &["callback", "behind"]);
 }
 
-/// What comes behind `exit` is not the deferred function any more.
+/// What comes after `exit` is not the deferred function any more: not in a scope that ends, nor if main is inside
+/// `exit(3)`, and so runs the deferred function there.
 fn deferred_exits_and_an_older_guard_takes_its_time() {
-    let _older = HandleExit::append(|| {
-        // Time is under test: more than twice the limit of the other.
-        thread::sleep(3 * SOON_OVER);
-        say("older");
-    });
-    let guard = HandleExit::builder().callback_timeout(SOON_OVER).install(|| say("callback"));
-    let guard = guard.unwrap();
-    guard.defer(|| handle_exit::exit(7)).unwrap();
-    drop(guard);
-    say("behind");
-}
-
-fn exit_in_a_deferred_function_stops_its_clock() {
-    let end = Victim::start(deferred_exits_and_an_older_guard_takes_its_time).end();
-    end.said(&["callback", "older"]).exited(7);
-}
-
-/// The same where main is inside `exit(3)`, and so runs the deferred function.
-fn deferred_exits_inside_an_exit() {
     let older = HandleExit::append(|| {
         // Time is under test: more than twice the limit of the other.
         thread::sleep(3 * SOON_OVER);
@@ -103,13 +90,20 @@ fn deferred_exits_inside_an_exit() {
     let guard = HandleExit::builder().callback_timeout(SOON_OVER).install(|| say("callback"));
     let guard = guard.unwrap();
     guard.defer(|| handle_exit::exit(7)).unwrap();
-    guard.keep();
-    std::process::exit(3);
+    if told::<String>() == "drop" {
+        drop(guard);
+        say("behind");
+    } else {
+        guard.keep();
+        std::process::exit(3);
+    }
 }
 
-fn exit_in_a_deferred_function_inside_an_exit_stops_its_clock() {
-    let end = Victim::start(deferred_exits_inside_an_exit).end();
-    end.said(&["callback", "older"]).exited(7);
+fn exit_in_a_deferred_function_stops_its_clock() {
+    in_each(&["drop", "exit"], |way| {
+        let end = Victim::start(deferred_exits_and_an_older_guard_takes_its_time.told(way)).end();
+        end.said(&["callback", "older"]).exited(7);
+    });
 }
 
 /// A host that joins an exit, with a callback that takes longer than its grace.
@@ -142,10 +136,11 @@ fn a_late_host_has_its_grace_from_the_return_of_its_callback() {
     ends_well(late_host_takes_its_time, &["callback", "behind"]);
 }
 
-/// What this process has spent of the processor, in microseconds.
-fn spent() -> i64 {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
-    [usage.user_time(), usage.system_time()].map(|time| time.num_microseconds()).iter().sum()
+/// Sleeps, and says whether the process spent its time on anything meanwhile.
+fn says_how_it_slept(time: Duration) {
+    let before = spent();
+    thread::sleep(time);
+    say(if spent() - before < Duration::from_millis(50) { "slept" } else { "spun" });
 }
 
 /// A host that joins in the grace period of a guest, whose time is over before the host's callback has its turn.
@@ -178,12 +173,8 @@ fn a_host_that_joins_in_a_grace_that_is_soon_over_has_its_own() {
 /// A function of `on` runs beyond the grace period, and somebody enforces a time limit meanwhile.
 fn grace_is_over_while_a_function_runs() {
     const GRACE: Duration = Duration::from_millis(500);
-    let hears = move |_: &handle_exit::Received| {
-        let before = spent();
-        thread::sleep(4 * GRACE);
-        say(if spent() - before < 50_000 { "slept" } else { "spun" });
-    };
-    let guest = HandleExit::builder().append(true).signals([]).on(Signal::USR1, hears);
+    let guest = HandleExit::builder().append(true).signals([]);
+    let guest = guest.on(Signal::USR1, |_| says_how_it_slept(4 * GRACE));
     let _guest = guest.install(|| {}).unwrap();
     let host = HandleExit::builder().grace(GRACE).callback_timeout(20 * GRACE);
     let _host = host.install(|| raise(Signal::USR1)).unwrap();
@@ -194,11 +185,7 @@ fn grace_is_over_while_a_function_runs() {
 /// The end of the process waits for a callback that has time left, after another has overrun.
 fn end_waits_after_an_overrun() {
     let older = HandleExit::builder().append(true).callback_timeout(20 * SOON_OVER);
-    let older = older.install(|| {
-        let before = spent();
-        thread::sleep(3 * SOON_OVER);
-        say(if spent() - before < 50_000 { "slept" } else { "spun" });
-    });
+    let older = older.install(|| says_how_it_slept(3 * SOON_OVER));
     let newer = HandleExit::builder().append(true).callback_timeout(A_MOMENT);
     let newer = newer.install(|| park()).unwrap();
     let _older = older.unwrap();
@@ -334,11 +321,7 @@ fn callback_exits_while_its_scope_ends() {
     let host = HandleExit::builder().grace(Duration::MAX).ending(Ending::Code(5));
     let host = host.install(move || {
         until_set("the scope ends", &DROPS);
-        until("main waits", || {
-            let slept = sleeps(main);
-            thread::sleep(A_MOMENT / 10);
-            slept && sleeps(main)
-        });
+        until_waits(main);
         if exits {
             handle_exit::exit(5);
         }
@@ -413,12 +396,7 @@ fn repeat_is_noticed_at_the_end_of_the_scope() {
     let guard = builder.install(move || {
         say("callback");
         until_set("the scope ends", &DROPS);
-        // Twice: it may sleep for a moment before it waits for the callback.
-        until("main waits", || {
-            let slept = sleeps(main);
-            thread::sleep(A_MOMENT / 10);
-            slept && sleeps(main)
-        });
+        until_waits(main);
     });
     say("ready");
     hear();
@@ -509,7 +487,6 @@ pub(crate) const TESTS: &[Named] = tests![
     an_observer_that_returns_does_not_stop_the_clock_of_the_callback,
     a_callback_in_time_beside_a_function_of_on_ends_in_time,
     exit_in_a_deferred_function_stops_its_clock,
-    exit_in_a_deferred_function_inside_an_exit_stops_its_clock,
     a_late_host_has_its_grace_from_the_return_of_its_callback,
     a_host_that_joins_in_a_grace_that_is_soon_over_has_its_own,
     a_time_that_is_over_after_an_overrun_costs_no_processor_time,

@@ -21,9 +21,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signal::Signal as NixSignal;
 
-/// A second wish, and not a second delivery of the first: the rule says 500 ms.
-const SECOND_WISH: Duration = Duration::from_millis(700);
-
 // ------------------------------------------------- a program that reads a descriptor, and a library's guard
 
 /// Waits until the descriptor is readable.

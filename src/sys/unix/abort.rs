@@ -27,6 +27,7 @@ static BEGUN: AtomicUsize = AtomicUsize::new(0);
 /// How long that callback may take, in milliseconds. Written by the threads that run callbacks.
 static LIMIT: AtomicUsize = AtomicUsize::new(USUAL_LIMIT);
 
+/// Without a `callback_timeout`.
 const USUAL_LIMIT: usize = 5000;
 
 /// No thread aborts: the signal is about to be armed.

@@ -36,7 +36,7 @@ pub(crate) struct Late {
 }
 
 impl Late {
-    /// They go where they belong. Call it with no lock held.
+    /// Hands each signal to whatever handles it now. Call it with no lock held.
     #[inline(never)]
     pub(crate) fn hand_over(&self) {
         if self.buries {

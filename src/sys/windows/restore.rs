@@ -13,7 +13,7 @@ pub(crate) struct Late {
 }
 
 impl Late {
-    /// They go to whoever handles them now.
+    /// Hands each event to whatever handles it now.
     pub(crate) fn hand_over(&self) {
         self.arrivals.iter().for_each(forward::hand_over);
     }

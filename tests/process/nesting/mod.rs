@@ -20,13 +20,8 @@ pub(crate) mod late;
 pub(crate) mod on_top;
 pub(crate) mod parts;
 
-use std::time::Duration;
-
 use crate::support::*;
 use handle_exit::{AfterScope, Builder, Cause, HandleExit, Signal};
-
-/// A second wish to end, and not a second delivery of the first: the rule says 500 ms.
-const SECOND_WISH: Duration = Duration::from_millis(700);
 
 /// Settings of a host.
 fn host() -> Builder {

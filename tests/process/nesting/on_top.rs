@@ -218,13 +218,19 @@ extern "C" fn other(_: std::ffi::c_int) {
     say_in_handler("other\n");
 }
 
-/// Two handlers that call nobody take turns, so one of them is below two guards that are not neighbours.
-fn handlers_take_turns() {
+/// Two handlers that call nobody take turns: each of these guards is over one of them, and the first one is on top.
+fn guards_over_handlers_that_take_turns() -> [HandleExit; 2] {
     install_old(Signal::TERM);
     let first = guard("first", continues());
     install(Signal::TERM, other);
     let second = guard("second", continues());
     install_old(Signal::TERM);
+    [first, second]
+}
+
+/// One of the handlers is below two guards that are not neighbours.
+fn handlers_take_turns() {
+    let [first, second] = guards_over_handlers_that_take_turns();
     let foreign = disposition(Signal::TERM);
     drop(guard("passing", continues()));
     assert_eq!(disposition(Signal::TERM), foreign);
@@ -247,11 +253,7 @@ fn handlers_that_take_turns_keep_their_place() {
 
 /// The newest guard has a lower level than an older one: the one that was over this very handler before.
 fn newest_has_a_level_that_came_free() {
-    install_old(Signal::TERM);
-    let first = guard("first", continues());
-    install(Signal::TERM, other);
-    let _second = guard("second", continues());
-    install_old(Signal::TERM);
+    let [first, _second] = guards_over_handlers_that_take_turns();
     let foreign = disposition(Signal::TERM);
     drop(first);
     drop(guard("third", continues()));
@@ -268,11 +270,7 @@ fn a_handler_is_restored_though_an_older_guard_has_a_higher_level() {
 
 /// Each of the living guards has a level of its own.
 fn newer_guards_have_levels_of_their_own() {
-    install_old(Signal::TERM);
-    let first = guard("first", continues());
-    install(Signal::TERM, other);
-    let _second = guard("second", continues());
-    install_old(Signal::TERM);
+    let [first, _second] = guards_over_handlers_that_take_turns();
     drop(first);
     let _third = guard("third", continues());
     put_on_top(0);
