@@ -296,6 +296,7 @@ fn a_key_while_the_callback_runs_counts_when_that_is_done() {
         victim.send(Signal::TERM);
         victim.expect("callback begins");
         press(&mut terminal);
+        terminal.has_sent();
         victim.at_rest();
         victim.tell("go on");
         let end = victim.end();
@@ -324,6 +325,7 @@ fn no_key_cuts_a_deferred_function_by_default() {
     victim.expect("callback begins");
     for (_, press) in [KEYS, KEYS].concat() {
         press(&mut terminal);
+        terminal.has_sent();
         victim.at_rest();
     }
     victim.tell("go on");
@@ -374,9 +376,11 @@ fn absorb_holds_for_a_key_after_a_kill() {
     let mut victim = killed(terminal.control(absorbs));
     for (_, press) in KEYS {
         press(&mut terminal);
+        terminal.has_sent();
         victim.at_rest();
         sleep(SECOND_WISH);
         press(&mut terminal);
+        terminal.has_sent();
         victim.at_rest();
     }
     ends_when_told(victim);

@@ -20,7 +20,7 @@ use nix::libc;
 /// without it.
 const SHORT: Duration = Duration::from_millis(400);
 /// Long enough for what is to be done in time, also on a machine that is busy.
-const LONG: Duration = Duration::from_secs(3);
+const LONG: Duration = Duration::from_secs(6);
 
 /// A host with this limit, and no other.
 fn limited(timeout: Duration) -> Builder {

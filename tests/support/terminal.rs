@@ -1,13 +1,14 @@
 //! A terminal whose keys the test presses.
 
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::sync::{Arc, Mutex};
 
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, poll};
 
-use super::{Play, Start, leave};
+use super::{DEADLINE, Play, Start, leave};
 
 /// A terminal of the test's own, whose keys it presses.
 pub struct Terminal {
@@ -57,6 +58,17 @@ impl Terminal {
 
     pub fn press_ctrl_backslash(&mut self) {
         self.keyboard.write_all(&[0x1c]).unwrap();
+    }
+
+    /// Waits until the kernel has sent the signal of the key that was pressed last: it does that on a thread of its
+    /// own, and then shows the key. For a terminal where each press is followed by this.
+    pub fn has_sent(&mut self) {
+        let mut shown = [PollFd::new(self.keyboard.as_fd(), PollFlags::POLLIN)];
+        let limit = u16::try_from(DEADLINE.as_millis()).unwrap();
+        assert_eq!(poll(&mut shown, limit), Ok(1), "no key was shown");
+        let mut key = [0; 2];
+        self.keyboard.read_exact(&mut key).unwrap();
+        assert_eq!(key[0], b'^', "{key:?}");
     }
 
     /// Lets a victim write its standard error on this terminal, and reads what appears there.
