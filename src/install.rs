@@ -102,7 +102,7 @@ fn enter(
         guarded::prepare(process)
             .map_err(|source| Error::system("making the watcher's wake-up", source))?;
     }
-    let plan = look(settings, &state)?;
+    let plan = look(settings, &mut state)?;
     exit_hook::register(at_exit::at_process_exit)
         .map_err(|source| Error::system("registering the exit function (atexit)", source))?;
     let threads = if settings.needs_standby() { 2 } else { 1 };
@@ -152,14 +152,16 @@ fn enter(
 }
 
 /// Looks at the dispositions and changes none.
-fn look(settings: &Settings, state: &State) -> Result<Plan, Error> {
+fn look(settings: &Settings, state: &mut State) -> Result<Plan, Error> {
     let mut plan = Plan { missing: Vec::new(), ignored: SignalSet::default() };
     for signal in settings.all_signals() {
         let failed = |source| Error::system_for(signal, "querying the disposition", source);
         let newest = state.installed(signal).map(|one| one.guarded);
-        let (guarded, found) = match newest {
-            Some(ours) if ours.is_on_top().map_err(failed)? => (ours, None),
-            _ => {
+        let is_on_top = newest.map(|one| one.is_on_top()).transpose().map_err(failed)?;
+        let ours = if is_on_top == Some(false) { state.uncover(signal) } else { newest };
+        let (guarded, found) = match ours {
+            Some(ours) => (ours, None),
+            None => {
                 let layers = state.handlers(&|_, one| one.signal() == signal);
                 let found = Found::query(signal, &layers).map_err(failed)?;
                 (found.guarded, Some(found))

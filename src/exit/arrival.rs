@@ -23,12 +23,16 @@ impl State {
 
     pub(super) fn admit(&mut self, arrival: Arrival) {
         let signal = arrival.signal;
+        if self.end.as_mut().is_some_and(|end| end.is_over(&arrival)) {
+            return;
+        }
         // One whose old handler runs already was another delivery, as it is for the kernel.
         let is_same =
             |exit: &SignalExit| exit.arrival.signal == signal && exit.stage != Stage::OldHandler;
         let open = || self.guards.iter().map(|(_, entry)| entry).filter(|entry| entry.is_open());
         let is_guarded = open().any(|entry| entry.signals.contains(signal));
         let is_heard = open().any(|entry| entry.on.contains(signal));
+        self.press(&arrival);
         if is_heard {
             self.heard.push(arrival.clone());
         } else if !is_guarded && self.is_part_of_answered(&arrival) {
@@ -42,7 +46,6 @@ impl State {
             self.untold.push(received.clone());
         }
         let known = self.exits.iter().rposition(is_same);
-        self.press(&arrival);
         if let Some(at) = known {
             let is_wish = self.repeat(at, &arrival);
             let is_answered = self.exits[at].answered_by.is_some();
@@ -62,23 +65,29 @@ impl State {
         } else if self.is_part_of_answered(&arrival) {
             return self.repeats.push((signal, false));
         }
+        self.uncover(signal);
         let has_old_handler = self.has_old_handler(signal);
         let Some(guarded) = self.installed(signal).map(|one| one.guarded) else { return };
+        // A host that takes the signal for no exit has decided: nothing ends.
+        let hears = |host: &Entry| host.is_open() && host.on.contains(signal);
+        let ends = arrival.aborts || !self.host().is_some_and(hears);
         for (_, entry) in self.guards.iter_mut() {
             if entry.is_open() && entry.signals.contains(signal) {
-                entry.join(&arrival, has_old_handler);
+                entry.join(&arrival, has_old_handler || !ends);
             }
         }
-        self.exits.push(SignalExit {
-            guarded,
-            until: self.guards.next_key(),
-            has_old_handler,
-            wished_by: begins_twice(&arrival).then_some(signal),
-            is_granted: false,
-            arrival,
-            stage: Stage::Callbacks,
-            answered_by: None,
-        });
+        if ends {
+            self.exits.push(SignalExit {
+                guarded,
+                until: self.guards.next_key(),
+                has_old_handler,
+                wished_by: begins_twice(&arrival).then_some(signal),
+                is_granted: false,
+                arrival,
+                stage: Stage::Callbacks,
+                answered_by: None,
+            });
+        }
         // Somebody may have begun to wait before the guards had their cause.
         if !is_told && self.is_watched() {
             self.untold.push(received);
@@ -91,9 +100,6 @@ impl State {
 
     /// A signal that came to no open guard. Several are one, as they are for the kernel.
     fn hold(&mut self, arrival: Arrival) {
-        if self.end.as_mut().is_some_and(|end| end.is_over(&arrival)) {
-            return;
-        }
         let signal = arrival.signal;
         let Some(held) = self.held.iter().find(|held| held.signal == signal) else {
             return self.held.push(arrival);
@@ -127,7 +133,7 @@ impl State {
         let is_wish = is_second_wish(exit.arrival.first, arrival);
         exit.arrival.aborts |= arrival.aborts;
         if is_wish && !has_old_handler {
-            exit.wished_by = Some(arrival.signal);
+            self.wish(at, arrival.signal);
         }
         if !is_wish || has_old_handler {
             self.repeats.push((arrival.signal, false));
@@ -140,8 +146,19 @@ impl State {
         if !is_pressed(arrival) {
             return;
         }
-        for exit in self.exits.iter_mut().filter(|exit| exit.arrival.signal != arrival.signal) {
-            exit.wished_by = Some(arrival.signal);
+        for at in 0..self.exits.len() {
+            if self.exits[at].arrival.signal != arrival.signal {
+                self.wish(at, arrival.signal);
+            }
+        }
+    }
+
+    /// A second wish to end came. To a guard that has answered it is one only if it cuts.
+    fn wish(&mut self, at: usize, signal: Signal) {
+        let answered_by = self.exits[at].answered_by.and_then(|key| self.guards.get(key));
+        let cuts = |entry: &Entry| entry.guard.settings.repeat == Repeat::Force;
+        if answered_by.is_none_or(cuts) {
+            self.exits[at].wished_by = Some(signal);
         }
     }
 }

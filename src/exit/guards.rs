@@ -156,6 +156,25 @@ impl State {
         })
     }
 
+    /// Foreign handlers may have gone that came on top of the guards': those that were below are the newest then.
+    #[inline(never)]
+    pub(crate) fn uncover(&mut self, signal: Signal) -> Option<Guarded> {
+        let newest = self.installed(signal)?;
+        let (was, answered) = (newest.guarded, newest.answered);
+        let guarded = was.uncovered()?;
+        let mut first = usize::MAX;
+        self.installed.retain(|one| {
+            let is_above = !guarded.is_above(&one.guarded) || one.guarded.is_same(&was);
+            let goes = one.guarded.signal() == signal && is_above;
+            if goes {
+                first = first.min(one.first);
+            }
+            !goes
+        });
+        self.installed.push(Installed { guarded, first, answered });
+        Some(guarded)
+    }
+
     /// Restores these handlers; `forget` comes next, if they were known.
     pub(crate) fn restore(&self, gone: &[Guarded]) -> Late {
         restore::restore_all(gone, &self.handlers(&|_, _| true), self.is_aborting())

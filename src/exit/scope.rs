@@ -166,7 +166,7 @@ impl ProcessExit {
         let by_signal = decided.and_then(|signal| guard.settings.status_after_scope(signal));
         let failed = ended.panicked && by != By::Finish && !unwinds;
         let mut status = if failed { Some(Status::Failed) } else { by_signal };
-        if is_outermost && status.is_none() {
+        if is_outermost && !unwinds && status.is_none() {
             // What a guard wanted that ended inside this one's user code.
             status = state.wanted.take().map(|(status, _)| status);
         }

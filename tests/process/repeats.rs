@@ -456,15 +456,40 @@ fn force_cuts_a_deferred_function_wherever_it_runs() {
 
 fn force_lets_a_key_cut_a_deferred_function() {
     for (_, press) in KEYS {
-        let mut terminal = Terminal::open();
-        let mut victim = Victim::ready(terminal.control(deferred_is_held.told("watcher signal")));
-        victim.send(Signal::TERM);
-        victim.expect("callback begins");
-        press(&mut terminal);
-        let end = victim.end();
-        assert_eq!(end.count("callback ends"), 0, "{end:#?}");
-        end.died_by(Signal::TERM);
+        for place in ["watcher signal", "scope signal", "exit signal"] {
+            let mut terminal = Terminal::open();
+            let mut victim = Victim::ready(terminal.control(deferred_is_held.told(place)));
+            victim.send(Signal::TERM);
+            victim.expect("callback begins");
+            press(&mut terminal);
+            let end = victim.end();
+            assert_eq!(end.count("callback ends"), 0, "{place}: {end:#?}");
+            end.died_by(Signal::TERM);
+        }
     }
+}
+
+fn scope_ends_with_a_held_deferred_function() {
+    let builder = tells_of_repeats(Repeat::Finish).after_scope(AfterScope::Continue);
+    let guard = builder.install(|| say("callback")).unwrap();
+    guard.defer(held_callback).unwrap();
+    say("ready");
+    guard.wait();
+    drop(guard);
+    say("behind");
+}
+
+/// It is for the restored disposition, so nobody is told that it is ignored.
+fn a_repeat_that_kills_behind_the_scope_is_not_told_as_absorbed() {
+    let mut victim = Victim::ready(scope_ends_with_a_held_deferred_function);
+    victim.send(Signal::TERM);
+    victim.expect("callback begins");
+    sleep(SECOND_WISH);
+    victim.send(Signal::TERM);
+    victim.at_rest();
+    victim.tell("go on");
+    let lines = ["ready", "callback", "callback begins", "callback ends"];
+    victim.end().said(&lines).died_by(Signal::TERM);
 }
 
 /// The deferred functions of all guards are the exit's.
@@ -529,6 +554,7 @@ pub(crate) const TESTS: &[Named] = tests![
     force_lets_a_key_after_a_kill_cut_the_callback,
     force_cuts_a_deferred_function_wherever_it_runs,
     force_lets_a_key_cut_a_deferred_function,
+    a_repeat_that_kills_behind_the_scope_is_not_told_as_absorbed,
     force_cuts_a_deferred_function_of_a_guest,
     force_cuts_nothing_where_a_process_passes_the_key_on,
 ];

@@ -168,6 +168,23 @@ impl Guarded {
         Disposition::query(self.signal.as_raw()).map(|top| level_of(&top) == Some(self.level))
     }
 
+    /// The layer that is on top now, and takes the signal from now on, where a foreign handler has gone that was below
+    /// this one.
+    pub(crate) fn uncovered(&self) -> Option<Guarded> {
+        if self.level == 0 {
+            return None;
+        }
+        let top = Disposition::query(self.signal.as_raw()).ok()?;
+        let level = level_of(&top).filter(|level| *level != self.level)?;
+        let below = slot_of(self.signal).below(level)?;
+        slot_of(self.signal).arm(level, below);
+        Some(Guarded { signal: self.signal, below, level })
+    }
+
+    pub(crate) fn is_above(&self, other: &Guarded) -> bool {
+        self.level > other.level
+    }
+
     /// Whether an old handler decides about the signal, also if a host guards it.
     pub(crate) fn has_old_handler(&self, _is_hosted: bool) -> bool {
         self.below.is_handler()

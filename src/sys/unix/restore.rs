@@ -122,7 +122,15 @@ fn restore(signal: Signal, level: usize, below: &Disposition) -> Restored {
     match Disposition::query(raw) {
         Ok(top) if is_ours(&top) => {}
         // It may be `below`, which somebody else has restored.
-        Ok(top) if top.is_handler() && top != *below => return bury(),
+        Ok(top) if top.is_handler() && top != *below => {
+            let Some(older) = level_of(&top) else { return bury() };
+            // A foreign handler has gone that was in between: either a living guard has that one, or it goes too.
+            let slot = slot_of(signal);
+            if slot.armed_level() != older + 1 {
+                slot.below(older).map(|below| restore(signal, older, below));
+            }
+            return Restored::No;
+        }
         _ => return Restored::No,
     }
     match below.replace(raw) {

@@ -75,6 +75,15 @@ impl Guarded {
         Ok(slot::is_armed(self.signal))
     }
 
+    /// Not to be known.
+    pub(crate) fn uncovered(&self) -> Option<Guarded> {
+        None
+    }
+
+    pub(crate) fn is_above(&self, _other: &Guarded) -> bool {
+        false
+    }
+
     /// Whether the handlers below hear of the signal after the guard's part is done: not where a host decides.
     pub(crate) fn has_old_handler(&self, is_hosted: bool) -> bool {
         !is_hosted

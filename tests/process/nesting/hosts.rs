@@ -759,6 +759,36 @@ fn a_guard_that_ends_without_a_signal_runs_its_own_and_nothing_else() {
     said(&end, &[&dropped, &finished, &panicked]).exited(0);
 }
 
+/// A supervisor, or a prompt: the host takes the signal for no exit.
+fn host_only_hears() {
+    let _host = guard("host", host().cleanup().on(Signal::HUP, |_| say("host hears")));
+    let guest = guard("guest", beside().cleanup().signals([Signal::HUP]));
+    say("ready");
+    hear();
+    drop(guest);
+    let _late = guard("late", beside().cleanup().signals([Signal::HUP]));
+    say("behind");
+    hear();
+}
+
+fn a_guest_does_not_end_a_program_whose_host_takes_the_signal_for_no_exit() {
+    let mut victim = Victim::ready(host_only_hears);
+    for _ in 0..2 {
+        victim.send(Signal::HUP);
+        victim.expect("host hears");
+        victim.at_rest();
+    }
+    victim.tell("go on");
+    victim.expect("behind");
+    victim.tell("go on");
+    let end = victim.end();
+    let callback = on_watcher("guest", Signal::HUP);
+    let hears = line("host hears");
+    let behind = [deferred("guest"), "behind".into()];
+    let ends = [ends_on_main("late"), ends_on_main("host")].concat();
+    said(&end, &[&line("ready"), &[callback], &hears, &hears, &behind, &ends]).exited(0);
+}
+
 // --------------------------------------------------------------------------------------------------- Exit::current
 
 /// Whether `Exit::current` is this guard, of which nothing is asked that others hear of.
@@ -816,6 +846,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_library_that_lives_longer_than_the_host_does_not_end_the_program,
     a_signal_that_only_a_guest_guards_is_decided_by_the_guest,
     a_guest_that_continues_after_its_own_signal_leaves_the_others_to_the_host,
+    a_guest_does_not_end_a_program_whose_host_takes_the_signal_for_no_exit,
     hosts_may_come_and_go_beside_a_living_guest,
     before_a_signal_ends_the_process_all_living_guards_run_newest_first,
     before_the_process_exits_all_living_guards_run_newest_first,

@@ -301,7 +301,67 @@ fn a_foreign_handler_that_goes_under_a_guest_takes_no_signal_with_it() {
     }
 }
 
+/// A foreign handler was there while a guest came, and is gone; then another guest comes.
+fn guests_of_a_foreign_handler_that_has_gone(order: &str) -> Vec<HandleExit> {
+    let mut guards = vec![Some(guard("host", deadly(host())))];
+    put_on_top(0);
+    guards.push(Some(guard("guest", deadly(beside()))));
+    take_away(0);
+    guards.push(Some(guard("late", deadly(beside()))));
+    for place in order.bytes() {
+        drop(guards[usize::from(place - b'0')].take());
+    }
+    guards.into_iter().flatten().collect()
+}
+
+fn one_is_left_where_a_handler_has_gone() {
+    let _one = guests_of_a_foreign_handler_that_has_gone(&told::<String>());
+    raise(Signal::TERM);
+    park();
+}
+
+fn none_is_left_where_a_handler_has_gone() {
+    drop(guests_of_a_foreign_handler_that_has_gone(&told::<String>()));
+    assert!(is_default(Signal::TERM));
+    raise(Signal::TERM);
+}
+
+fn each_guard_hears_the_signal_after_a_foreign_handler_has_gone_and_it_is_restored() {
+    for (left, name) in ["host", "guest", "late"].into_iter().enumerate() {
+        let others: Vec<usize> = (0..3).filter(|place| *place != left).collect();
+        for order in [[others[0], others[1], left], [others[1], others[0], left]] {
+            let order: String = order.map(|place| place.to_string()).concat();
+            let start = one_is_left_where_a_handler_has_gone.told(&order[..2]);
+            let end = Victim::start(start).end();
+            assert_eq!(end.count(&on_watcher(name, Signal::TERM)), 1, "{order}: {end:#?}");
+            assert_eq!(end.count(&deferred(name)), 1, "{order}: {end:#?}");
+            end.exited(7);
+            let start = none_is_left_where_a_handler_has_gone.told(&order);
+            Victim::start(start).end().died_by(Signal::TERM);
+        }
+    }
+}
+
+/// A foreign handler that calls nothing, and is gone again, while a guest that was made meanwhile lives.
+fn handler_that_calls_nothing_goes_under_a_guest() {
+    let _host = guard("host", host().cleanup());
+    let (displaced, ..) = disposition(Signal::TERM);
+    install_old(Signal::TERM);
+    let _guest = guard("guest", continues());
+    install_exactly(Signal::TERM, displaced, nix::libc::SA_SIGINFO, &[]);
+    raise(Signal::TERM);
+    park();
+}
+
+fn a_foreign_handler_that_has_gone_decides_nothing() {
+    let end = Victim::start(handler_that_calls_nothing_goes_under_a_guest).end();
+    let callbacks = ["guest", "host"].map(|name| on_watcher(name, Signal::TERM));
+    said(&end, &[&callbacks, &["guest", "host"].map(deferred)]).died_by(Signal::TERM);
+}
+
 pub(crate) const TESTS: &[Named] = tests![
+    each_guard_hears_the_signal_after_a_foreign_handler_has_gone_and_it_is_restored,
+    a_foreign_handler_that_has_gone_decides_nothing,
     handlers_that_take_turns_keep_their_place,
     a_handler_is_restored_under_which_an_older_guard_has_a_lower_level,
     a_foreign_handler_that_goes_under_a_guest_takes_no_signal_with_it,
