@@ -9,30 +9,39 @@
 //!                             leads ──last guard is gone──> leaves
 //! ```
 
+use std::ffi::c_void;
 use std::io;
+use std::ptr;
 
 use crate::event::Event;
-use crate::exit::{By, Closed, Forked, ProcessExit, Task, Which};
+use crate::exit::{self, By, Closed, Forked, ProcessExit, Task, Which};
 use crate::sys::process;
 use crate::sys::status::Status;
 use crate::sys::thread::{self, JoinHandle, Runner};
 
 /// Starts a thread for the guards of this `generation`.
 pub(crate) fn spawn(exit: &'static ProcessExit, generation: usize) -> io::Result<JoinHandle> {
-    thread::spawn(
-        "handle-exit",
-        Box::new(move || {
-            let me = Runner::current().watcher();
-            while let Some(task) = exit.next_task(me, generation) {
-                if perform(exit, me, task).is_err() {
-                    // A child that user code has forked on this thread: there is nothing of the parent's to
-                    // return to.
-                    process::end_now(Status::Code(0));
-                }
-                exit.end_task(me);
-            }
-        }),
-    )
+    thread::spawn("handle-exit", Box::new(move || watch(exit, generation)))
+}
+
+fn watch(exit: &'static ProcessExit, generation: usize) {
+    let me = Runner::current().watcher();
+    while let Some(task) = exit.next_task(me, generation) {
+        if perform(exit, me, task).is_err() {
+            // A child that user code has forked on this thread: there is nothing of the parent's to
+            // return to.
+            process::end_now(Status::Code(0));
+        }
+        exit.end_task(me);
+    }
+}
+
+/// Leads while exit functions run on the only watcher: one of them may hang, and a second signal is to end that.
+pub(crate) extern "C" fn lead(_: *mut c_void) -> *mut c_void {
+    let exit = exit::of(process::this());
+    let generation = exit.lock().watchers.generation;
+    watch(exit, generation);
+    ptr::null_mut()
 }
 
 pub(crate) fn perform(exit: &'static ProcessExit, me: Runner, task: Task) -> Result<(), Forked> {

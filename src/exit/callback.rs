@@ -173,12 +173,12 @@ impl ProcessExit {
     }
 
     /// Waits until the callback has run, and the old handlers of the signals that came. If it was the watcher's to
-    /// run and the watcher does not come to it, runs it here. With `patience` old handlers are waited for that long.
+    /// run and the watcher does not come to it, runs it here. Old handlers are waited for until `patience`, if there is one.
     pub(super) fn wait_done(
         &'static self,
         guard: &Guard,
         me: Runner,
-        patience: Option<Duration>,
+        patience: Option<Instant>,
     ) -> Result<Option<Payload>, Forked> {
         let mut state = self.lock();
         let is_runner = state.watchers.is_runner(me);
@@ -197,7 +197,9 @@ impl ProcessExit {
                 Missing::Callback(runner) | Missing::Turn(runner) => (Some(runner), None),
                 Missing::Watcher if is_runner => (None, Some(Duration::ZERO)),
                 Missing::Watcher | Missing::NextOldHandler => (watcher, Some(WATCHER_TIMEOUT)),
-                Missing::OldHandler => (watcher, patience),
+                Missing::OldHandler => {
+                    (watcher, patience.map(|end| end.saturating_duration_since(since)))
+                }
                 Missing::Overrun => (None, patience.map(|_| Duration::ZERO)),
             };
             let waited = lock::waited(since);
@@ -256,7 +258,7 @@ impl ProcessExit {
         guard: &Arc<Guard>,
         me: Runner,
         cause: &Cause,
-        patience: Option<Duration>,
+        patience: Option<Instant>,
     ) -> Result<bool, Forked> {
         let key = guard.key();
         let mut state = self.lock();

@@ -17,7 +17,7 @@ use crate::sys::lock::Locked;
 use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
 use crate::sys::thread::{self, JoinHandle, Runner};
-use crate::sys::{restore, wake};
+use crate::sys::{abort, restore, wake};
 
 /// How long those who restore a signal wait until the leader takes it no more: the leader may have been interrupted
 /// for good, by a foreign handler.
@@ -105,8 +105,8 @@ impl ProcessExit {
         let mut state = self.lock();
         if state.watchers.is_runner(me) {
             state.watchers.runner = None;
-            if std::mem::take(&mut state.watchers.hears) {
-                state.each_pending(&|state, key| state.stop_clock(key, None));
+            if state.watchers.hears {
+                state.hears_no_more();
             }
             self.changed.notify_all();
         }
@@ -168,6 +168,9 @@ impl ProcessExit {
             let call = &mut || guarded.call_old_handler(Some(&arrival.info));
             self.call_contained(me, &guard, call)?;
             self.tell(me, Which::With(signal), &Event::OldHandlerRun(signal))?;
+        }
+        if arrival.aborts && !self.lock().is_aborting() {
+            abort::release();
         }
         self.drop_guard(me, guard)
     }
@@ -244,6 +247,12 @@ impl State {
         host.unwrap_or_default()
     }
 
+    /// The runner has left the functions of `Builder::on`: what waited for them has its own time.
+    pub(super) fn hears_no_more(&mut self) {
+        self.watchers.hears = false;
+        self.each_pending(&|state, key| state.stop_clock(key, None));
+    }
+
     fn runs_old_handler(&self, signal: Signal) -> bool {
         let mut its = self.exits.iter().filter(|exit| exit.arrival.signal == signal);
         its.any(|exit| exit.stage == Stage::OldHandler)
@@ -257,5 +266,9 @@ impl State {
             let is_its = exit.arrival.signal == guarded.signal() && !exit.arrival.aborts;
             !(is_its && (all || exit.stage == Stage::OldHandler))
         });
+        // A thread in `abort` dies of it, whatever its old handler did.
+        for exit in self.exits.iter_mut().filter(|exit| exit.stage == Stage::OldHandler) {
+            (exit.stage, exit.has_old_handler) = (Stage::Callbacks, false);
+        }
     }
 }

@@ -87,6 +87,9 @@ impl State {
     /// This thread ends the process: it runs no user code after that which could overrun.
     #[inline(never)]
     fn stop_clocks_of(&mut self, thread: ThreadId) {
+        if self.watchers.hears && self.watchers.runner.is_some_and(|runner| runner.id() == thread) {
+            self.hears_no_more();
+        }
         for key in self.keys(&|_| true) {
             self.stop_clock(key, Some(thread));
         }
@@ -94,6 +97,12 @@ impl State {
 
     pub(super) fn has_begun_last_step(&self, runner: Runner) -> bool {
         self.end.as_ref().is_some_and(|end| end.last_step == Some(runner.id()))
+    }
+
+    /// Whether another thread has begun the last step, which this one may have to take.
+    pub(crate) fn is_last_step_elsewhere(&self) -> bool {
+        let begun = self.end.as_ref().is_some_and(|end| end.last_step == Some(end.thread));
+        begun && self.ends_elsewhere()
     }
 
     pub(super) fn is_ender(&self, me: ThreadId) -> bool {
@@ -114,13 +123,13 @@ impl State {
 
 impl ProcessExit {
     /// Runs the callbacks and deferred functions of all living guards that have not run, the newest guard
-    /// first. Waits for those that run elsewhere, for old handlers with `patience`. Whether a callback
+    /// first. Waits for those that run elsewhere, for old handlers until `patience`. Whether a callback
     /// panicked.
     pub(super) fn end_guards(
         &'static self,
         me: Runner,
         cause: &Cause,
-        patience: Option<Duration>,
+        patience: Option<Instant>,
     ) -> Result<bool, Forked> {
         let mut failed = false;
         let mut done = 0;
@@ -156,16 +165,11 @@ impl ProcessExit {
     ) -> Result<(), Forked> {
         let in_own_code = exit_thread::is_marked() || self.lock().is_deferred_run_by(me.id());
         let rank = if in_own_code { Rank::OwnCode } else { Rank::Outside };
-        let mut is_mine = self.lock().claim_end(me.id(), rank, Some(status));
-        // To look at the stack takes time: only if two threads end the process.
-        if !is_mine && thread::is_inside_exit() {
-            is_mine = self.lock().claim_end(me.id(), Rank::InsideExit, Some(status));
-        }
-        if !is_mine {
+        if !self.lock().claim_end(me.id(), rank, Some(status)) {
             if in_own_code {
                 return Ok(());
             }
-            park();
+            self.leave_end(me);
         }
         if in_own_code {
             self.lock().stop_clocks_of(me.id());
@@ -178,17 +182,31 @@ impl ProcessExit {
         let overran = state.has_overrun();
         drop(state);
         if !is_mine {
-            park();
+            self.leave_end(me);
         }
-        self.tell(me, Which::All, &Event::ending(decided))?;
+        self.tell_end(me, decided)?;
         if overran {
             // Without a flush: what hangs may hang in a stream, with its lock.
             process::end_now(failed());
         }
-        if !self.begin_last_step(me) {
-            park();
+        while !self.begin_last_step(me) {
+            self.leave_end(me);
         }
         process::end(decided)
+    }
+
+    /// Another thread ends the process. Returns on one that is inside `exit(3)`, when that is to take the last step.
+    fn leave_end(&self, me: Runner) {
+        if !thread::is_inside_exit() {
+            park();
+        }
+        drop(self.until_ender(self.lock(), me));
+    }
+
+    /// Tells how the process ends: once, if one thread takes the last step over from another.
+    fn tell_end(&self, me: Runner, status: Status) -> Result<(), Forked> {
+        let is_told = self.lock().end.as_ref().is_some_and(|end| end.last_step.is_some());
+        if is_told { Ok(()) } else { self.tell(me, Which::All, &Event::ending(status)) }
     }
 
     /// Whether this thread is still the one that ends the process.
@@ -197,6 +215,7 @@ impl ProcessExit {
         let is_mine = state.is_ender(me.id());
         if let Some(end) = state.end.as_mut().filter(|_| is_mine) {
             end.last_step = Some(me.id());
+            end.after.get_or_insert_default();
             self.changed.notify_all();
         }
         is_mine
@@ -216,7 +235,7 @@ impl ProcessExit {
         }
         self.end_guards(me, &Cause::ProcessExit, None)?;
         let status = failed();
-        self.tell(me, Which::All, &Event::ending(status))?;
+        self.tell_end(me, status)?;
         process::end_now(status)
     }
 
@@ -242,7 +261,8 @@ impl ProcessExit {
         self.changed.notify_all();
         drop(self.until_ender(state, me));
         wake::post();
-        let failed = self.end_guards(me, &Cause::ProcessExit, Some(OLD_HANDLER_TIMEOUT))?;
+        let patience = Some(Instant::now() + OLD_HANDLER_TIMEOUT);
+        let failed = self.end_guards(me, &Cause::ProcessExit, patience)?;
         let mut state = self.until_ender(self.lock(), me);
         let wanted = state.wanted.take().map(|(status, _)| status);
         if failed || wanted == Some(Status::Failed) {
@@ -253,7 +273,7 @@ impl ProcessExit {
         let overran = state.has_overrun();
         drop(state);
         if let Some(status) = status {
-            self.tell(me, Which::All, &Event::ending(status))?;
+            self.tell_end(me, status)?;
             if overran {
                 process::end_now(status);
             }
@@ -295,6 +315,9 @@ impl ProcessExit {
         extract(&mut late.arrivals, &|arrival| state.is_part_of_answered(arrival));
         late.arrivals = state.forget(&gone, late.arrivals);
         state.exits.clear();
+        if !in_own_code {
+            abort::release();
+        }
         if let Some(end) = &mut state.end {
             end.after = Some(After { came: Vec::new(), running });
         }

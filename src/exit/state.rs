@@ -36,7 +36,7 @@ use crate::sys::clock::Moment;
 use crate::sys::guarded::Guarded;
 use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
-use crate::sys::thread::{JoinHandle, Runner, ThreadId};
+use crate::sys::thread::{self, JoinHandle, Runner, ThreadId};
 
 #[derive(Default)]
 pub(crate) struct State {
@@ -86,6 +86,11 @@ impl Watchers {
         self.runner.is_some_and(|runner| runner.id() == me.id())
     }
 
+    /// Whether that thread runs user code, and no other one is there to lead.
+    pub(crate) fn is_only(&self, me: Runner) -> bool {
+        self.is_runner(me) && self.present.len() == 1
+    }
+
     pub(super) fn present(&self, thread: &JoinHandle) -> Option<Runner> {
         self.present.iter().copied().find(|runner| runner.is(thread))
     }
@@ -93,6 +98,7 @@ impl Watchers {
     /// All threads are to leave. The caller joins them once the lock is free.
     pub(crate) fn dismiss(&mut self) -> Vec<JoinHandle> {
         self.generation += 1;
+        thread::forget_masks();
         (self.leader, self.runner) = (None, None);
         self.listens = SignalSet::default();
         std::mem::take(&mut self.handles)

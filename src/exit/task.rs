@@ -104,6 +104,16 @@ impl State {
         }
         if let Some(at) = old_handler {
             let arrival = self.exits[at].arrival.clone();
+            // Functions of `on` hear it before, as the signal is the old handler's own then.
+            let is_its = |heard: &Arrival| {
+                heard.signal == arrival.signal && heard.first.since(arrival.first).is_zero()
+            };
+            let heard = self.heard.iter().position(is_its).filter(|_| self.end.is_none());
+            let heard = heard.map(|heard| self.heard.remove(heard));
+            if let Some(task) = heard.and_then(|heard| self.hear(heard)) {
+                return Some(task);
+            }
+            self.exits[at].stage = Stage::OldHandler;
             let guarded = self.exits[at].guarded;
             let guard = self.oldest_with(arrival.signal)?;
             return Some(Task::OldHandler { arrival, guarded, guard });
@@ -164,14 +174,6 @@ impl State {
                 return false;
             }
             if has_old_handler {
-                // Functions of `on` hear it before, as the signal is the old handler's own then.
-                let came = self.exits[at].arrival.first;
-                let is_its =
-                    |heard: &Arrival| heard.signal == signal && heard.first.since(came).is_zero();
-                if self.end.is_none() && self.heard.iter().any(is_its) {
-                    return false;
-                }
-                self.exits[at].stage = Stage::OldHandler;
                 return true;
             }
         }

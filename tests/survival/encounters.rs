@@ -9,14 +9,14 @@ use crate::support::*;
 use handle_exit::{Ending, Event, HandleExit, Signal};
 
 /// Enough for another thread to come to where it waits. Where it does not, the test shows less than it could.
-const A_MOMENT: Duration = Duration::from_millis(200);
+pub(crate) const A_MOMENT: Duration = Duration::from_millis(200);
 
-fn until_set(what: &str, flag: &AtomicBool) {
+pub(crate) fn until_set(what: &str, flag: &AtomicBool) {
     until(what, || flag.load(SeqCst));
 }
 
 /// Waits until this thread waits for something that takes longer than a lock.
-fn until_waits(thread: i32) {
+pub(crate) fn until_waits(thread: i32) {
     until("the thread waits", || {
         let slept = sleeps(thread);
         thread::sleep(A_MOMENT / 10);
@@ -462,6 +462,31 @@ fn a_function_of_on_hears_a_signal_that_goes_back_to_its_old_handler() {
 }
 
 /// The signal comes again and again, also in the moment in which it is given back.
+/// Two signals with old handlers; the first is heard by a function of `on`, too.
+fn second_signal_comes_before_the_first_is_heard() {
+    extern "C" fn says_int(_: std::ffi::c_int) {
+        say_in_handler("old INT\n");
+    }
+    install_old(Signal::TERM);
+    install_exactly(Signal::INT, says_int as *const () as usize, 0, &[]);
+    let _guest = HandleExit::append(|| raise(Signal::INT)).unwrap();
+    let hears = HandleExit::builder().append(true).signals([]).on(Signal::TERM, |_| say("on"));
+    let _hears = hears.install(|| {}).unwrap();
+    let last = HandleExit::builder().append(true).signals([Signal::HUP]);
+    let _last = last.ending(Ending::Code(7)).cleanup().append(true).install(|| {}).unwrap();
+    say("ready");
+    park();
+}
+
+fn old_handlers_run_in_order_of_arrival_though_a_function_of_on_is_to_hear_the_first() {
+    let mut victim = Victim::ready(second_signal_comes_before_the_first_is_heard);
+    victim.send(Signal::TERM);
+    victim.expect("old INT");
+    victim.at_rest();
+    victim.send(Signal::HUP);
+    victim.end().said(&["ready", "on", "old", "old INT"]).exited(7);
+}
+
 fn comes_while_it_is_given_back() {
     extern "C" fn old(_: std::ffi::c_int) {}
     install_exactly(Signal::TERM, old as *const () as usize, 0, &[]);
@@ -500,5 +525,6 @@ pub(crate) const TESTS: &[Named] = tests![
     a_repeat_that_the_end_of_the_scope_notices_is_told,
     a_repeat_that_is_heard_is_not_held_as_well,
     a_function_of_on_hears_a_signal_that_goes_back_to_its_old_handler,
+    old_handlers_run_in_order_of_arrival_though_a_function_of_on_is_to_hear_the_first,
     a_signal_that_comes_while_it_is_given_back_holds_nothing_up,
 ];

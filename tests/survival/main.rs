@@ -16,6 +16,7 @@
 //! | `reported` | public reports, replayed |
 //! | `forgotten` | ends of the process beside other guards and running code |
 //! | `hangs` | locks of the C library's and of std's that never come free, and exits within exits |
+//! | `last_steps` | who takes the last step of a process, and what may hang beside it |
 //! | `workers` | four threads that defer, work and cancel in a loop |
 
 #![allow(missing_docs, reason = "a test binary")]
@@ -45,6 +46,8 @@ mod hangs;
 #[cfg(unix)]
 mod hosts;
 #[cfg(unix)]
+mod last_steps;
+#[cfg(unix)]
 mod masks;
 #[cfg(unix)]
 mod reported;
@@ -66,6 +69,7 @@ fn main() {
         forks::TESTS,
         hangs::TESTS,
         hosts::TESTS,
+        last_steps::TESTS,
         masks::TESTS,
         reported::TESTS,
         two_exits::TESTS,

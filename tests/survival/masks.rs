@@ -158,6 +158,20 @@ fn guards_of_two_makers() {
     ready_for_ever();
 }
 
+/// The thread has made a guard before, which is gone, and with another mask.
+fn second_guard_of_a_thread() {
+    drop(HandleExit::append(|| {}).unwrap());
+    block(Signal::USR1);
+    let _guard = HandleExit::append(|| say_mask("callback")).unwrap();
+    raise(Signal::TERM);
+    park();
+}
+
+fn the_mask_of_a_guard_is_that_of_its_own_making() {
+    let end = Victim::start(second_guard_of_a_thread).end();
+    end.said(&["callback: SIGUSR1"]).died_by(Signal::TERM);
+}
+
 extern "C" fn old_handler(_: libc::c_int) {}
 
 fn flags_of_the_handler() {
@@ -245,7 +259,8 @@ pub(crate) const TESTS: &[Named] = tests![
     sigwait_gets_what_the_program_blocks,
     a_signalfd_tells_of_every_child,
     a_handler_does_not_run_while_the_only_thread_blocks_its_signal,
-    user_code_runs_with_the_mask_of_the_thread_that_made_its_guard;
+    user_code_runs_with_the_mask_of_the_thread_that_made_its_guard,
+    the_mask_of_a_guard_is_that_of_its_own_making;
     alone:
     flags_of_the_handler,
     mask_of_the_handler,

@@ -6,7 +6,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::thread::JoinHandleExt;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
 use nix::libc;
@@ -87,14 +87,28 @@ pub(crate) fn is_inside_exit() -> bool {
 pub(crate) struct UserMask(SigSet);
 
 thread_local! {
-    /// The mask that this thread had when it made a guard that needed a system call anyway, or else its first one.
-    static MASK: Cell<Option<SigSet>> = const { Cell::new(None) };
+    /// The mask that this thread had when it made its first guard since there was none, and how often that was.
+    static MASK: Cell<Option<(usize, SigSet)>> = const { Cell::new(None) };
+}
+
+/// How often the last guard has gone. Written then, read by those who make one.
+static GENERATION: AtomicUsize = AtomicUsize::new(0);
+
+/// No guard lives: the next one asks for the mask of its thread.
+pub(crate) fn forget_masks() {
+    GENERATION.fetch_add(1, SeqCst);
 }
 
 impl UserMask {
-    /// The calling thread's. It is asked for once: a guard inside another one makes no system call for it.
+    /// The calling thread's. A guard inside another one makes no system call for it, but for the first of its thread.
     pub(crate) fn current() -> UserMask {
-        UserMask(MASK.get().unwrap_or_else(|| remember(mask::current())))
+        let generation = GENERATION.load(SeqCst);
+        if let Some((_, mask)) = MASK.get().filter(|(known, _)| *known == generation) {
+            return UserMask(mask);
+        }
+        let mask = mask::current();
+        MASK.set(Some((generation, mask)));
+        UserMask(mask)
     }
 
     pub(crate) fn blocks_any(&self, signals: SignalSet) -> bool {
@@ -105,11 +119,6 @@ impl UserMask {
     pub(crate) fn apply(&self) -> impl Drop + use<> {
         replace_until_drop(&self.0)
     }
-}
-
-fn remember(mask: SigSet) -> SigSet {
-    MASK.set(Some(mask));
-    mask
 }
 
 /// Gives the calling thread this mask. The result has the one before, and restores that when it is dropped.
@@ -123,8 +132,7 @@ pub(crate) type JoinHandle = thread::JoinHandle<()>;
 /// Starts a thread. It has every signal blocked from its first instruction on, so that it never takes what the
 /// program waits for elsewhere.
 pub(crate) fn spawn(name: &str, run: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle> {
-    let before = replace_until_drop(&mask::all_but(SignalSet::default()));
-    remember(*before);
+    let _before = replace_until_drop(&mask::all_but(SignalSet::default()));
     STARTING.fetch_add(1, SeqCst);
     let run = move || {
         STARTING.fetch_sub(1, SeqCst);
@@ -149,6 +157,7 @@ pub(super) unsafe extern "C" fn wait_started() {
 /// In a forked child: the threads are the parent's.
 pub(super) fn forget_starting() {
     STARTING.store(0, SeqCst);
+    forget_masks();
 }
 
 /// Starts a thread without the standard library, which needs thread-locals that are gone inside exit functions; whether

@@ -68,6 +68,8 @@ pub(crate) fn is_inside_exit() -> bool {
 #[derive(Clone, Copy)]
 pub(crate) struct UserMask(());
 
+pub(crate) fn forget_masks() {}
+
 impl UserMask {
     pub(crate) fn current() -> UserMask {
         UserMask(())

@@ -1,0 +1,279 @@
+//! The last step of a process: which thread takes it, with which status, and what may hang beside it.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use super::encounters::{A_MOMENT, until_set, until_waits};
+use crate::support::*;
+use handle_exit::{Ending, Event, HandleExit, Signal};
+
+fn main_thread() -> i32 {
+    std::process::id() as i32
+}
+
+// ------------------------------------------------------------------------------- one thread after the other
+
+/// The callback ends the process on the watcher; main is inside `exit(3)`, in an exit function that exits too.
+fn exit_function_exits_beside_a_callback_that_ends_the_process() {
+    static EXITS: AtomicBool = AtomicBool::new(false);
+    static HAS_RUN: AtomicBool = AtomicBool::new(false);
+    extern "C" fn exits() {
+        EXITS.store(true, SeqCst);
+        until_set("the other thread ends the process", &HAS_RUN);
+        handle_exit::exit(9);
+    }
+    let builder = HandleExit::builder().ending(Ending::Code(5)).callback_timeout(DEADLINE);
+    let builder = builder.observe(|event| {
+        if matches!(event, Event::EndingWithCode(_) | Event::EndingBySignal(_)) {
+            say(event.to_string());
+        }
+    });
+    let guard = builder.install(|| {
+        until_set("main exits", &EXITS);
+        handle_exit::exit_with_signal(Signal::TERM, || {});
+    });
+    let guard = guard.unwrap();
+    let main = main_thread();
+    guard
+        .defer(move || {
+            HAS_RUN.store(true, SeqCst);
+            until_waits(main);
+        })
+        .unwrap();
+    guard.keep();
+    // Runs before the guard's own: last in, first out.
+    at_exit(exits);
+    raise(Signal::TERM);
+    std::process::exit(0);
+}
+
+fn a_thread_inside_exit_takes_the_last_step_wherever_it_waits_and_the_end_is_told_once() {
+    let end = Victim::start(exit_function_exits_beside_a_callback_that_ends_the_process).end();
+    assert_eq!(end.lines.len(), 1, "{end:#?}");
+    end.exited(5);
+}
+
+/// The last guard is dropped inside `exit(3)`, while its callback ends the process on the watcher.
+fn guard_is_dropped_inside_exit_while_its_callback_ends_the_process() {
+    static EXITS: AtomicBool = AtomicBool::new(false);
+    static GUARD: std::sync::Mutex<Option<HandleExit>> = std::sync::Mutex::new(None);
+    extern "C" fn drops() {
+        EXITS.store(true, SeqCst);
+        drop(GUARD.lock().unwrap().take());
+        say("dropped");
+    }
+    let main = main_thread();
+    let guard = HandleExit::builder().ending(Ending::Code(5)).install(move || {
+        until_set("main exits", &EXITS);
+        until_waits(main);
+        handle_exit::exit_with_signal(Signal::TERM, || {});
+    });
+    *GUARD.lock().unwrap() = Some(guard.unwrap());
+    at_exit(drops);
+    raise(Signal::TERM);
+    std::process::exit(0);
+}
+
+fn a_callback_decides_the_status_though_its_guard_is_dropped_inside_exit() {
+    let end = Victim::start(guard_is_dropped_inside_exit_while_its_callback_ends_the_process).end();
+    end.said(&["dropped"]).exited(5);
+}
+
+/// A guard of ABRT ends on main, which then exits, while the watcher is in the callback of another one.
+fn process_exits_beside_an_abort() {
+    static EXITS: AtomicBool = AtomicBool::new(false);
+    static RUNS: AtomicBool = AtomicBool::new(false);
+    extern "C" fn never_ends() {
+        park();
+    }
+    // Runs after the guards' own.
+    at_exit(never_ends);
+    let other = HandleExit::builder().append(true).callback_timeout(10 * DEADLINE);
+    let other = other.install(|| {
+        RUNS.store(true, SeqCst);
+        until_set("main exits", &EXITS);
+    });
+    let other = other.unwrap();
+    let abort = HandleExit::builder().append(true).signals([Signal::ABRT]);
+    let abort = abort.install(|| say("callback")).unwrap();
+    other.request();
+    until_set("the other callback runs", &RUNS);
+    other.keep();
+    let exit = abort.handle();
+    thread::spawn(|| std::process::abort());
+    until("the abort has begun", || exit.is_exiting());
+    drop(abort);
+    EXITS.store(true, SeqCst);
+    std::process::exit(0);
+}
+
+fn a_thread_in_abort_is_let_go_when_the_guards_have_run() {
+    Victim::start(process_exits_beside_an_abort).end().said(&["callback"]).died_by(Signal::ABRT);
+}
+
+// ---------------------------------------------------------------------------- exit functions that hang
+
+extern "C" fn hangs() {
+    say("hangs");
+    park();
+}
+
+fn exit_function_hangs_behind_the_guard() {
+    at_exit(hangs);
+    let builder = HandleExit::builder();
+    match &*told::<String>() {
+        "exit" => builder.install(|| std::process::exit(3)).unwrap().keep(),
+        "code" => builder.cleanup().ending(Ending::Code(3)).install(|| {}).unwrap().keep(),
+        "panic" => builder.install(|| panic!("on purpose")).unwrap().keep(),
+        "drop" => {
+            let guard = builder.append(true).ending(Ending::Code(3)).install(|| {}).unwrap();
+            say("ready");
+            guard.wait();
+            drop(guard);
+        }
+        other => panic!("{other}"),
+    }
+    ready_for_ever();
+}
+
+fn a_second_signal_ends_an_exit_function_that_hangs() {
+    in_each(&["exit", "code", "panic", "drop"], |way| {
+        let mut victim = Victim::ready(exit_function_hangs_behind_the_guard.told(way));
+        victim.send(Signal::TERM);
+        victim.expect("hangs");
+        victim.send(Signal::TERM);
+        victim.at_rest();
+        thread::sleep(SECOND_WISH);
+        victim.send(Signal::TERM);
+        victim.end().died_by(Signal::TERM);
+    });
+}
+
+extern "C" fn never_returns(_: std::ffi::c_int) {
+    say_in_handler("old\n");
+    park();
+}
+
+/// Each of the guests has the signal whose old handler never returns.
+fn many_guests_exit_beside_an_old_handler_that_never_returns() {
+    install_exactly(Signal::TERM, never_returns as *const () as usize, 0, &[]);
+    for _ in 0..8 {
+        HandleExit::append(|| {}).unwrap().keep();
+    }
+    say("ready");
+    hear();
+    std::process::exit(3);
+}
+
+fn an_old_handler_that_never_returns_is_waited_for_once() {
+    let mut victim = Victim::ready(many_guests_exit_beside_an_old_handler_that_never_returns);
+    victim.send(Signal::TERM);
+    victim.expect("old");
+    victim.tell("go on");
+    victim.end().exited(3);
+}
+
+// -------------------------------------------------------------------------------------- abort
+
+fn abort_has_an_old_handler_that_returns() {
+    install_old(Signal::ABRT);
+    let guard = HandleExit::builder().append(true).also([Signal::ABRT]);
+    let guard = guard.callback_timeout(10 * DEADLINE).install(|| say("callback")).unwrap();
+    guard.defer(|| say("deferred")).unwrap();
+    std::process::abort();
+}
+
+fn an_abort_ends_the_process_when_its_old_handler_has_returned() {
+    let end = Victim::start(abort_has_an_old_handler_that_returns).end();
+    end.said(&["callback", "old", "deferred"]).died_by(Signal::ABRT);
+}
+
+/// An abort waits as long as the callback may take that the watcher has run.
+fn abort_begins_no_exit() {
+    static HAS_RUN: AtomicBool = AtomicBool::new(false);
+    let builder = HandleExit::builder().append(true).on(Signal::ABRT, |_| say("on"));
+    let _guard = builder.install(|| say("callback")).unwrap();
+    let other = HandleExit::builder().append(true).callback_timeout(10 * DEADLINE);
+    let other = other.install(|| HAS_RUN.store(true, SeqCst)).unwrap();
+    other.request();
+    until_set("the callback has run", &HAS_RUN);
+    std::process::abort();
+}
+
+fn an_abort_that_is_only_heard_waits_for_no_callback() {
+    Victim::start(abort_begins_no_exit).end().said(&["on"]).died_by(Signal::ABRT);
+}
+
+// ------------------------------------------------------------------------------- the status of another guard
+
+/// A function of `on` ends the process; the callback of another guard waits for it, and has a limit.
+fn on_function_exits_though_a_callback_waits_for_it() {
+    let limited = HandleExit::builder().append(true).callback_timeout(SOON_OVER);
+    let limited = limited.install(|| say("limited")).unwrap();
+    let exit = limited.handle();
+    let _slow = HandleExit::append(|| {
+        // Time is under test: more than twice the limit of the other.
+        thread::sleep(3 * SOON_OVER);
+        say("slow");
+    });
+    let hears = HandleExit::builder().append(true).signals([]).on(Signal::USR1, move |_| {
+        until("the exit has begun", || exit.is_exiting());
+        thread::sleep(A_MOMENT);
+        handle_exit::exit(7);
+    });
+    let _hears = hears.install(|| {}).unwrap();
+    raise(Signal::USR1);
+    raise(Signal::TERM);
+    park();
+}
+
+fn an_on_function_that_exits_is_not_waited_for_any_more() {
+    let end = Victim::start(on_function_exits_though_a_callback_waits_for_it).end();
+    end.said(&["slow", "limited"]).exited(7);
+}
+
+/// The oldest guest ends in the callback of another one, after a signal for which it decides; that callback panics.
+fn guest_ends_in_a_callback_that_panics() {
+    static HAS_RUN: AtomicBool = AtomicBool::new(false);
+    static HEARS: AtomicBool = AtomicBool::new(false);
+    static IS_OVER: AtomicBool = AtomicBool::new(false);
+    let oldest = HandleExit::builder().append(true).grace(Duration::MAX);
+    let oldest = oldest.install(|| HAS_RUN.store(true, SeqCst)).unwrap();
+    let holds = HandleExit::builder().append(true).signals([]).on(Signal::USR1, |_| {
+        HEARS.store(true, SeqCst);
+        until_set("the panic is over", &IS_OVER);
+    });
+    let _holds = holds.install(|| {}).unwrap();
+    let newest = HandleExit::builder().append(true).signals([Signal::HUP]);
+    let newest = newest.install(move || {
+        drop(oldest);
+        panic!("on purpose");
+    });
+    let newest = newest.unwrap();
+    raise(Signal::TERM);
+    until_set("the callback has run", &HAS_RUN);
+    // The watcher can see to nothing meanwhile.
+    raise(Signal::USR1);
+    until_set("the watcher hears", &HEARS);
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(newest)));
+    assert!(panicked.is_err());
+    IS_OVER.store(true, SeqCst);
+    park();
+}
+
+fn what_a_guest_wants_is_not_lost_by_a_panic_around_it() {
+    Victim::start(guest_ends_in_a_callback_that_panics).end().died_by(Signal::TERM);
+}
+
+pub(crate) const TESTS: &[Named] = tests![
+    a_thread_inside_exit_takes_the_last_step_wherever_it_waits_and_the_end_is_told_once,
+    a_callback_decides_the_status_though_its_guard_is_dropped_inside_exit,
+    a_thread_in_abort_is_let_go_when_the_guards_have_run,
+    a_second_signal_ends_an_exit_function_that_hangs,
+    an_old_handler_that_never_returns_is_waited_for_once,
+    an_abort_ends_the_process_when_its_old_handler_has_returned,
+    an_abort_that_is_only_heard_waits_for_no_callback,
+    an_on_function_that_exits_is_not_waited_for_any_more,
+    what_a_guest_wants_is_not_lost_by_a_panic_around_it,
+];
