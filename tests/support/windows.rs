@@ -125,6 +125,15 @@ pub fn ctrl_c_for_all() {
     assert_eq!(sent, TRUE, "{}", std::io::Error::last_os_error());
 }
 
+/// C's `exit`, which runs what is registered with `at_exit`.
+pub fn c_exit(code: i32) -> ! {
+    unsafe extern "C" {
+        fn exit(code: std::ffi::c_int) -> !;
+    }
+    // SAFETY: ends the process, by what was registered for that.
+    unsafe { exit(code) }
+}
+
 /// From here on this process does nothing on `^C`. Those that it starts are not concerned.
 pub fn hear_no_ctrl_c() {
     unsafe extern "system" fn keeps(_: u32) -> i32 {

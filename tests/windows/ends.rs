@@ -68,7 +68,7 @@ fn process_exit_does_not_hang_with_a_guard() {
 }
 
 fn our_exit_in_the_callback() {
-    let guard = HandleExit::builder().install_with(|cause| {
+    let guard = HandleExit::builder().append(told()).install_with(|cause| {
         callback(cause);
         handle_exit::exit(6)
     });
@@ -77,12 +77,28 @@ fn our_exit_in_the_callback() {
     ready_for_ever();
 }
 
-fn the_crates_exit_in_the_callback_ends_with_its_code() {
-    let victim = Victim::ready(our_exit_in_the_callback);
+fn c_exit_in_a_guests_callback() {
+    at_exit(takes_a_while);
+    let _guard = HandleExit::append(|| c_exit(6)).unwrap();
+    ready_for_ever();
+}
+
+extern "C" fn takes_a_while() {
+    std::thread::sleep(Duration::from_millis(200));
+}
+
+/// The event of a guest does not go to the system's own handler meanwhile, which would end the process with another code.
+fn exit_in_the_callback_ends_with_its_code() {
+    for is_guest in [false, true] {
+        let victim = Victim::ready(our_exit_in_the_callback.told(is_guest));
+        victim.send_event(ConsoleEvent::CtrlC);
+        let end = victim.end();
+        assert_eq!(end.lines, all(&["ready"], &lines_of(ConsoleEvent::CtrlC), &[]));
+        end.exited(6);
+    }
+    let victim = Victim::ready(c_exit_in_a_guests_callback);
     victim.send_event(ConsoleEvent::CtrlC);
-    let end = victim.end();
-    assert_eq!(end.lines, all(&["ready"], &lines_of(ConsoleEvent::CtrlC), &[]));
-    end.exited(6);
+    victim.end().said(&["ready"]).exited(6);
 }
 
 fn returns_with_a_kept_guard() {
@@ -137,7 +153,7 @@ fn a_guard_in_a_thread_local_ends_with_its_thread() {
 pub(crate) const TESTS: &[Named] = tests![
     process_exit_runs_nothing_and_the_crates_own_exit_everything,
     process_exit_does_not_hang_with_a_guard,
-    the_crates_exit_in_the_callback_ends_with_its_code,
+    exit_in_the_callback_ends_with_its_code,
     return_from_main_runs_a_kept_guard,
     the_ending_is_the_exit_code,
     a_guard_in_a_thread_local_ends_with_its_thread,
