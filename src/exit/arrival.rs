@@ -131,7 +131,7 @@ impl State {
         let exit = &mut self.exits[at];
         let has_old_handler = exit.has_old_handler;
         let is_wish = is_second_wish(exit.arrival.first, arrival);
-        exit.arrival.aborts |= arrival.aborts;
+        exit.arrival.merge(arrival);
         if is_wish && !has_old_handler {
             self.wish(at, arrival.signal);
         }

@@ -200,11 +200,10 @@ impl State {
                 (deadline, forced)
             }
             // It begins, or another guard decides from now on.
-            _ => {
-                let deadlines = [settings.deadline(now), exit.arrival.last_moment()];
-                (deadlines.into_iter().flatten().min(), false)
-            }
+            _ => (settings.deadline(now), false),
         };
+        // A repeat may have brought a last moment.
+        let deadline = [deadline, exit.arrival.last_moment()].into_iter().flatten().min();
         let wished_by = exit.wished_by.take();
         let ends_wait = settings.repeat != Repeat::Absorb;
         let forced = was_forced || exit.is_granted || aborts || wished_by.is_some() && ends_wait;

@@ -92,6 +92,24 @@ fn after_a_final_event_the_grace_is_what_the_system_leaves() {
     }
 }
 
+fn absorbs_for_long() {
+    let _guard = is_told_of_repeats(Repeat::Absorb, 60_000);
+    ready_for_ever();
+}
+
+fn a_final_event_shortens_the_grace_of_an_earlier_one() {
+    let [first, deferred] = &lines_of(ConsoleEvent::CtrlBreak);
+    let mut victim = Victim::ready(absorbs_for_long);
+    victim.send_event(ConsoleEvent::CtrlBreak);
+    victim.expect(first);
+    let sent = Instant::now();
+    victim.send_event(ConsoleEvent::Close);
+    let end = victim.end();
+    end.said(&["ready", first, "SIGTERM absorbed", deferred]).exited(STATUS_CONTROL_C_EXIT);
+    let taken = sent.elapsed();
+    assert!((Duration::from_secs(3)..Duration::from_secs(5)).contains(&taken), "{taken:?}");
+}
+
 fn cleanup_ends_as_the_system_does_after_every_event() {
     for event in EVENTS {
         let victim = Victim::ready(stays_for_cleanup);
@@ -265,6 +283,7 @@ pub(crate) const TESTS: &[Named] = tests![
     every_event_comes_as_its_signal_and_the_program_goes_on_in_time,
     ctrl_c_of_the_console_arrives,
     after_a_final_event_the_grace_is_what_the_system_leaves,
+    a_final_event_shortens_the_grace_of_an_earlier_one,
     cleanup_ends_as_the_system_does_after_every_event,
     a_guard_can_be_made_after_a_final_event,
     a_second_guard_hears_of_its_own_event,

@@ -56,6 +56,11 @@ impl Arrival {
         Received::new(self.signal, sender(&self.info.0))
     }
 
+    /// Takes in a repeat.
+    pub(crate) fn merge(&mut self, repeat: &Arrival) {
+        self.aborts |= repeat.aborts;
+    }
+
     /// When the system ends the process, whatever it does: no signal of Unix says that.
     pub(crate) fn last_moment(&self) -> Option<Instant> {
         None

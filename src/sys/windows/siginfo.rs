@@ -22,6 +22,13 @@ impl SigInfo {
     pub(super) fn orders(&self) -> RangeInclusive<u64> {
         self.order..=self.up_to
     }
+
+    /// Takes in a later event. After a final one the time is limited, whatever came before.
+    pub(super) fn merge(&mut self, later: SigInfo) {
+        if later.event.is_final() && !self.event.is_final() {
+            *self = SigInfo { order: self.order, ..later };
+        }
+    }
 }
 
 /// An event taken out of its mailbox.
@@ -78,6 +85,11 @@ impl Arrival {
 
     pub(crate) fn received(&self) -> Received {
         Received::new(self.info.event)
+    }
+
+    /// Takes in a repeat.
+    pub(crate) fn merge(&mut self, repeat: &Arrival) {
+        self.info.merge(repeat.info);
     }
 
     /// When the process had better have ended, because the system is going to end it soon after.

@@ -130,7 +130,9 @@ pub(super) fn arrive(event: ConsoleEvent) -> Verdict {
     let slot = state.slot(signal);
     let at = Moment::now();
     let info = SigInfo { event, order, up_to: order, at };
-    slot.mail.get_or_insert(Mail { info, last: at }).last = at;
+    let mail = slot.mail.get_or_insert(Mail { info, last: at });
+    mail.info.merge(info);
+    mail.last = at;
     wake::post();
     if slot.is_hosted && !event.is_final() {
         return Verdict::Keep;
