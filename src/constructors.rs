@@ -25,7 +25,7 @@ impl HandleExit {
     /// signalfd of its own makes no host for them.
     ///
     /// Windows does not say whether there are foreign handlers, so only another host is an obstacle there. A handler
-    /// that was registered before the guard gets no events while the guard lives; one that is registered
+    /// that was registered before the oldest living guard gets no events while the host lives; one that is registered
     /// later is asked first, and may keep them. After the console is closed, and after logoff and shutdown, the process
     /// has 4 seconds at most: the system ends it after 5.
     ///
