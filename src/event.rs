@@ -60,7 +60,7 @@ pub enum Event {
     /// The scope did not end in time.
     #[non_exhaustive]
     GraceOver {
-        /// The time it had.
+        /// The grace period that was set. On Windows, less time may have been left.
         grace: Duration,
     },
     /// The process ends by this signal.
