@@ -26,8 +26,9 @@ impl HandleExit {
     ///
     /// Windows does not say whether there are foreign handlers, so only another host is an obstacle there. A handler
     /// that was registered before the oldest living guard gets no events while the host lives; one that is registered
-    /// later is asked first, and may keep them. After the console is closed, and after logoff and shutdown, the process
-    /// has 4 seconds at most: the system ends it after 5.
+    /// later is asked first, and may keep them. After the console is closed, and after logoff and shutdown, the
+    /// grace period is over 4 seconds after the event at the latest. The guard cuts no callback, deferred function or
+    /// code after the scope: the system ends the process after 5 seconds.
     ///
     /// ```no_run
     /// # struct Server;
@@ -99,9 +100,9 @@ impl HandleExit {
     ///
     /// Windows does not say whether there is an old handler. If no host guards the signal, the callbacks and deferred
     /// functions of all living guards run, and then the event is passed on to the handlers that were registered before.
-    /// If there is only the system's own, the process ends: guests alone act like [`cleanup`](HandleExit::cleanup).
-    /// While handlers run, the system holds a lock: a callback that calls `SetConsoleCtrlHandler`
-    /// (`ctrlc::set_handler` does) waits forever.
+    /// If there is only the system's own, the process ends: guests alone act like [`cleanup`](HandleExit::cleanup),
+    /// and their `grace`, `repeat`, `after_scope` and `ending` do nothing. While handlers run, the system holds a lock: a
+    /// callback that calls `SetConsoleCtrlHandler` (`ctrlc::set_handler` does) waits forever.
     ///
     /// ```
     /// use handle_exit::{HandleExit, Signal};

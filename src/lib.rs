@@ -24,7 +24,8 @@
 //!
 //! A host is refused if there is another host ([`Error::Nested`]) or a foreign handler ([`Error::HandlerExists`]).
 //! Guests are no obstacle to a host, and neither a host nor a handler is an obstacle to a guest. This holds for guards
-//! of the same copy of the crate: those of a plugin with its own copy are foreign handlers.
+//! of the same copy of the crate: those of a plugin with its own copy are foreign handlers. On Windows, a guest without a
+//! host gives its scope no time: see [`append`](HandleExit::append).
 //!
 //! ```no_run
 //! # use std::sync::Arc;
