@@ -115,8 +115,11 @@
 //! | `ending` | status | exit functions of the C library |
 //! |---|---|---|
 //! | `Signal` | killed by the signal (128 + n as PID 1 of a namespace; 0xC000013A on Windows) | do not run |
-//! | `Code(c)` | c | run |
-//! | `ShellCode` | 128 + n | run |
+//! | `Code(c)` | c | run (Unix) |
+//! | `ShellCode` | 128 + n | run (Unix) |
+//!
+//! If the guard is still alive in `process::exit` or after the return from `main`, and a signal ends the process there,
+//! exit functions that were registered before the guard do not run.
 //!
 //! | a repeat comes | `Repeat::Finish` | `Repeat::Force` | `Repeat::Absorb` |
 //! |---|---|---|---|

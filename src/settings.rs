@@ -105,6 +105,10 @@ pub enum AfterScope {
 
 /// How the process ends when a signal ends it: [`Builder::ending`](crate::Builder::ending).
 ///
+/// With a code, the exit functions of the C library run on Unix, such as those that write coverage data. If the guard is
+/// still alive in `process::exit` or after the return from `main`, and the signal ends the process there, those that
+/// were registered before the guard do not run.
+///
 /// ```
 /// use handle_exit::{Ending, HandleExit};
 ///
@@ -121,10 +125,9 @@ pub enum Ending {
     /// kernel does not kill, it exits with 128 + n.
     #[default]
     Signal,
-    /// `process::exit` with this code, so exit functions of the C library run.
+    /// `process::exit` with this code.
     Code(i32),
-    /// `process::exit` with 128 + n, the code that a shell shows for a process killed by signal n. Exit functions run,
-    /// such as those that write coverage data.
+    /// `process::exit` with 128 + n, the code that a shell shows for a process killed by signal n.
     ShellCode,
 }
 
