@@ -106,9 +106,10 @@ impl Builder {
     ///
     /// A signal that cannot be guarded is refused here too, except those whose default does not end a process, such as
     /// CHLD and WINCH. [`append`](Builder::append) and [`ignored`](Builder::ignored) apply: with `append`, the old
-    /// handler is called after each call of `function`. Once the exit has begun, `function` is not called any more;
-    /// signals not handled by then are discarded with the guard. A signal that is named both here and in
-    /// [`signals`](Builder::signals) begins no exit: `on` wins.
+    /// handler is called after each call of `function`. If the signal has an old handler and begins the exit of another
+    /// guest, it is given back to that handler, and `function` does not hear of later ones. Once the exit has begun,
+    /// `function` is not called any more; signals not handled by then are discarded with the guard. A signal that is
+    /// named both here and in [`signals`](Builder::signals) begins no exit: `on` wins.
     ///
     /// ```
     /// use handle_exit::{HandleExit, Signal};
@@ -163,6 +164,9 @@ impl Builder {
 
     /// The grace period: how long the scope has to end by itself after a signal, counted from the callback's return.
     /// Default: 5 s. With `Duration::ZERO` the process ends at once; with `Duration::MAX` there is no limit.
+    ///
+    /// In `process::exit`, the time counts until the exit function of the guard runs: destructors of thread-locals, and
+    /// exit functions that were registered after the guard, run before it.
     pub fn grace(mut self, grace: Duration) -> Builder {
         self.settings.grace = grace;
         self
@@ -171,11 +175,12 @@ impl Builder {
     /// How long the guard's code may run before the process ends with code 101. Default: no limit, so a callback that
     /// blocks forever keeps the process alive.
     ///
-    /// The time bounds each uninterrupted run of the guard's own code: observers, wakers and the callback together, and
-    /// then the deferred functions together. If a function of [`on`](Builder::on) hangs, the callback starts after this
-    /// time at the latest. After an overrun, the callbacks and deferred functions of all guards have the same time once
-    /// more. Then the process ends with 101, without the exit functions of the C library: the code that hangs may hold a
-    /// lock that they need.
+    /// The time bounds each of these by itself: the callback, with the observer's calls when it starts and ends; the
+    /// deferred functions together; the wakers together; and every other call of the observer, such as the one for the
+    /// signal, which comes before any callback. If a function of [`on`](Builder::on) hangs, the callback starts after
+    /// this time at the latest. After an overrun, the callbacks and deferred functions of all guards have the same time
+    /// once more. Then the process ends with 101, without the exit functions of the C library: the code that hangs may
+    /// hold a lock that they need.
     ///
     /// It beats everything else that is set here. It costs a second sleeping thread for all guards, as
     /// [`Repeat::Force`] does.

@@ -79,6 +79,9 @@ impl HandleExit {
     /// Ends the scope now, as dropping does, and says what happened. A panic of the callback is
     /// contained and reported by [`Outcome::callback_panicked`].
     ///
+    /// After a signal about which this guard decides, with [`AfterScope::End`](crate::AfterScope::End) (the default of a
+    /// guest), the process ends here, and `finish` does not return.
+    ///
     /// ```
     /// use handle_exit::{Cause, HandleExit};
     ///
@@ -112,7 +115,7 @@ impl HandleExit {
 
     /// Ends the scope without the callback: the dispositions are restored, and the callback and the
     /// deferred functions are dropped uncalled. Returns false if the exit had already begun: then
-    /// this is an ordinary drop.
+    /// this is an ordinary drop, which may end the process, as [`finish`](HandleExit::finish) says.
     ///
     /// ```
     /// use handle_exit::HandleExit;
@@ -142,6 +145,9 @@ impl HandleExit {
     /// Without a signal, the callback runs inside `exit(3)`, on the exiting thread. The thread-locals of that thread
     /// are gone by then. **Neither the callback nor a deferred function nor an observer may call `std::process::exit`
     /// there**: the standard library aborts. [`handle_exit::exit`](exit) does not.
+    ///
+    /// After a signal, the scope has ended in time if the exit function of the guard is reached within the
+    /// [grace period](crate::Builder::grace).
     ///
     /// ```
     /// use handle_exit::HandleExit;

@@ -289,7 +289,8 @@ pub struct Deferred {
 }
 
 impl Deferred {
-    /// Cancels the function: it will not run, and what it captured is dropped now. False if it has run, or is running.
+    /// Cancels the function: it will not run, and what it captured is dropped now. False if it has run, is
+    /// running, or was dropped by [`disarm`](crate::HandleExit::disarm).
     ///
     /// ```
     /// use handle_exit::HandleExit;
@@ -308,8 +309,8 @@ impl Deferred {
         cancelled.is_some()
     }
 
-    /// Runs the function now, on this thread, instead of at the end. False if it has run, or is running elsewhere. A
-    /// panic in it unwinds to the caller.
+    /// Runs the function now, on this thread, instead of at the end. False if it has run, is running elsewhere, or was
+    /// dropped by [`disarm`](crate::HandleExit::disarm). A panic in it unwinds to the caller.
     ///
     /// ```
     /// use handle_exit::HandleExit;

@@ -11,9 +11,10 @@ use crate::sys::status::Status;
 
 /// How the scope ended: what [`HandleExit::finish`](crate::HandleExit::finish) says.
 ///
-/// As the return value of `main`, it ends the process the way the exit began: 0, killed by the signal, or 101. The
-/// destructors of `main` have run by then, the callbacks of other living guards run, and standard output is flushed. A
-/// parent, a shell loop or a supervisor then sees how the process really ended.
+/// As the return value of `main`, it ends the process the way the exit began: 0, killed by the signal, or 101. If an
+/// old handler decided about the signal, as it may for a guest, the code is 0, although [`signal`](Outcome::signal)
+/// names the signal. The destructors of `main` have run by then, the callbacks of other living guards run, and standard
+/// output is flushed. A parent, a shell loop or a supervisor then sees how the process really ended.
 ///
 /// ```no_run
 /// use handle_exit::{Error, HandleExit, Outcome};
@@ -64,7 +65,7 @@ impl Outcome {
     }
 
     /// The exit code that a shell would show: 101 after a callback that panicked, what [`Ending`](crate::Ending) says
-    /// after a signal (128 + n if the process would be killed by signal n), else 0.
+    /// after a signal that had no old handler (128 + n if the process would be killed by signal n), else 0.
     ///
     /// For programs that must return a code of their own. If `main` returns the outcome, or with
     /// [`end_process`](Outcome::end_process), the process is killed by the signal itself.
@@ -100,7 +101,7 @@ impl Outcome {
     }
 
     /// Ends the process as this outcome says: with code 101 after a callback that panicked, as
-    /// [`Ending`](crate::Ending) says after a signal, else with 0.
+    /// [`Ending`](crate::Ending) says after a signal that had no old handler, else with 0.
     ///
     /// Standard output is flushed first, and the callbacks and deferred functions of all living guards run. No
     /// destructors run; if they should, return the outcome from `main`.
