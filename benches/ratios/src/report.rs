@@ -207,7 +207,7 @@ pub(crate) fn write(rows: &[Row], dir: &str, load: &str) -> Result<(), Box<dyn E
          \n\
          Without a bound:\n\
          \n\
-         * Page faults: where the time of the rows above them goes. A page that holds code, the stack of the thread\n\
+         * Page faults: where the time of the first construction goes. A page that holds code, the stack of the thread\n\
            and the allocator's first pages count alike.\n\
          * A whole process beside one that has no handler. Such a process does nothing at all: the thread\n\
            that runs the callback, its first page faults and the callback are extra.\n\
