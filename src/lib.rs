@@ -137,9 +137,9 @@
 //!
 //! # Threads
 //! One thread for all guards of the process, named `handle-exit`, asleep without wake-ups until something happens. A
-//! `callback_timeout` or `Repeat::Force` costs a second one. On the watcher, a guard's user code runs with the signal
-//! mask that the thread which made the guard had when it made its first guard. A process whose `main` has ended by
-//! `pthread_exit` lives as long as a guard does.
+//! `callback_timeout` or `Repeat::Force` costs a second one. User code on the watcher has the signal mask that the
+//! thread which made the guard had then; a guard made while another lives may use that of an earlier guard of its
+//! thread. A process whose `main` has ended by `pthread_exit` lives as long as a guard does.
 //!
 //! # Features
 //! `tracing`: the [`Event`]s of [`Builder::observe`] go to `tracing` too, target `handle_exit`. Without either, the
