@@ -223,10 +223,7 @@ impl HandleExit {
 
     fn contain(&self, payload: Option<Payload>) {
         if let Some(exit) = of_guard(&self.handle.guard) {
-            let mut payload = payload;
-            let _ = exit.call_contained(Runner::current(), &self.handle.guard, &mut || {
-                drop(payload.take());
-            });
+            let _ = exit.drop_payload(Runner::current(), &self.handle.guard, payload);
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::cause::Cause;
 use crate::error::Error;
 use crate::exit::{self, Guard, of_guard};
 use crate::sys::thread::{Runner, ThreadId};
-use crate::sys::{process, wake};
+use crate::sys::{lock, process, wake};
 
 /// A view of a guard that any thread may hold: ask it, wait for it, add to it.
 ///
@@ -113,9 +113,7 @@ impl Exit {
                 return cause;
             }
         }
-        loop {
-            std::thread::park();
-        }
+        lock::park()
     }
 
     /// Like [`wait`](Exit::wait), but for at most `timeout`; `None` if the exit has not begun by

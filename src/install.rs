@@ -1,6 +1,7 @@
 //! Puts a guard in place in this process: all of it, or nothing changed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
 use crate::error::Error;
 use crate::exit::{self, Guard, ProcessExit, State};
@@ -10,9 +11,7 @@ use crate::sys::guarded::{self, Found, Guarded, Refused};
 use crate::sys::holder::Holder;
 use crate::sys::lock::Locked;
 use crate::sys::process::{self, Process};
-use crate::sys::restore::Late;
 use crate::sys::siginfo::Arrival;
-use crate::sys::thread::JoinHandle;
 use crate::sys::{exit_hook, wake};
 use crate::{at_exit, watcher};
 
@@ -36,26 +35,13 @@ pub(crate) fn install(guard: &Arc<Guard>) -> Result<(), Error> {
     process::count_forks()
         .map_err(|source| Error::system("counting forks (pthread_atfork)", source))?;
     let process = process::this();
-    let exit = exit::of(process);
-    let mut undone = Undone::default();
-    let Err(error) = enter(exit, process, guard, &mut undone) else { return Ok(()) };
-    // With no lock held: threads are joined, and signals that came to a guard that was refused go where they belong.
-    exit.join(undone.threads);
-    undone.late.hand_over();
-    Err(match error {
+    enter(exit::of(process), process, guard).map_err(|error| match error {
         // Who that is takes locks to find out.
         Error::HandlerExists { signal, holder } => {
             Error::HandlerExists { signal, holder: guarded::holder(holder.address) }
         }
         other => other,
     })
-}
-
-/// What a refusal leaves to be done when the lock is free.
-#[derive(Default)]
-struct Undone {
-    threads: Vec<JoinHandle>,
-    late: Late,
 }
 
 /// What there is to undo.
@@ -75,12 +61,7 @@ struct Plan {
 }
 
 /// The lock is held to the end, so that two threads cannot both find nobody there.
-fn enter(
-    exit: &'static ProcessExit,
-    process: Process,
-    guard: &Arc<Guard>,
-    undone: &mut Undone,
-) -> Result<(), Error> {
+fn enter(exit: &'static ProcessExit, process: Process, guard: &Arc<Guard>) -> Result<(), Error> {
     let settings = &guard.settings;
     let mut state = exit.lock();
     if state.has(guard) {
@@ -106,22 +87,16 @@ fn enter(
     exit_hook::register(at_exit::at_process_exit)
         .map_err(|source| Error::system("registering the exit function (atexit)", source))?;
     let threads = if settings.needs_standby() { 2 } else { 1 };
-    if plan.missing.is_empty() && state.watchers.handles.len() >= threads {
-        state.end_is_over();
-        guard.process.set(process);
-        if state.enter(guard, plan.ignored) {
-            wake::post();
-        }
-        return Ok(());
-    }
     let begun =
         Begun { state, installed: Vec::with_capacity(plan.missing.len()), late: Vec::new() };
-    let mut begun = scopeguard::guard(begun, |mut begun| {
-        undone.late = begun.state.restore(&begun.installed);
-        undone.late.arrivals.append(&mut begun.late);
-        if is_first {
-            undone.threads = begun.state.watchers.dismiss();
-        }
+    let mut begun = scopeguard::guard(begun, |Begun { mut state, installed, mut late }| {
+        let mut undone = state.restore(&installed);
+        undone.arrivals.append(&mut late);
+        let threads = if is_first { state.watchers.dismiss() } else { Vec::new() };
+        // With no lock held: threads are joined, and signals that came to a guard that was refused go where they belong.
+        drop(state);
+        exit.join(threads);
+        undone.hand_over();
     });
     let Begun { state, installed, late } = &mut *begun;
     // The threads come first: once a handler is in place there is somebody to wake.
@@ -142,12 +117,14 @@ fn enter(
     })?;
     let Begun { mut state, installed, .. } = scopeguard::ScopeGuard::into_inner(begun);
     state.end_is_over();
-    guard.process.set(process);
+    guard.process.store(process, SeqCst);
     state.add_installed(&installed);
-    state.enter(guard, plan.ignored);
+    let has_news = state.enter(guard, plan.ignored);
     drop(state);
     // The leader may be asleep, and has to listen to more signals than before.
-    wake::post();
+    if has_news || !installed.is_empty() {
+        wake::post();
+    }
     Ok(())
 }
 

@@ -20,14 +20,6 @@ pub(super) const FIRST_LOOK: Duration = Duration::from_millis(50);
 /// up to this.
 pub(super) const LAST_LOOKS: Duration = Duration::from_millis(800);
 
-/// Who is to hear that a callback starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tells {
-    All,
-    /// They were told by a thread that never came to the callback.
-    None,
-}
-
 /// What the end of a guard still waits for.
 #[derive(Clone, Copy, PartialEq)]
 enum Missing {
@@ -46,14 +38,15 @@ enum Missing {
 
 impl State {
     /// This thread is about to run the callback: it is armed, or its turn is that of a thread which never comes to
-    /// it.
+    /// it. Whether observers and waiters are still to be told: that thread has told them.
     #[inline(never)]
-    pub(super) fn take_turn(&mut self, key: usize, me: Runner, cause: Cause) {
-        if let Some(entry) = self.guards.get_mut(key) {
-            entry.callback = Callback::Turn(me);
-            entry.guard.begin(cause);
-            self.stop_clock(key, None);
-        }
+    pub(super) fn take_turn(&mut self, key: usize, me: Runner, cause: Cause) -> bool {
+        let Some(entry) = self.guards.get_mut(key) else { return false };
+        let tells = !matches!(entry.callback, Callback::Turn(_));
+        entry.callback = Callback::Turn(me);
+        entry.guard.begin(cause);
+        self.stop_clock(key, None);
+        tells
     }
 
     /// The claim: this thread calls the callback now.
@@ -120,7 +113,7 @@ impl ProcessExit {
         &'static self,
         guard: &Guard,
         me: Runner,
-        tells: Tells,
+        tells: bool,
     ) -> Result<Option<Payload>, Forked> {
         let payload = self.timed(guard, || self.run_in_turn(guard, me, tells))?;
         let mut state = self.lock();
@@ -145,10 +138,10 @@ impl ProcessExit {
         &self,
         guard: &Guard,
         me: Runner,
-        tells: Tells,
+        tells: bool,
     ) -> Result<Option<Payload>, Forked> {
         let cause = guard.cause().cloned().unwrap_or(Cause::ScopeEnd);
-        if tells == Tells::All {
+        if tells {
             self.release_waiters(me, guard)?;
             self.tell_one(me, guard, &Event::CallbackStarted(cause.clone()))?;
         }
@@ -206,12 +199,10 @@ impl ProcessExit {
             let is_over = timeout.is_some_and(|timeout| waited >= timeout);
             let looks = waited >= look;
             if is_over || looks && runner.is_some_and(is_stuck) {
-                let tells = match missing {
-                    Missing::Watcher => Tells::All,
-                    Missing::Turn(_) => Tells::None,
-                    _ => return Ok(None),
-                };
-                state.take_turn(guard.key(), me, Cause::ProcessExit);
+                if !matches!(missing, Missing::Watcher | Missing::Turn(_)) {
+                    return Ok(None);
+                }
+                let tells = state.take_turn(guard.key(), me, Cause::ProcessExit);
                 drop(state);
                 return self.run_callback(guard, me, tells);
             }
@@ -267,14 +258,12 @@ impl ProcessExit {
             return Ok(false);
         };
         let is_mine = |runner: Runner| runner.id() == me.id();
-        let tells = match callback {
-            Callback::Armed => Some(Tells::All),
-            Callback::Turn(runner) if is_mine(runner) => Some(Tells::None),
-            _ => None,
+        let takes = match callback {
+            Callback::Armed => true,
+            Callback::Turn(runner) => is_mine(runner),
+            _ => false,
         };
-        if tells.is_some() {
-            state.take_turn(key, me, cause.clone());
-        }
+        let tells = takes.then(|| state.take_turn(key, me, cause.clone()));
         drop(state);
         let payload = match (callback, tells) {
             (_, Some(tells)) => self.run_callback(guard, me, tells)?,

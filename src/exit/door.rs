@@ -74,7 +74,7 @@ impl ProcessExit {
     }
 
     /// The destructor of a panic's payload is user code too, and may panic.
-    pub(super) fn drop_payload(
+    pub(crate) fn drop_payload(
         &self,
         me: Runner,
         guard: &Guard,

@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::callback::Tells;
 use super::ending::Rank;
 use super::state::{Stage, State};
 use super::task::Task;
@@ -17,7 +16,7 @@ use crate::sys::lock::Locked;
 use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
 use crate::sys::thread::{self, JoinHandle, Runner};
-use crate::sys::{abort, restore, wake};
+use crate::sys::{abort, lock, wake};
 
 /// How long those who restore a signal wait until the leader takes it no more: the leader may have been interrupted
 /// for good, by a foreign handler.
@@ -49,17 +48,14 @@ impl ProcessExit {
             state.admit_mail();
             let wanted = state.to_listen();
             if let Some(task) = state.task(me) {
-                state = self.listen(state, SignalSet::default());
+                self.listen(&mut state, SignalSet::default());
                 state.watchers.leader = None;
                 state.watchers.runner = Some(me);
                 state.watchers.hears = matches!(task, Task::Hear { .. });
                 self.lead.notify_all();
                 return Some(task);
             }
-            if state.watchers.listens != wanted {
-                state = self.listen(state, wanted);
-                continue;
-            }
+            self.listen(&mut state, wanted);
             let deadline = state.next_deadline();
             drop(state);
             wake::wait(deadline);
@@ -67,18 +63,13 @@ impl ProcessExit {
         }
     }
 
-    /// The leader takes these signals itself from now on, and no others. Those that it is about to take are told
-    /// before, and those that it takes no more are told after that is so.
-    fn listen<'a>(&'a self, mut state: Locked<'a, State>, signals: SignalSet) -> Locked<'a, State> {
-        let before = state.watchers.listens;
-        if before == signals {
-            return state;
+    /// The leader takes these signals itself from now on, and no others. What comes as it begins wakes it.
+    fn listen(&self, state: &mut State, signals: SignalSet) {
+        if state.watchers.listens != signals {
+            thread::set_listening(signals);
+            state.watchers.listens = signals;
+            self.changed.notify_all();
         }
-        state.watchers.listens = before.union(signals);
-        thread::set_listening(signals);
-        state.watchers.listens = signals;
-        self.changed.notify_all();
-        state
     }
 
     /// Waits until the leader takes none of these signals any more, except for a host.
@@ -140,7 +131,7 @@ impl ProcessExit {
 
     /// The turn of this guard's callback has come.
     pub(crate) fn run_pending(&'static self, me: Runner, guard: Arc<Guard>) -> Result<(), Forked> {
-        let payload = self.run_callback(&guard, me, Tells::All)?;
+        let payload = self.run_callback(&guard, me, true)?;
         self.drop_payload(me, &guard, payload)?;
         self.drop_guard(me, guard)
     }
@@ -200,13 +191,10 @@ impl ProcessExit {
             drop(state);
             return self.drop_guard(me, guard);
         }
-        let given_back = guarded.give_back();
+        let restored = guarded.give_back();
         state.give_back(guarded);
         drop(state);
-        if given_back.buries {
-            restore::pin();
-        }
-        let run = &mut || guarded.run_old_handler(&given_back, &arrival.info);
+        let run = &mut || guarded.run_old_handler(restored, &arrival.info);
         self.call_contained(me, &guard, run)?;
         self.drop_guard(me, guard)?;
         self.tell(me, Which::With(signal), &Event::OldHandlerRun(signal))?;
@@ -226,7 +214,7 @@ impl ProcessExit {
     ) -> Result<(), Forked> {
         // Decided before it is told: an observer may exit.
         if !self.lock().claim_end(me.id(), Rank::Outside, Some(status)) {
-            super::end::park();
+            lock::park();
         }
         let repeats = std::mem::take(&mut self.lock().repeats);
         for (signal, forces) in repeats {

@@ -198,7 +198,7 @@ impl ProcessExit {
     /// Another thread ends the process. Returns on one that is inside `exit(3)`, when that is to take the last step.
     fn leave_end(&self, me: Runner) {
         if !thread::is_inside_exit() {
-            park();
+            lock::park();
         }
         drop(self.until_ender(self.lock(), me));
     }
@@ -306,11 +306,10 @@ impl ProcessExit {
             std::mem::forget(entry);
         }
         // A thread in `abort` is let go, unless the exit's own code has chosen the status.
-        let kept = state.handlers(&|_, guarded| {
+        let gone = state.handlers(&|_, guarded| {
             let is_abort = Some(guarded.signal()) == abort::ABORT;
-            restore::ends_process(guarded) && (in_own_code || !is_abort)
+            !restore::ends_process(guarded) || is_abort && !in_own_code
         });
-        let gone = state.others(&kept);
         let mut late = state.restore(&gone);
         extract(&mut late.arrivals, &|arrival| state.is_part_of_answered(arrival));
         late.arrivals = state.forget(&gone, late.arrivals);
@@ -327,9 +326,4 @@ impl ProcessExit {
         late.hand_over();
         Ok(())
     }
-}
-
-/// Another thread ends the process.
-pub(super) fn park() -> ! {
-    lock::park()
 }

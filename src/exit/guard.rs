@@ -12,7 +12,6 @@ use crate::event::Observer;
 use crate::settings::Settings;
 use crate::signal::{Received, Signal};
 use crate::sys::lock::{Condition, Lock};
-use crate::sys::process::AtomicProcess;
 use crate::sys::thread::UserMask;
 use crate::waiters::Waiters;
 
@@ -33,7 +32,7 @@ pub(crate) struct Guard {
     /// Of the thread that made the guard.
     pub(super) mask: UserMask,
     /// The process whose guard it is, once that has it: of a forked child only after `rearm`.
-    pub(crate) process: AtomicProcess,
+    pub(crate) process: AtomicUsize,
     /// Under which key the state has it: the newest guard has the largest; 0 while it has not.
     pub(super) key: AtomicUsize,
     /// Written once, under the lock of the exit; read without.
@@ -59,7 +58,7 @@ impl Guard {
             deferred: Functions::default(),
             waiters: Waiters::default(),
             mask: UserMask::current(),
-            process: AtomicProcess::new(),
+            process: AtomicUsize::new(0),
             key: AtomicUsize::new(0),
             cause: OnceLock::new(),
             has_cause: Condition::default(),

@@ -139,11 +139,6 @@ impl State {
         entry
     }
 
-    /// All handlers but these.
-    pub(super) fn others(&self, these: &[Guarded]) -> Vec<Guarded> {
-        self.handlers(&|_, one| !these.iter().any(|other| other.is_same(one)))
-    }
-
     /// The handlers that no living guard needs.
     pub(super) fn unused(&self, all: SignalSet) -> Vec<Guarded> {
         self.handlers(&|at, guarded| {

@@ -26,6 +26,7 @@ mod scope;
 mod state;
 mod task;
 
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
 use crate::cause::Cause;
@@ -62,7 +63,7 @@ pub(crate) fn of(process: Process) -> &'static ProcessExit {
 /// The exit that this guard is part of, unless this is a forked child.
 pub(crate) fn of_guard(guard: &Guard) -> Option<&'static ProcessExit> {
     let this = process::this();
-    guard.process.is(this).then(|| of(this))
+    (guard.process.load(SeqCst) == this).then(|| of(this))
 }
 
 impl ProcessExit {

@@ -102,7 +102,7 @@ impl World {
         let world = Arc::clone(self);
         let callback = Box::new(move |_: &Cause| world.callback(name, does));
         let guard = Arc::new(Guard::new(settings, callback, Vec::new(), observer));
-        guard.process.set(self.exit.process);
+        guard.process.store(self.exit.process, SeqCst);
         let mut state = self.exit.lock();
         if state.ends_elsewhere() {
             return guard;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::callback::{FIRST_LOOK, LAST_LOOKS, Tells};
+use super::callback::{FIRST_LOOK, LAST_LOOKS};
 use super::guards::extract;
 use super::state::{Callback, Ended, Scope, Stage, State};
 use super::{Forked, Guard, Payload, ProcessExit, is_stuck};
@@ -85,7 +85,6 @@ impl State {
                 self.take_turn(key, me, cause);
                 Step::Run
             }
-            Callback::Disarmed => Step::Disarmed,
             _ => Step::Wait,
         }
     }
@@ -123,7 +122,7 @@ impl ProcessExit {
             }
             Step::Wait => closed.payload = self.wait_done(guard, me, None)?,
             Step::Disarmed => closed.disarmed = true,
-            Step::Run => closed.payload = self.run_callback(guard, me, Tells::All)?,
+            Step::Run => closed.payload = self.run_callback(guard, me, true)?,
         }
         self.complete(guard, me, by, &mut closed)?;
         Ok(closed)

@@ -20,7 +20,7 @@
 //!   or else the oldest guest. When the decider begins to end its scope, the exit is *answered*: the scope has
 //!   ended in time. With the decider's end, the exit is over.
 //! * `Callbacks → OldHandler`: a signal with a handler of its own has no grace period: the handler decides.
-//! * `Callbacks → Grace`: the decider has until `deadline`. A repeat ends the wait (`forced`).
+//! * `Callbacks → Grace`: the decider has until `deadline`. A repeat ends the wait (`is_granted`).
 //!
 //! All of this is under one lock. It is never held while user code runs.
 
@@ -164,7 +164,7 @@ pub(super) struct SignalExit {
     pub(super) has_old_handler: bool,
     /// A second wish to end came, by this signal, and was not answered yet.
     pub(super) wished_by: Option<Signal>,
-    /// One was granted, before a host joined whose callback comes first.
+    /// One was granted: the process ends as soon as no callback is to run before.
     pub(super) is_granted: bool,
     pub(super) stage: Stage,
     /// The guard that decides, once its scope ends: in time.
@@ -180,7 +180,6 @@ pub(super) enum Stage {
     Grace {
         decider: usize,
         deadline: Option<Instant>,
-        forced: bool,
     },
 }
 

@@ -183,31 +183,29 @@ impl State {
         let aborts = self.exits[at].arrival.aborts;
         let decider = self.decider(signal).unwrap_or(0);
         let Some(entry) = self.guards.get(decider) else {
-            self.exits[at].stage = Stage::Grace { decider: 0, deadline: None, forced: aborts };
+            // Nobody decides. A thread that aborts ends the process all the same.
+            self.exits[at].is_granted |= aborts;
+            self.exits[at].stage = Stage::Grace { decider: 0, deadline: None };
             return false;
         };
         // A host that was made meanwhile decides, and has its grace from the return of its callback.
         if matches!(entry.callback, Callback::Pending | Callback::Turn(_) | Callback::Running(_)) {
-            let exit = &mut self.exits[at];
-            exit.is_granted |= matches!(stage, Stage::Grace { forced: true, .. });
-            exit.stage = Stage::Callbacks;
+            self.exits[at].stage = Stage::Callbacks;
             return false;
         }
         let settings = entry.guard.settings.clone();
         let exit = &mut self.exits[at];
-        let (deadline, was_forced) = match stage {
-            Stage::Grace { decider: before, deadline, forced } if before == decider => {
-                (deadline, forced)
-            }
+        let deadline = match stage {
+            Stage::Grace { decider: before, deadline } if before == decider => deadline,
             // It begins, or another guard decides from now on.
-            _ => (settings.deadline(now), false),
+            _ => settings.deadline(now),
         };
         // A repeat may have brought a last moment.
         let deadline = [deadline, exit.arrival.last_moment()].into_iter().flatten().min();
         let wished_by = exit.wished_by.take();
         let ends_wait = settings.repeat != Repeat::Absorb;
-        let forced = was_forced || exit.is_granted || aborts || wished_by.is_some() && ends_wait;
-        exit.stage = Stage::Grace { decider, deadline, forced };
+        exit.is_granted |= aborts || wished_by.is_some() && ends_wait;
+        exit.stage = Stage::Grace { decider, deadline };
         self.repeats.extend(wished_by.map(|signal| (signal, ends_wait)));
         false
     }
@@ -232,8 +230,8 @@ impl State {
             return Some(Task::End { status, cause, grace_over: None });
         }
         let is_due = |exit: &&SignalExit| match exit.stage {
-            Stage::Grace { deadline, forced, .. } if exit.answered_by.is_none() => {
-                forced || deadline.is_some_and(|deadline| now >= deadline)
+            Stage::Grace { deadline, .. } if exit.answered_by.is_none() => {
+                exit.is_granted || deadline.is_some_and(|deadline| now >= deadline)
             }
             _ => false,
         };
@@ -245,8 +243,7 @@ impl State {
         }
         let decider = self.decider(signal)?;
         let settings = &self.guards.get(decider)?.guard.settings;
-        let is_forced = matches!(exit.stage, Stage::Grace { forced: true, .. });
-        let waited = !is_forced && !settings.grace.is_zero();
+        let waited = !exit.is_granted && !settings.grace.is_zero();
         let grace_over = waited.then_some((signal, settings.grace));
         // Whatever else came: the first one is what the process is killed by.
         let status = settings.status(self.first_decided_by(decider).unwrap_or(signal));

@@ -1,6 +1,5 @@
 //! A static value that a forked child does not share with its parent.
 
-use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -20,8 +19,7 @@ pub(crate) struct PerProcess<T> {
 
 struct Owned<T> {
     process: Process,
-    /// Never dropped.
-    value: ManuallyDrop<T>,
+    value: T,
 }
 
 impl<T: Sync> PerProcess<T> {
@@ -39,19 +37,12 @@ impl<T: Sync> PerProcess<T> {
                 Some(owned) if owned.process == process => return &owned.value,
                 _ => {}
             }
-            let new = Box::into_raw(Box::new(Owned {
-                process,
-                value: ManuallyDrop::new((self.make)(process)),
-            }));
+            let new = Box::into_raw(Box::new(Owned { process, value: (self.make)(process) }));
             // Release publishes the new value to the Acquire loads of other threads.
             match self.current.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => current = new,
-                Err(theirs) => {
-                    // SAFETY: `new` came from Box::into_raw a moment ago and nobody else saw it. What is in
-                    // it owns nothing yet: its destructor would be a kilobyte of code for nothing.
-                    drop(unsafe { Box::from_raw(new) });
-                    current = theirs;
-                }
+                // What lost the race is not freed either: its destructor would be a kilobyte of code for nothing.
+                Err(theirs) => current = theirs,
             }
         }
     }

@@ -1,6 +1,5 @@
 //! One signal under guard: found, installed, restored.
 
-use std::fmt;
 use std::io;
 
 use nix::libc;
@@ -9,7 +8,7 @@ use super::disposition::{self, Action, Disposition};
 use super::handler::FUNCTIONS;
 use super::process::{self, Process};
 use super::siginfo::{Arrival, SigInfo};
-use super::slot::{self, LEVELS, Slot, slot_of};
+use super::slot::{self, LEVELS, slot_of};
 use super::{abort, forward, mask, wake};
 use crate::signal::{FAULTS, Signal, SignalSet};
 use crate::sys::holder::Holder;
@@ -47,7 +46,6 @@ pub(crate) struct Found {
 }
 
 /// Why the guard's handler is not in place.
-#[derive(Debug)]
 pub(crate) enum Refused {
     System(io::Error),
     /// Another thread changed the disposition at that moment. All is as it was, but for a signal that
@@ -61,17 +59,16 @@ impl Found {
         let slot = slot_of(signal);
         let top = Disposition::query(signal.as_raw())?;
         let ours = level_of(&top).and_then(|level| Some((level, slot.below(level)?)));
+        let above = layers.iter().map(|layer| layer.level + 1).max().unwrap_or(0);
         let (level, below) = match (ours, top.action()) {
             (Some((level, below)), _) => (level, below),
             // A foreign handler may pass signals on to a level that it buried earlier.
             (None, Action::Handler(_)) => {
                 let is_free = |level: &usize| layers.iter().all(|layer| layer.level != *level);
                 let known = slot.level_over(&top).filter(is_free);
-                let above = layers.iter().map(|layer| layer.level + 1).max().unwrap_or(0);
-                let free = slot.free_level().max(slot.armed_level()).max(above);
-                (known.unwrap_or(free), intern(top))
+                (known.unwrap_or(above.max(slot.free_level())), intern(top))
             }
-            (None, Action::Default | Action::Ignore) => (slot.armed_level(), intern(top)),
+            (None, Action::Default | Action::Ignore) => (above, intern(top)),
         };
         Ok(Found { top, guarded: Guarded { signal, below, level } })
     }
@@ -124,7 +121,7 @@ pub(crate) fn install(
     found: &[Found],
     installed: &mut Vec<Guarded>,
 ) -> Result<(), (Signal, Refused)> {
-    let is_go_here = is_go_runtime_here();
+    let is_go_here = !found.is_empty() && is_go_runtime_here();
     for one in found {
         installed.push(one.install(is_go_here).map_err(|refused| (one.guarded.signal, refused))?);
     }
@@ -142,12 +139,6 @@ pub(crate) fn holder(address: usize) -> Holder {
 fn is_go_runtime_here() -> bool {
     Disposition::query(libc::SIGURG)
         .is_ok_and(|urg| urg.is_handler() && urg.is_on_alternate_stack())
-}
-
-impl fmt::Debug for Guarded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Guarded").field(&self.signal).finish()
-    }
 }
 
 /// A signal whose handler is the guard's.
@@ -217,23 +208,9 @@ impl Guarded {
         self.below.action() == other.below.action()
     }
 
-    /// Runs the old handler of a signal that was given back, on this thread: as a real delivery, if the
-    /// old disposition was restored.
-    pub(crate) fn run_old_handler(&self, given_back: &GivenBack, info: &SigInfo) {
-        if given_back.is_restored {
-            forward::deliver(self.signal, self.below, Some(info));
-        } else {
-            forward::call_directly(self.signal, self.below, Some(info));
-        }
-    }
-
     /// Calls the old handler, on this thread, and leaves the guard's in place.
     pub(crate) fn call_old_handler(&self, info: Option<&SigInfo>) {
         forward::call_directly(self.signal, self.below, info);
-    }
-
-    pub(super) fn slot(&self) -> &'static Slot {
-        slot_of(self.signal)
     }
 
     #[cfg(all(test, handle_exit_loom))]
@@ -243,13 +220,6 @@ impl Guarded {
         slot_of(signal).arm(0, below);
         Guarded { signal, below, level: 0 }
     }
-}
-
-/// What became of the guard's handler of a signal that was given back.
-pub(crate) struct GivenBack {
-    pub(super) is_restored: bool,
-    /// A foreign handler stays on top: see `restore::pin`.
-    pub(crate) buries: bool,
 }
 
 /// Which of the guard's functions a disposition's handler is.

@@ -77,7 +77,6 @@ pub(crate) fn begin(signals: &[Signal], wake_all: Hook, at_exit: Hook, at_death:
     slot::claim_process(process::this());
     for signal in signals {
         slot::slot_of(*signal).disarm();
-        slot::slot_of(*signal).empty();
     }
     *locked(&SYSTEM.hooks) = Some(Hooks { wake_all, at_exit, at_death });
 }

@@ -1,7 +1,7 @@
 //! Which process this is, and how it is ended.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use nix::libc::{self, c_int};
@@ -16,7 +16,7 @@ use crate::sys::{exit_thread, flush};
 
 /// How many forks, seen from here, lie between this process and the one that made the first guard.
 /// Written in the child of a fork, before `fork` returns there; read by `this`.
-static FORKS: AtomicU32 = AtomicU32::new(0);
+static FORKS: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether forks are counted. Written and read by those who make a guard; a forked child inherits
 /// it with the registration.
@@ -25,11 +25,16 @@ static COUNTS_FORKS: AtomicBool = AtomicBool::new(false);
 /// A process, told apart from those it was forked from. The process id alone does not: a child in a
 /// new pid namespace is PID 1 as its parent may be. The count of forks alone does not either: it
 /// misses `vfork`, and children made by a bare `clone(2)`.
-pub(crate) type Process = u64;
+///
+/// One word: below, as many bits as the id of a process has at most (Linux: `PID_MAX_LIMIT`); above, the count. On 32 bits, one
+/// in 1,024 generations of forks has the same count. 0 is no process.
+pub(crate) type Process = usize;
+
+const ID_BITS: u32 = 22;
 
 /// This process. Async-signal-safe (`getpid`, signal-safety(7)); a system call.
 pub(crate) fn this() -> Process {
-    u64::from(FORKS.load(SeqCst)) << 32 | u64::from(std::process::id())
+    FORKS.load(SeqCst) << ID_BITS | std::process::id() as usize & ((1 << ID_BITS) - 1)
 }
 
 /// Whether this is a child that `process`, which was this one, has forked with `fork(2)`. No system
@@ -38,7 +43,7 @@ pub(crate) fn has_forked_from(process: Process) -> bool {
     // A thread of a model that is gone with its process acts like a forked child.
     #[cfg(handle_exit_loom)]
     return super::models::is_over();
-    halves(process).0 != FORKS.load(SeqCst)
+    process >> ID_BITS != (FORKS.load(SeqCst) << ID_BITS) >> ID_BITS
 }
 
 /// Has forks counted from now on. Call before the first guard is made. Two threads at once may both
@@ -61,40 +66,6 @@ unsafe extern "C" fn in_child() {
     FORKS.fetch_add(1, SeqCst);
     exit_thread::forget_marks();
     thread::forget_starting();
-}
-
-/// Where a `Process` is kept: two halves, for the targets without atomics of 64 bits.
-pub(crate) struct AtomicProcess {
-    forks: AtomicU32,
-    id: AtomicU32,
-}
-
-impl AtomicProcess {
-    /// Is no process.
-    pub(crate) const fn new() -> AtomicProcess {
-        AtomicProcess { forks: AtomicU32::new(0), id: AtomicU32::new(0) }
-    }
-
-    /// A reader between the two stores finds what is neither process: a child differs from its parent
-    /// in the count of forks, or else in nothing but the id.
-    pub(crate) fn set(&self, process: Process) {
-        let (forks, id) = halves(process);
-        self.forks.store(forks, SeqCst);
-        self.id.store(id, SeqCst);
-    }
-
-    pub(crate) fn is(&self, process: Process) -> bool {
-        (self.forks.load(SeqCst), self.id.load(SeqCst)) == halves(process)
-    }
-
-    /// Whether it was ever set.
-    pub(super) fn is_set(&self) -> bool {
-        self.id.load(SeqCst) != 0
-    }
-}
-
-fn halves(process: Process) -> (u32, u32) {
-    ((process >> 32) as u32, process as u32)
 }
 
 /// Ends the process. A code goes through `std::process::exit`, so that exit functions run; but not
@@ -177,21 +148,4 @@ pub(crate) fn send_signal(signal: Signal) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_is_told_from_its_neighbours() {
-        let kept = AtomicProcess::new();
-        assert!(!kept.is_set());
-        let process: Process = 3 << 32 | 1;
-        kept.set(process);
-        assert!(kept.is_set() && kept.is(process));
-        for other in [1, 3 << 32, 4 << 32 | 1, 3 << 32 | 2] {
-            assert!(!kept.is(other));
-        }
-    }
 }

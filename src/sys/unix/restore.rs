@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use super::disposition::{self, Action, Disposition};
-use super::guarded::{GivenBack, Guarded, level_of};
+use super::guarded::{Guarded, level_of};
 use super::handler::FUNCTIONS;
-use super::siginfo::Arrival;
+use super::siginfo::{Arrival, SigInfo};
 use super::slot::{self, slot_of};
 use super::{abort, forward, process};
 use crate::signal::{Signal, SignalSet};
@@ -13,11 +13,23 @@ use crate::signal::{Signal, SignalSet};
 impl Guarded {
     /// The signal is the old handler's own from now on: the old disposition is restored, if the
     /// guard's handler is still on top. Repeats that came before are part of the one delivery.
-    pub(crate) fn give_back(&self) -> GivenBack {
+    pub(crate) fn give_back(&self) -> Restored {
         let restored = restore(self.signal, self.level, self.below);
-        self.slot().disarm();
-        self.slot().empty();
-        GivenBack { is_restored: restored == Restored::Yes, buries: self.is_called_on(restored) }
+        slot_of(self.signal).disarm();
+        restored
+    }
+
+    /// Runs the old handler of a signal that was given back, on this thread: as a real delivery, if the
+    /// old disposition was restored. Call it with no lock held.
+    pub(crate) fn run_old_handler(&self, restored: Restored, info: &SigInfo) {
+        if self.is_called_on(restored) {
+            pin();
+        }
+        if restored == Restored::Yes {
+            forward::deliver(self.signal, self.below, Some(info));
+        } else {
+            forward::call_directly(self.signal, self.below, Some(info));
+        }
     }
 
     /// Whether foreign handlers may go on calling this layer, or the one below it, which has led to its level.
@@ -60,7 +72,7 @@ pub(crate) fn restore_all(guarded: &[Guarded], all: &[Guarded], aborts: bool) ->
             continue;
         }
         match all[..at].iter().rfind(stays) {
-            Some(older) => drop(one.slot().arm(older.level, older.below)),
+            Some(older) => drop(slot_of(one.signal).arm(older.level, older.below)),
             None => {
                 gone.insert(one.signal);
             }
@@ -102,8 +114,9 @@ pub(crate) fn restore_in_child(signals: SignalSet) {
     }
 }
 
+/// What became of the guard's handler.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Restored {
+pub(crate) enum Restored {
     Yes,
     /// A foreign handler stays on top, and may call the guard's forever.
     Buried,
@@ -145,7 +158,7 @@ fn restore(signal: Signal, level: usize, below: &Disposition) -> Restored {
 
 /// Keeps the code of the handlers loaded forever: a foreign handler may call them. Takes locks of the dynamic
 /// linker, so call it with none of the crate's held, and not in a forked child.
-pub(crate) fn pin() {
+fn pin() {
     /// Whether the code was pinned. Written and read here.
     static IS_PINNED: AtomicBool = AtomicBool::new(false);
     if !IS_PINNED.swap(true, SeqCst) {

@@ -1,6 +1,5 @@
 //! What the kernel says of a signal that came.
 
-use std::fmt;
 use std::time::Instant;
 
 use nix::libc::{self, c_void};
@@ -17,12 +16,6 @@ use crate::signal::{Received, Sender, Signal};
 #[derive(Clone, Copy)]
 pub(crate) struct SigInfo(pub(super) libc::siginfo_t);
 
-impl fmt::Debug for SigInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigInfo").finish_non_exhaustive()
-    }
-}
-
 // SAFETY: plain bytes. The pointers that siginfo_t has for some signals are never followed here.
 unsafe impl Send for SigInfo {}
 
@@ -37,7 +30,7 @@ impl SigInfo {
 }
 
 /// A signal taken out of its mailbox.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Arrival {
     pub(crate) signal: Signal,
     pub(crate) info: SigInfo,

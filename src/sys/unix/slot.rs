@@ -6,13 +6,13 @@
 //! circle. So there is one function for each level, each with dispositions of its own below it.
 
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering::SeqCst};
 
 use nix::libc::{self, c_int, c_void};
 
 use super::disposition::Disposition;
 use super::mailbox::Mailbox;
-use super::process::{self, AtomicProcess, Process};
+use super::process::{self, Process};
 use super::siginfo::Arrival;
 use super::{abort, clock};
 use crate::signal::{COUNT, Signal, SignalSet};
@@ -22,7 +22,7 @@ pub(super) const LEVELS: usize = 4;
 
 /// The process whose guards are armed. Written when one is made, read by the handler: a forked child
 /// has the handler but no watcher, and must not act for its parent.
-static OWNER: AtomicProcess = AtomicProcess::new();
+static OWNER: AtomicUsize = AtomicUsize::new(0);
 
 /// Handlers that may be about to fill a mailbox. Written by the handler, awaited by those who disarm.
 static IN_HANDLER: AtomicU32 = AtomicU32::new(0);
@@ -77,7 +77,7 @@ impl Slot {
         let process = process::this();
         let is_armed = || {
             let armed = usize::from(self.armed.load(SeqCst));
-            level.map_or(armed != 0, |level| armed == level + 1) && OWNER.is(process)
+            level.map_or(armed != 0, |level| armed == level + 1) && OWNER.load(SeqCst) == process
         };
         if !is_armed() {
             return None;
@@ -142,11 +142,6 @@ impl Slot {
     pub(super) fn disarm(&self) {
         self.armed.store(0, SeqCst);
     }
-
-    /// Discards the signal that is in the mailbox.
-    pub(super) fn empty(&self) {
-        self.mailbox.empty();
-    }
 }
 
 /// At most `LEVELS`, which fits.
@@ -163,24 +158,24 @@ pub(super) fn wait_for_handlers() {
 /// Takes the signals of `process`, which is this one, into the handler's care. Call before arming any
 /// slot.
 pub(super) fn claim_process(process: Process) {
-    if OWNER.is_set() && !OWNER.is(process) {
+    let owner = OWNER.load(SeqCst);
+    if owner != 0 && owner != process {
         // In a forked child all this is the parent's, as it was at the moment of the fork. Nothing is
         // kept or counted here before OWNER is set.
         for slot in &SLOTS.0 {
             slot.disarm();
-            slot.empty();
         }
         IN_HANDLER.store(0, SeqCst);
         abort::reset();
     }
     // No signal has this number. It is the first touch of the page, and a write: see `process::count_forks`.
     SLOTS.0[0].disarm();
-    OWNER.set(process);
+    OWNER.store(process, SeqCst);
 }
 
 /// Whether `process` was the last to make a guard, and not one that it was forked from.
 pub(super) fn is_owned_by(process: Process) -> bool {
-    OWNER.is(process)
+    OWNER.load(SeqCst) == process
 }
 
 /// Takes the one of these signals that came first.

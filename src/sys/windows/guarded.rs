@@ -18,7 +18,6 @@ pub(crate) struct Found {
 }
 
 /// Why a handler was not put in place.
-#[derive(Debug)]
 pub(crate) enum Refused {
     System(io::Error),
     /// Another thread changed the disposition at that moment: on Windows nobody can know.
@@ -55,15 +54,14 @@ pub(crate) fn holder(address: usize) -> Holder {
 }
 
 /// A signal whose handler is the guard's.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Guarded {
     signal: Signal,
 }
 
 /// The signal was given back.
-pub(crate) struct GivenBack {
-    pub(crate) buries: bool,
-}
+#[derive(Clone, Copy)]
+pub(crate) struct Restored;
 
 impl Guarded {
     pub(crate) fn signal(&self) -> Signal {
@@ -120,14 +118,15 @@ impl Guarded {
     }
 
     /// From now on events go to the handlers below at once.
-    pub(crate) fn give_back(&self) -> GivenBack {
-        slot::give_back(self.signal);
-        GivenBack { buries: false }
+    pub(crate) fn give_back(&self) -> Restored {
+        // What came, and was not taken, is part of the event that is passed on.
+        drop(slot::disarm(self.signal));
+        Restored
     }
 
     /// Passes on what came to the handlers below. Does not wait for them: one of them may be waiting for
     /// this program to end. Without an event there is nothing to run.
-    pub(crate) fn run_old_handler(&self, _given_back: &GivenBack, info: &SigInfo) {
+    pub(crate) fn run_old_handler(&self, _restored: Restored, info: &SigInfo) {
         forward::pass_on(info);
     }
 

@@ -1,7 +1,6 @@
 //! This process, and how it ends.
 
 use std::io;
-use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 
 use windows_sys::Win32::Foundation::STATUS_CONTROL_C_EXIT;
 use windows_sys::Win32::System::Threading::{ExitProcess, GetCurrentProcess, TerminateProcess};
@@ -14,7 +13,7 @@ use crate::sys::status::Status;
 ///
 /// That one is as alone as a forked child: what the others held is locked forever. So it is taken for
 /// another process, which has no part in the exit of the first.
-pub(crate) type Process = u64;
+pub(crate) type Process = usize;
 
 const ALIVE: Process = 1;
 const ALONE: Process = 2;
@@ -27,24 +26,6 @@ pub(crate) fn this() -> Process {
 /// Whether this is another process than `process`, which was this one.
 pub(crate) fn has_forked_from(process: Process) -> bool {
     this() != process
-}
-
-/// Where a `Process` is kept.
-pub(crate) struct AtomicProcess(AtomicU8);
-
-impl AtomicProcess {
-    /// Is no process.
-    pub(crate) const fn new() -> AtomicProcess {
-        AtomicProcess(AtomicU8::new(0))
-    }
-
-    pub(crate) fn set(&self, process: Process) {
-        self.0.store(process as u8, SeqCst);
-    }
-
-    pub(crate) fn is(&self, process: Process) -> bool {
-        Process::from(self.0.load(SeqCst)) == process
-    }
 }
 
 /// There are none.

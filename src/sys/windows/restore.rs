@@ -33,6 +33,3 @@ pub(crate) fn ends_process(_guarded: &Guarded) -> bool {
 
 /// Windows has no forked children.
 pub(crate) fn restore_in_child(_signals: SignalSet) {}
-
-/// The handler's code is pinned when it is registered.
-pub(crate) fn pin() {}

@@ -32,7 +32,7 @@ impl SigInfo {
 }
 
 /// An event taken out of its mailbox.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Arrival {
     pub(crate) signal: Signal,
     pub(crate) info: SigInfo,
@@ -49,7 +49,6 @@ pub(crate) struct Arrival {
 }
 
 /// Somebody has the event.
-#[derive(Debug)]
 struct Had {
     info: SigInfo,
     keep: Keep,

@@ -194,16 +194,6 @@ pub(super) fn disarm(signal: Signal) -> Option<Arrival> {
     slot.take(signal, came)
 }
 
-/// As `disarm`. What came, and was not taken, is part of the event that is passed on.
-pub(super) fn give_back(signal: Signal) {
-    let mut state = STATE.lock();
-    let slot = state.slot(signal);
-    (slot.is_armed, slot.is_hosted) = (false, false);
-    if let Some(mail) = slot.mail.take() {
-        slot.release(mail.info.order..=u64::MAX, Verdict::Keep);
-    }
-}
-
 /// Passes on these events, as far as their handlers wait with them; says whether there are any.
 pub(super) fn pass_on(signal: Signal, orders: RangeInclusive<u64>) -> bool {
     STATE.lock().slot(signal).release(orders, Verdict::PassOn)
