@@ -114,6 +114,11 @@ impl State {
         self.end.is_some() && !self.is_ender(ThreadId::current())
     }
 
+    /// Whether this thread runs a deferred function, in `Deferred::run`: the end of the process waits for that.
+    fn is_deferred_run_by(&self, thread: ThreadId) -> bool {
+        self.guards.iter().any(|(_, entry)| entry.guard.deferred.is_run_by(thread))
+    }
+
     pub(super) fn has_overrun(&self) -> bool {
         let overran = |callback| callback == Callback::Overrun;
         self.guards.iter().any(|(_, entry)| overran(entry.callback))

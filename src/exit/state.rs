@@ -205,11 +205,6 @@ impl State {
         !self.guards.is_empty() && self.exits.iter().any(|exit| exit.arrival.aborts)
     }
 
-    /// Whether this thread runs a deferred function, in `Deferred::run`: the end of the process waits for that.
-    pub(super) fn is_deferred_run_by(&self, thread: ThreadId) -> bool {
-        self.guards.iter().any(|(_, entry)| entry.guard.deferred.is_run_by(thread))
-    }
-
     /// Whether this guard is one of them.
     pub(crate) fn has(&self, guard: &Arc<Guard>) -> bool {
         let known = self.guards.get(guard.key());

@@ -1,5 +1,6 @@
 //! A static value that a forked child does not share with its parent.
 
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -19,7 +20,8 @@ pub(crate) struct PerProcess<T> {
 
 struct Owned<T> {
     process: Process,
-    value: T,
+    /// Never dropped: its destructor would be a kilobyte of code for nothing.
+    value: ManuallyDrop<T>,
 }
 
 impl<T: Sync> PerProcess<T> {
@@ -37,11 +39,12 @@ impl<T: Sync> PerProcess<T> {
                 Some(owned) if owned.process == process => return &owned.value,
                 _ => {}
             }
-            let new = Box::into_raw(Box::new(Owned { process, value: (self.make)(process) }));
+            let value = ManuallyDrop::new((self.make)(process));
+            let new = Box::into_raw(Box::new(Owned { process, value }));
             // Release publishes the new value to the Acquire loads of other threads.
             match self.current.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => current = new,
-                // What lost the race is not freed either: its destructor would be a kilobyte of code for nothing.
+                // What has lost the race is a small leak too.
                 Err(theirs) => current = theirs,
             }
         }
