@@ -1,6 +1,6 @@
 //! What signals mean that came, and what the watcher is to do for them.
 
-use super::ending::SAME_EVENT;
+use super::ending::{End, SAME_EVENT};
 use super::state::{Entry, SignalExit, Stage, State};
 use crate::settings::Repeat;
 use crate::signal::{Signal, SignalSet};
@@ -23,7 +23,9 @@ impl State {
 
     pub(super) fn admit(&mut self, arrival: Arrival) {
         let signal = arrival.signal;
-        if self.end.as_mut().is_some_and(|end| end.is_over(&arrival)) {
+        let (are_gone, has_old_handler) = (self.is_empty(), self.has_old_handler(signal));
+        let is_over = |end: &mut End| !has_old_handler && end.is_over(&arrival, are_gone);
+        if self.end.as_mut().is_some_and(is_over) {
             return;
         }
         // One whose old handler runs already was another delivery, as it is for the kernel.
@@ -68,9 +70,10 @@ impl State {
         self.uncover(signal);
         let has_old_handler = self.has_old_handler(signal);
         let Some(guarded) = self.installed(signal).map(|one| one.guarded) else { return };
-        // A host that takes the signal for no exit has decided: nothing ends.
+        // A host that takes the signal for no exit has decided that nothing ends, if nothing else says so.
         let hears = |host: &Entry| host.is_open() && host.on.contains(signal);
-        let ends = arrival.aborts || !self.host().is_some_and(hears);
+        let is_final = arrival.aborts || arrival.last_moment().is_some();
+        let ends = is_final || has_old_handler || !self.host().is_some_and(hears);
         for (_, entry) in self.guards.iter_mut() {
             if entry.is_open() && entry.signals.contains(signal) {
                 entry.join(&arrival, has_old_handler || !ends);

@@ -166,12 +166,12 @@ impl ProcessExit {
     }
 
     /// Waits until the callback has run, and the old handlers of the signals that came. If it was the watcher's to
-    /// run and the watcher does not come to it, runs it here. Old handlers are waited for until `patience`, if there is one.
+    /// run and the watcher does not come to it, runs it here. With `patience` an old handler is waited for that long.
     pub(super) fn wait_done(
         &'static self,
         guard: &Guard,
         me: Runner,
-        patience: Option<Instant>,
+        patience: Option<Duration>,
     ) -> Result<Option<Payload>, Forked> {
         let mut state = self.lock();
         let is_runner = state.watchers.is_runner(me);
@@ -190,9 +190,7 @@ impl ProcessExit {
                 Missing::Callback(runner) | Missing::Turn(runner) => (Some(runner), None),
                 Missing::Watcher if is_runner => (None, Some(Duration::ZERO)),
                 Missing::Watcher | Missing::NextOldHandler => (watcher, Some(WATCHER_TIMEOUT)),
-                Missing::OldHandler => {
-                    (watcher, patience.map(|end| end.saturating_duration_since(since)))
-                }
+                Missing::OldHandler => (watcher, patience),
                 Missing::Overrun => (None, patience.map(|_| Duration::ZERO)),
             };
             let waited = lock::waited(since);
@@ -200,6 +198,10 @@ impl ProcessExit {
             let looks = waited >= look;
             if is_over || looks && runner.is_some_and(is_stuck) {
                 if !matches!(missing, Missing::Watcher | Missing::Turn(_)) {
+                    if missing == Missing::OldHandler {
+                        // Nor does another guard wait for it.
+                        state.exits.retain(|exit| exit.stage != Stage::OldHandler);
+                    }
                     return Ok(None);
                 }
                 let tells = state.take_turn(guard.key(), me, Cause::ProcessExit);
@@ -249,7 +251,7 @@ impl ProcessExit {
         guard: &Arc<Guard>,
         me: Runner,
         cause: &Cause,
-        patience: Option<Instant>,
+        patience: Option<Duration>,
     ) -> Result<bool, Forked> {
         let key = guard.key();
         let mut state = self.lock();

@@ -236,6 +236,7 @@ impl State {
     }
 
     /// The runner has left the functions of `Builder::on`: what waited for them has its own time.
+    #[inline(never)]
     pub(super) fn hears_no_more(&mut self) {
         self.watchers.hears = false;
         self.each_pending(&|state, key| state.stop_clock(key, None));

@@ -17,6 +17,7 @@ use super::state::{Callback, Entry, Scope, State};
 use super::{Forked, Guard, ProcessExit, Which};
 use crate::cause::Cause;
 use crate::event::Event;
+use crate::signal::SignalSet;
 use crate::sys::lock::Locked;
 use crate::sys::restore;
 use crate::sys::status::Status;
@@ -64,7 +65,7 @@ impl State {
 
     /// Inside a later exit function a guard may be made, with an exit of its own.
     pub(crate) fn end_is_over(&mut self) {
-        if self.end.as_ref().is_some_and(|end| end.after.is_some()) {
+        if self.is_empty() && self.end.as_ref().is_some_and(|end| end.after.is_some()) {
             self.end = None;
         }
     }
@@ -114,6 +115,12 @@ impl State {
         self.end.is_some() && !self.is_ender(ThreadId::current())
     }
 
+    /// The signals of the guards.
+    fn ends(&self) -> SignalSet {
+        let signals = |(_, entry): (usize, &Entry)| entry.signals;
+        self.guards.iter().map(signals).fold(SignalSet::default(), SignalSet::union)
+    }
+
     /// Whether this thread runs a deferred function, in `Deferred::run`: the end of the process waits for that.
     fn is_deferred_run_by(&self, thread: ThreadId) -> bool {
         self.guards.iter().any(|(_, entry)| entry.guard.deferred.is_run_by(thread))
@@ -128,13 +135,13 @@ impl State {
 
 impl ProcessExit {
     /// Runs the callbacks and deferred functions of all living guards that have not run, the newest guard
-    /// first. Waits for those that run elsewhere, for old handlers until `patience`. Whether a callback
+    /// first. Waits for those that run elsewhere, for each old handler with `patience`. Whether a callback
     /// panicked.
     pub(super) fn end_guards(
         &'static self,
         me: Runner,
         cause: &Cause,
-        patience: Option<Instant>,
+        patience: Option<Duration>,
     ) -> Result<bool, Forked> {
         let mut failed = false;
         let mut done = 0;
@@ -194,13 +201,16 @@ impl ProcessExit {
             // Without a flush: what hangs may hang in a stream, with its lock.
             process::end_now(failed());
         }
-        while !self.begin_last_step(me) {
+        loop {
+            if let Some(status) = self.begin_last_step(me, decided) {
+                process::end(status);
+            }
             self.leave_end(me);
         }
-        process::end(decided)
     }
 
     /// Another thread ends the process. Returns on one that is inside `exit(3)`, when that is to take the last step.
+    #[inline(never)]
     fn leave_end(&self, me: Runner) {
         if !thread::is_inside_exit() {
             lock::park();
@@ -210,20 +220,23 @@ impl ProcessExit {
 
     /// Tells how the process ends: once, if one thread takes the last step over from another.
     fn tell_end(&self, me: Runner, status: Status) -> Result<(), Forked> {
-        let is_told = self.lock().end.as_ref().is_some_and(|end| end.last_step.is_some());
-        if is_told { Ok(()) } else { self.tell(me, Which::All, &Event::ending(status)) }
+        let told = self.lock().end.as_mut().and_then(|end| end.told.replace(status));
+        if told == Some(status) {
+            return Ok(());
+        }
+        self.tell(me, Which::All, &Event::ending(status))
     }
 
-    /// Whether this thread is still the one that ends the process.
-    fn begin_last_step(&self, me: Runner) -> bool {
+    /// How this thread is to end the process, if it is still the one that does.
+    fn begin_last_step(&self, me: Runner, decided: Status) -> Option<Status> {
         let mut state = self.lock();
-        let is_mine = state.is_ender(me.id());
-        if let Some(end) = state.end.as_mut().filter(|_| is_mine) {
-            end.last_step = Some(me.id());
-            end.after.get_or_insert_default();
-            self.changed.notify_all();
-        }
-        is_mine
+        let ends = state.ends();
+        let end = state.end.as_mut().filter(|end| end.thread == me.id())?;
+        end.last_step = Some(me.id());
+        end.after.get_or_insert_default().ends = ends;
+        let status = end.status.unwrap_or(decided);
+        self.changed.notify_all();
+        Some(status)
     }
 
     /// After user code has overrun its time: the rest, then the end. It has a time limit, which the leader
@@ -266,8 +279,7 @@ impl ProcessExit {
         self.changed.notify_all();
         drop(self.until_ender(state, me));
         wake::post();
-        let patience = Some(Instant::now() + OLD_HANDLER_TIMEOUT);
-        let failed = self.end_guards(me, &Cause::ProcessExit, patience)?;
+        let failed = self.end_guards(me, &Cause::ProcessExit, Some(OLD_HANDLER_TIMEOUT))?;
         let mut state = self.until_ender(self.lock(), me);
         let wanted = state.wanted.take().map(|(status, _)| status);
         if failed || wanted == Some(Status::Failed) {
@@ -302,6 +314,7 @@ impl ProcessExit {
         self.each(me, Which::All, &mut |guard| self.release_waiters(me, guard))?;
         let mut state = self.lock();
         let mut running = Vec::new();
+        let ends = state.ends();
         for key in state.keys(&|_| true) {
             let entry = state.remove(key);
             if let Some(Entry { callback: Callback::Running(runner), .. }) = entry {
@@ -318,12 +331,15 @@ impl ProcessExit {
         let mut late = state.restore(&gone);
         extract(&mut late.arrivals, &|arrival| state.is_part_of_answered(arrival));
         late.arrivals = state.forget(&gone, late.arrivals);
+        // What a handler of Windows waits with is let go.
         state.exits.clear();
+        state.held.clear();
+        state.heard.clear();
         if !in_own_code {
             abort::release();
         }
         if let Some(end) = &mut state.end {
-            end.after = Some(After { came: Vec::new(), running });
+            end.after = Some(After { ends, came: Vec::new(), running });
         }
         self.changed.notify_all();
         drop(state);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::signal::Signal;
+use crate::signal::{Signal, SignalSet};
 use crate::sys::abort;
 use crate::sys::clock::Moment;
 use crate::sys::siginfo::Arrival;
@@ -22,6 +22,8 @@ pub(super) struct End {
     pub(super) status: Option<Status>,
     /// The thread that has begun the last step, which may lead through `exit(3)`.
     pub(super) last_step: Option<ThreadId>,
+    /// How the observers were told that it ends.
+    pub(super) told: Option<Status>,
     /// When the time is over that user code has after an overrun.
     pub(super) deadline: Option<Instant>,
     /// The exit functions that run now are other people's.
@@ -32,6 +34,8 @@ pub(super) struct End {
 /// All guards have run, and the process exits.
 #[derive(Debug, Default)]
 pub(super) struct After {
+    /// Those that would end the process, if no old handler decides.
+    pub(super) ends: SignalSet,
     /// The signals that came since.
     pub(super) came: Vec<(Signal, Moment)>,
     /// Callbacks that have not returned, by their guards' keys.
@@ -48,7 +52,16 @@ pub(super) enum Rank {
 
 impl End {
     pub(super) fn new(thread: ThreadId, rank: Rank, status: Option<Status>) -> End {
-        End { thread, rank, status, last_step: None, deadline: None, after: None, cut: None }
+        End {
+            thread,
+            rank,
+            status,
+            last_step: None,
+            told: None,
+            deadline: None,
+            after: None,
+            cut: None,
+        }
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -70,10 +83,13 @@ impl End {
 
     /// Whether all guards have run, so that this signal is nobody's. It would end the process, which ends: its
     /// status does not change any more. But an exit function that is still to run may hang, so a second wish to
-    /// end is granted at once.
-    pub(super) fn is_over(&mut self, arrival: &Arrival) -> bool {
+    /// end is granted at once. `are_gone`: the guards, which might hear others.
+    pub(super) fn is_over(&mut self, arrival: &Arrival, are_gone: bool) -> bool {
         let Some(after) = &mut self.after else { return false };
         let signal = arrival.signal;
+        if !after.ends.contains(signal) {
+            return are_gone;
+        }
         match after.came.iter().find(|(other, _)| *other == signal) {
             Some((_, first)) if arrival.last.since(*first) >= SAME_EVENT => {
                 self.cut = Some(Status::Signal(signal));

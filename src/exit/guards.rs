@@ -157,16 +157,22 @@ impl State {
         let newest = self.installed(signal)?;
         let (was, answered) = (newest.guarded, newest.answered);
         let guarded = was.uncovered()?;
-        let mut first = usize::MAX;
-        self.installed.retain(|one| {
+        let goes = |one: &Installed| {
             let is_above = !guarded.is_above(&one.guarded) || one.guarded.is_same(&was);
-            let goes = one.guarded.signal() == signal && is_above;
-            if goes {
-                first = first.min(one.first);
-            }
-            !goes
-        });
+            one.guarded.signal() == signal && is_above
+        };
+        let mut first = usize::MAX;
+        while let Some(at) = self.installed.iter().position(goes) {
+            first = first.min(self.installed.remove(at).first);
+        }
         self.installed.push(Installed { guarded, first, answered });
+        let has_old_handler = self.has_old_handler(signal);
+        let waits = |exit: &&mut SignalExit| {
+            exit.arrival.signal == signal && exit.stage == Stage::Callbacks
+        };
+        for exit in self.exits.iter_mut().filter(waits) {
+            (exit.guarded, exit.has_old_handler) = (guarded, has_old_handler);
+        }
         Some(guarded)
     }
 

@@ -174,6 +174,87 @@ fn an_old_handler_that_never_returns_is_waited_for_once() {
     victim.end().exited(3);
 }
 
+extern "C" fn takes_a_second(_: std::ffi::c_int) {
+    say_in_handler("old begins\n");
+    thread::sleep(Duration::from_secs(1));
+    say_in_handler("old ends\n");
+}
+
+/// Main exits as soon as the exit has begun.
+fn process_exits_before_a_long_callback_and_an_old_handler() {
+    install_exactly(Signal::TERM, takes_a_second as *const () as usize, 0, &[]);
+    let guard = HandleExit::append(|| {
+        // Time is under test: longer than an exit waits for an old handler.
+        thread::sleep(Duration::from_secs(11));
+        say("callback");
+    });
+    let guard = guard.unwrap();
+    say("ready");
+    guard.wait();
+    guard.keep();
+    std::process::exit(3);
+}
+
+fn the_time_of_an_old_handler_begins_when_the_callback_is_done() {
+    let victim = Victim::ready(process_exits_before_a_long_callback_and_an_old_handler);
+    victim.send(Signal::TERM);
+    victim.end().said(&["ready", "callback", "old begins", "old ends"]).exited(3);
+}
+
+/// Signals that end nothing come twice while the exit functions run.
+fn exit_functions_hear_what_ends_nothing() {
+    extern "C" fn is_told_twice() {
+        for _ in 0..2 {
+            for signal in [Signal::CHLD, Signal::USR1] {
+                kill_this_process(signal);
+            }
+            // Time is under test.
+            thread::sleep(SECOND_WISH);
+        }
+        say("exit function");
+    }
+    at_exit(is_told_twice);
+    let builder = HandleExit::builder().on(Signal::CHLD, |_| {}).on(Signal::USR1, |_| {});
+    if told::<String>() == "exit" {
+        let guard = builder.install(|| std::process::exit(3)).unwrap();
+        guard.request();
+        park();
+    }
+    let _guard = builder.install(|| {}).unwrap();
+    let inner = HandleExit::builder().append(true).ending(Ending::Code(3)).install(|| {}).unwrap();
+    raise(Signal::TERM);
+    inner.wait();
+    inner.finish().end_process();
+}
+
+fn a_signal_that_ends_nothing_ends_no_exit_function() {
+    for (way, lines) in [("exit", &["exit function"]), ("outcome", &["exit function"])] {
+        Victim::start(exit_functions_hear_what_ends_nothing.told(way)).end().said(lines).exited(3);
+    }
+}
+
+/// The process ends with a code, and an exit function makes a guard.
+fn exit_function_makes_a_guest_after_an_outcome() {
+    static HAS_RUN: AtomicBool = AtomicBool::new(false);
+    extern "C" fn makes_one() {
+        HandleExit::append(|| {}).unwrap().keep();
+        say("exit function");
+    }
+    let guest = HandleExit::append(|| HAS_RUN.store(true, SeqCst)).unwrap();
+    guest.keep();
+    let fails = HandleExit::builder().append(true).signals([Signal::HUP]);
+    let fails = fails.install(|| panic!("on purpose")).unwrap();
+    at_exit(makes_one);
+    raise(Signal::TERM);
+    until_set("the callback has run", &HAS_RUN);
+    fails.finish().end_process();
+}
+
+fn a_guest_that_an_exit_function_makes_changes_no_status() {
+    let end = Victim::start(exit_function_makes_a_guest_after_an_outcome).end();
+    end.said(&["exit function"]).exited(101);
+}
+
 // -------------------------------------------------------------------------------------- abort
 
 fn abort_has_an_old_handler_that_returns() {
@@ -272,6 +353,9 @@ pub(crate) const TESTS: &[Named] = tests![
     a_thread_in_abort_is_let_go_when_the_guards_have_run,
     a_second_signal_ends_an_exit_function_that_hangs,
     an_old_handler_that_never_returns_is_waited_for_once,
+    the_time_of_an_old_handler_begins_when_the_callback_is_done,
+    a_signal_that_ends_nothing_ends_no_exit_function,
+    a_guest_that_an_exit_function_makes_changes_no_status,
     an_abort_ends_the_process_when_its_old_handler_has_returned,
     an_abort_that_is_only_heard_waits_for_no_callback,
     an_on_function_that_exits_is_not_waited_for_any_more,

@@ -319,32 +319,6 @@ fn a_guest_that_is_made_after_an_event_hears_of_the_next() {
     victim.end().said(&lines).exited(3);
 }
 
-/// The process survives LOGOFF, as a service does, and has no guard then.
-fn guard_after_a_logoff() {
-    ctrlc_says();
-    drop(HandleExit::new(|| {}).unwrap());
-    say("ready");
-    until_ctrlc_has_heard();
-    // A handler that keeps every event, and is asked before those that are there.
-    hear_no_ctrl_c();
-    let guard = guard(HandleExit::builder());
-    say("ready");
-    guard.wait();
-    drop(guard);
-    exit(3);
-}
-
-fn a_guard_that_is_made_after_a_logoff_is_asked_first() {
-    let mut victim = Victim::ready(guard_after_a_logoff);
-    victim.send_event(ConsoleEvent::Logoff);
-    victim.expect("ready");
-    victim.send_event(ConsoleEvent::CtrlC);
-    let end = victim.end();
-    let lines = all(&["ready", "ctrlc", "ready"], &lines_of(ConsoleEvent::CtrlC), &[]);
-    assert_eq!(end.lines, lines, "{end:#?}");
-    end.exited(3);
-}
-
 /// A signal of `Builder::on` alone.
 fn listens() {
     ctrlc_says();
@@ -433,7 +407,6 @@ pub(crate) const TESTS: &[Named] = tests![
     what_comes_after_a_host_is_passed_on_unless_it_is_the_same_event,
     repeats_are_passed_on_after_the_first_event,
     a_guest_that_is_made_after_an_event_hears_of_the_next,
-    a_guard_that_is_made_after_a_logoff_is_asked_first,
     a_host_keeps_what_it_listens_to_and_a_guest_passes_it_on,
     guards_come_and_go_in_a_storm,
 ];

@@ -167,8 +167,11 @@ impl Guarded {
         }
         let top = Disposition::query(self.signal.as_raw()).ok()?;
         let level = level_of(&top).filter(|level| *level != self.level)?;
-        let below = slot_of(self.signal).below(level)?;
-        slot_of(self.signal).arm(level, below);
+        let slot = slot_of(self.signal);
+        let below = slot.below(level)?;
+        slot.arm(level, below);
+        // The handler that has gone may come again, and call this one's.
+        slot.set_buried((self.level + 1).max(slot.free_level()));
         Some(Guarded { signal: self.signal, below, level })
     }
 

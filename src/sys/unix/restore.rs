@@ -142,7 +142,8 @@ fn restore(signal: Signal, level: usize, below: &Disposition) -> Restored {
             if slot.armed_level() != older + 1 {
                 slot.below(older).map(|below| restore(signal, older, below));
             }
-            return Restored::No;
+            // It may come again, and call this one's.
+            return bury();
         }
         _ => return Restored::No,
     }

@@ -38,7 +38,7 @@ static RELEASED: LazyLock<Condition> = LazyLock::new(Condition::default);
 struct State {
     /// How many events have come.
     came: u64,
-    /// The console is being closed, or the system shut down. A service lives on after LOGOFF.
+    /// One of them was final.
     is_ending: bool,
     /// Of INT and TERM.
     slots: [Slot; 2],
@@ -121,7 +121,7 @@ impl State {
 pub(super) fn arrive(event: ConsoleEvent) -> Verdict {
     let signal = event.signal();
     let mut state = STATE.lock();
-    state.is_ending |= event.is_final() && event != ConsoleEvent::Logoff;
+    state.is_ending |= event.is_final();
     if !state.slot(signal).is_armed {
         return Verdict::PassOn;
     }
