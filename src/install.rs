@@ -87,6 +87,7 @@ fn enter(exit: &'static ProcessExit, process: Process, guard: &Arc<Guard>) -> Re
     exit_hook::register(at_exit::at_process_exit)
         .map_err(|source| Error::system("registering the exit function (atexit)", source))?;
     let threads = if settings.needs_standby() { 2 } else { 1 };
+    let adds_thread = state.watchers.handles.len() < threads;
     let begun =
         Begun { state, installed: Vec::with_capacity(plan.missing.len()), late: Vec::new() };
     let mut begun = scopeguard::guard(begun, |Begun { mut state, installed, mut late }| {
@@ -122,7 +123,7 @@ fn enter(exit: &'static ProcessExit, process: Process, guard: &Arc<Guard>) -> Re
     let has_news = state.enter(guard, plan.ignored);
     drop(state);
     // The leader may be asleep, and has to listen to more signals than before.
-    if has_news || !installed.is_empty() {
+    if has_news || adds_thread || !installed.is_empty() {
         wake::post();
     }
     Ok(())

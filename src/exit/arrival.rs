@@ -23,7 +23,8 @@ impl State {
 
     pub(super) fn admit(&mut self, arrival: Arrival) {
         let signal = arrival.signal;
-        let (are_gone, has_old_handler) = (self.is_empty(), self.has_old_handler(signal));
+        let are_gone = self.is_empty();
+        let has_old_handler = !are_gone && self.has_old_handler(signal);
         let is_over = |end: &mut End| !has_old_handler && end.is_over(&arrival, are_gone);
         if self.end.as_mut().is_some_and(is_over) {
             return;
@@ -70,10 +71,10 @@ impl State {
         self.uncover(signal);
         let has_old_handler = self.has_old_handler(signal);
         let Some(guarded) = self.installed(signal).map(|one| one.guarded) else { return };
-        // A host that takes the signal for no exit has decided that nothing ends, if nothing else says so.
+        // A host that takes the signal for no exit has decided that nothing ends.
         let hears = |host: &Entry| host.is_open() && host.on.contains(signal);
         let is_final = arrival.aborts || arrival.last_moment().is_some();
-        let ends = is_final || has_old_handler || !self.host().is_some_and(hears);
+        let ends = is_final || !self.host().is_some_and(hears);
         for (_, entry) in self.guards.iter_mut() {
             if entry.is_open() && entry.signals.contains(signal) {
                 entry.join(&arrival, has_old_handler || !ends);

@@ -199,8 +199,8 @@ impl ProcessExit {
             if is_over || looks && runner.is_some_and(is_stuck) {
                 if !matches!(missing, Missing::Watcher | Missing::Turn(_)) {
                     if missing == Missing::OldHandler {
-                        // Nor does another guard wait for it.
-                        state.exits.retain(|exit| exit.stage != Stage::OldHandler);
+                        // Nor does another guard wait for it, or for one that would come after it.
+                        state.exits.retain(|exit| !exit.has_old_handler);
                     }
                     return Ok(None);
                 }

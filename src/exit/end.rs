@@ -17,7 +17,6 @@ use super::state::{Callback, Entry, Scope, State};
 use super::{Forked, Guard, ProcessExit, Which};
 use crate::cause::Cause;
 use crate::event::Event;
-use crate::signal::SignalSet;
 use crate::sys::lock::Locked;
 use crate::sys::restore;
 use crate::sys::status::Status;
@@ -113,12 +112,6 @@ impl State {
     /// Whether the process ends, on another thread: no guard can be made any more.
     pub(crate) fn ends_elsewhere(&self) -> bool {
         self.end.is_some() && !self.is_ender(ThreadId::current())
-    }
-
-    /// The signals of the guards.
-    fn ends(&self) -> SignalSet {
-        let signals = |(_, entry): (usize, &Entry)| entry.signals;
-        self.guards.iter().map(signals).fold(SignalSet::default(), SignalSet::union)
     }
 
     /// Whether this thread runs a deferred function, in `Deferred::run`: the end of the process waits for that.
@@ -267,7 +260,13 @@ impl ProcessExit {
         let rank = if in_own_code { Rank::OwnCode } else { Rank::InsideExit };
         let mut state = self.lock();
         if state.has_begun_last_step(me) && state.is_ender(me.id()) {
-            return Ok(());
+            drop(state);
+            // An exit function may have made guards since.
+            return self.each(me, Which::All, &mut |guard| {
+                let is_new = guard.cause().is_none();
+                let end = || self.end_guard(guard, me, &Cause::ProcessExit, None);
+                if is_new { end().map(drop) } else { Ok(()) }
+            });
         }
         state.admit_mail();
         for key in state.keys(&|_| true) {

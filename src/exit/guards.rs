@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use super::Guard;
 use super::state::{Callback, Ended, Entry, Installed, Scope, SignalExit, Stage, State};
+use crate::settings::Repeat;
 use crate::signal::{Signal, SignalSet};
 use crate::sys::guarded::Guarded;
 use crate::sys::restore::{self, Late};
@@ -97,6 +98,17 @@ impl State {
         let host = self.host.filter(|key| self.guards.get(*key).is_some_and(can));
         let oldest = || self.guards.iter().find(|(_, entry)| can(entry)).map(|(key, _)| key);
         host.or_else(oldest)
+    }
+
+    /// The signals of the guards, but for those whose decider absorbs repeats.
+    pub(super) fn ends(&self) -> SignalSet {
+        let mut ends = SignalSet::default();
+        // The word of the oldest beats that of others, and the host's beats all.
+        for entry in self.guards.iter().rev().map(|(_, entry)| entry).chain(self.host()) {
+            let absorbs = entry.guard.settings.repeat == Repeat::Absorb;
+            ends = if absorbs { ends.minus(entry.signals) } else { ends.union(entry.signals) };
+        }
+        ends
     }
 
     /// Marks the scope as closing, if it is open. The exits that this guard decides are answered.

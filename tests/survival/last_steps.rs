@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::encounters::{A_MOMENT, until_set, until_waits};
 use crate::support::*;
-use handle_exit::{Ending, Event, HandleExit, Signal};
+use handle_exit::{Ending, Event, HandleExit, Repeat, Signal};
 
 fn main_thread() -> i32 {
     std::process::id() as i32
@@ -150,6 +150,38 @@ fn a_second_signal_ends_an_exit_function_that_hangs() {
     });
 }
 
+extern "C" fn waits_to_be_told() {
+    say("waits");
+    hear();
+}
+
+fn exit_function_waits_behind_a_guard_that_absorbs() {
+    at_exit(waits_to_be_told);
+    let builder = HandleExit::builder().repeat(Repeat::Absorb);
+    match &*told::<String>() {
+        "exit" => builder.install(|| std::process::exit(3)).unwrap().keep(),
+        "code" => builder.cleanup().ending(Ending::Code(3)).install(|| {}).unwrap().keep(),
+        other => panic!("{other}"),
+    }
+    HandleExit::append(|| {}).unwrap().keep();
+    ready_for_ever();
+}
+
+fn nothing_ends_an_exit_function_where_repeats_are_absorbed() {
+    in_each(&["exit", "code"], |way| {
+        let mut victim = Victim::ready(exit_function_waits_behind_a_guard_that_absorbs.told(way));
+        victim.send(Signal::TERM);
+        victim.expect("waits");
+        for _ in 0..2 {
+            victim.send(Signal::TERM);
+            victim.at_rest();
+            thread::sleep(SECOND_WISH);
+        }
+        victim.tell("go on");
+        victim.end().exited(3);
+    });
+}
+
 extern "C" fn never_returns(_: std::ffi::c_int) {
     say_in_handler("old\n");
     park();
@@ -237,7 +269,9 @@ fn a_signal_that_ends_nothing_ends_no_exit_function() {
 fn exit_function_makes_a_guest_after_an_outcome() {
     static HAS_RUN: AtomicBool = AtomicBool::new(false);
     extern "C" fn makes_one() {
-        HandleExit::append(|| {}).unwrap().keep();
+        // Not by a signal that came before.
+        let new = HandleExit::builder().append(true).signals([Signal::HUP]);
+        new.install(|| say("new")).unwrap().keep();
         say("exit function");
     }
     let guest = HandleExit::append(|| HAS_RUN.store(true, SeqCst)).unwrap();
@@ -250,9 +284,9 @@ fn exit_function_makes_a_guest_after_an_outcome() {
     fails.finish().end_process();
 }
 
-fn a_guest_that_an_exit_function_makes_changes_no_status() {
+fn a_guest_that_an_exit_function_makes_runs_and_changes_no_status() {
     let end = Victim::start(exit_function_makes_a_guest_after_an_outcome).end();
-    end.said(&["exit function"]).exited(101);
+    end.said(&["exit function", "new"]).exited(101);
 }
 
 // -------------------------------------------------------------------------------------- abort
@@ -352,10 +386,11 @@ pub(crate) const TESTS: &[Named] = tests![
     a_callback_decides_the_status_though_its_guard_is_dropped_inside_exit,
     a_thread_in_abort_is_let_go_when_the_guards_have_run,
     a_second_signal_ends_an_exit_function_that_hangs,
+    nothing_ends_an_exit_function_where_repeats_are_absorbed,
     an_old_handler_that_never_returns_is_waited_for_once,
     the_time_of_an_old_handler_begins_when_the_callback_is_done,
     a_signal_that_ends_nothing_ends_no_exit_function,
-    a_guest_that_an_exit_function_makes_changes_no_status,
+    a_guest_that_an_exit_function_makes_runs_and_changes_no_status,
     an_abort_ends_the_process_when_its_old_handler_has_returned,
     an_abort_that_is_only_heard_waits_for_no_callback,
     an_on_function_that_exits_is_not_waited_for_any_more,

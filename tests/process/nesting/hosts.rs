@@ -1,7 +1,7 @@
 //! One host, any number of guests: a host decides, and a guest takes the decision away from nobody.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -759,31 +759,6 @@ fn a_guard_that_ends_without_a_signal_runs_its_own_and_nothing_else() {
     said(&end, &[&dropped, &finished, &panicked]).exited(0);
 }
 
-/// The old handler decides also where the host takes the signal for no exit.
-fn host_only_hears_a_signal_with_an_old_handler() {
-    static HEARS: AtomicBool = AtomicBool::new(false);
-    static IS_OVER: AtomicBool = AtomicBool::new(false);
-    let host = host().cleanup().on(Signal::HUP, |_| say("host hears")).on(Signal::USR1, |_| {
-        HEARS.store(true, SeqCst);
-        until("the guest has gone", || IS_OVER.load(SeqCst));
-    });
-    let _host = guard("host", host);
-    install_old(Signal::HUP);
-    let guest = guard("guest", beside().cleanup().signals([Signal::HUP]));
-    raise(Signal::USR1);
-    until("the watcher is busy", || HEARS.load(SeqCst));
-    raise(Signal::HUP);
-    drop(guest);
-    IS_OVER.store(true, SeqCst);
-    say("behind");
-}
-
-fn an_old_handler_decides_also_where_the_host_takes_the_signal_for_no_exit() {
-    let end = Victim::start(host_only_hears_a_signal_with_an_old_handler).end();
-    assert_eq!(end.count("old"), 1, "{end:#?}");
-    end.exited(0);
-}
-
 /// A supervisor, or a prompt: the host takes the signal for no exit.
 fn host_only_hears() {
     let _host = guard("host", host().cleanup().on(Signal::HUP, |_| say("host hears")));
@@ -872,7 +847,6 @@ pub(crate) const TESTS: &[Named] = tests![
     a_signal_that_only_a_guest_guards_is_decided_by_the_guest,
     a_guest_that_continues_after_its_own_signal_leaves_the_others_to_the_host,
     a_guest_does_not_end_a_program_whose_host_takes_the_signal_for_no_exit,
-    an_old_handler_decides_also_where_the_host_takes_the_signal_for_no_exit,
     hosts_may_come_and_go_beside_a_living_guest,
     before_a_signal_ends_the_process_all_living_guards_run_newest_first,
     before_the_process_exits_all_living_guards_run_newest_first,
