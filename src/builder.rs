@@ -109,7 +109,8 @@ impl Builder {
     /// handler is called after each call of `function`. If the signal has an old handler and begins the exit of another
     /// guest, it is given back to that handler, and `function` does not hear of later ones. Once the exit has begun,
     /// `function` is not called any more; signals not handled by then are discarded with the guard. A signal that is
-    /// named both here and in [`signals`](Builder::signals) begins no exit: `on` wins.
+    /// named both here and in [`signals`](Builder::signals) begins no exit: `on` wins. If a host names it here, it does not
+    /// end the process for a guest either; the guest's callback runs.
     ///
     /// ```
     /// use handle_exit::{HandleExit, Signal};

@@ -126,6 +126,7 @@
 //! | while the callback runs | counts when the callback has returned | ends the process at once; nothing else runs | is ignored |
 //! | during the grace period | ends the process; the deferred functions run | the same | is ignored |
 //! | while a deferred function runs | ends the process after the deferred functions | ends the process at once; nothing else runs | ends the process after the deferred functions |
+//! | while other exit functions run, after those of the guards | the second one ends the process at once | the same | is ignored |
 //!
 //! A signal is a repeat if the same signal came at least 500 ms before: after TERM, the first INT is no repeat, and the
 //! second one is. A quicker one is the same event, because a shell and npm both deliver one `^C`. A key (an INT or QUIT
