@@ -222,9 +222,11 @@ impl World {
 
     /// `at_exit::at_process_exit`
     fn at_process_exit(&self) {
-        if self.exit.lock().is_empty() {
+        let state = self.exit.lock();
+        if state.is_empty() && !state.is_last_step_elsewhere() {
             return;
         }
+        drop(state);
         let in_own_code = system::exit_thread::is_marked();
         let _exit_thread = system::exit_thread::mark();
         let _ = self.exit.end_inside_exit(Runner::current(), in_own_code);

@@ -158,6 +158,33 @@ fn a_callback_that_exits_against_another_exit() {
     });
 }
 
+/// `handle_exit::exit` and the like: on a thread inside of `exit(3)`, too.
+fn ends_itself(world: &Arc<World>) {
+    world.parts[0].ended.fetch_add(1, SeqCst);
+    world.has_exited.store(true, SeqCst);
+    world.exit.end_here(Status::Code(5), &Cause::Requested)
+}
+
+fn one_that_ends_itself(world: &Arc<World>) {
+    world.install(0, forever(), ends_itself);
+    world.spawn_watcher();
+}
+
+/// The thread that exits first takes the last step, if the callback runs at all on the watcher.
+#[test]
+fn a_callback_that_ends_the_process_against_an_exit() {
+    every_interleaving(one_that_ends_itself, &[exits, requests], |world| {
+        one_death(world, Status::Code(5));
+    });
+}
+
+#[test]
+fn a_callback_that_ends_the_process_against_the_end_of_the_scope_and_an_exit() {
+    bounded(2, one_that_ends_itself, &[drops_first, exits, requests], |world| {
+        one_death(world, Status::Code(5));
+    });
+}
+
 #[test]
 fn an_overrun_beats_a_status() {
     fn set_up(world: &Arc<World>) {
