@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::state::{Callback, Stage, State};
-use super::{Forked, Guard, Payload, ProcessExit, is_stuck};
+use super::{Forked, Guard, Payload, ProcessExit, Which, is_stuck};
 use crate::cause::Cause;
 use crate::event::Event;
 use crate::signal::SignalSet;
@@ -245,8 +245,26 @@ impl ProcessExit {
         })
     }
 
-    /// For the end of the process: what this guard has still to run.
-    pub(super) fn end_guard(
+    /// For the end of the process: what the guards from this key on have still to run, the newest first. Whether a
+    /// callback panicked.
+    pub(super) fn end_guards_from(
+        &'static self,
+        first: usize,
+        me: Runner,
+        cause: &Cause,
+        patience: Option<Duration>,
+    ) -> Result<bool, Forked> {
+        let mut failed = false;
+        self.each(me, Which::All, &mut |guard| {
+            if guard.key() >= first {
+                failed |= self.end_guard(guard, me, cause, patience)?;
+            }
+            Ok(())
+        })?;
+        Ok(failed)
+    }
+
+    fn end_guard(
         &'static self,
         guard: &Arc<Guard>,
         me: Runner,

@@ -141,12 +141,7 @@ impl ProcessExit {
         // Guards that user code makes meanwhile have their turn in a further pass. Other threads make none.
         loop {
             let newest = self.lock().guards.next_key();
-            self.each(me, Which::All, &mut |guard| {
-                if guard.key() >= done {
-                    failed |= self.end_guard(guard, me, cause, patience)?;
-                }
-                Ok(())
-            })?;
+            failed |= self.end_guards_from(done, me, cause, patience)?;
             if self.lock().guards.next_key() == newest {
                 return Ok(failed);
             }
@@ -223,10 +218,10 @@ impl ProcessExit {
     /// How this thread is to end the process, if it is still the one that does.
     fn begin_last_step(&self, me: Runner, decided: Status) -> Option<Status> {
         let mut state = self.lock();
-        let ends = state.ends();
+        let (ends, first) = (state.ends(), state.guards.next_key());
         let end = state.end.as_mut().filter(|end| end.thread == me.id())?;
         end.last_step = Some(me.id());
-        end.after.get_or_insert_default().ends = ends;
+        end.after.get_or_insert(After { ends, first, ..After::default() });
         let status = end.status.unwrap_or(decided);
         self.changed.notify_all();
         Some(status)
@@ -260,13 +255,15 @@ impl ProcessExit {
         let rank = if in_own_code { Rank::OwnCode } else { Rank::InsideExit };
         let mut state = self.lock();
         if state.has_begun_last_step(me) && state.is_ender(me.id()) {
+            let after = state.end.as_ref().and_then(|end| end.after.as_ref());
+            let first = after.map_or(0, |after| after.first);
             drop(state);
             // An exit function may have made guards since.
-            return self.each(me, Which::All, &mut |guard| {
-                let is_new = guard.cause().is_none();
-                let end = || self.end_guard(guard, me, &Cause::ProcessExit, None);
-                if is_new { end().map(drop) } else { Ok(()) }
-            });
+            if self.end_guards_from(first, me, &Cause::ProcessExit, Some(OLD_HANDLER_TIMEOUT))? {
+                self.tell_end(me, Status::Failed)?;
+                process::end_inside_exit(Status::Failed);
+            }
+            return Ok(());
         }
         state.admit_mail();
         for key in state.keys(&|_| true) {
@@ -338,7 +335,7 @@ impl ProcessExit {
             abort::release();
         }
         if let Some(end) = &mut state.end {
-            end.after = Some(After { ends, came: Vec::new(), running });
+            end.after = Some(After { ends, running, ..After::default() });
         }
         self.changed.notify_all();
         drop(state);

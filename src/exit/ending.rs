@@ -36,6 +36,8 @@ pub(super) struct End {
 pub(super) struct After {
     /// Those that would end the process, if no old handler decides.
     pub(super) ends: SignalSet,
+    /// The first key of the guards that were made since, by exit functions.
+    pub(super) first: usize,
     /// The signals that came since.
     pub(super) came: Vec<(Signal, Moment)>,
     /// Callbacks that have not returned, by their guards' keys.

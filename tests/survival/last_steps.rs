@@ -266,27 +266,45 @@ fn a_signal_that_ends_nothing_ends_no_exit_function() {
 }
 
 /// The process ends with a code, and an exit function makes a guard.
-fn exit_function_makes_a_guest_after_an_outcome() {
+fn exit_function_makes_guests_after_an_outcome() {
     static HAS_RUN: AtomicBool = AtomicBool::new(false);
-    extern "C" fn makes_one() {
-        // Not by a signal that came before.
+    extern "C" fn makes_some() {
         let new = HandleExit::builder().append(true).signals([Signal::HUP]);
         new.install(|| say("new")).unwrap().keep();
-        say("exit function");
+        // It joins the exit by a signal that came before, and takes its time.
+        let joins = HandleExit::append(|| {
+            thread::sleep(A_MOMENT);
+            say("joins");
+        });
+        joins.unwrap().keep();
     }
     let guest = HandleExit::append(|| HAS_RUN.store(true, SeqCst)).unwrap();
     guest.keep();
     let fails = HandleExit::builder().append(true).signals([Signal::HUP]);
     let fails = fails.install(|| panic!("on purpose")).unwrap();
-    at_exit(makes_one);
+    at_exit(makes_some);
     raise(Signal::TERM);
     until_set("the callback has run", &HAS_RUN);
     fails.finish().end_process();
 }
 
-fn a_guest_that_an_exit_function_makes_runs_and_changes_no_status() {
-    let end = Victim::start(exit_function_makes_a_guest_after_an_outcome).end();
-    end.said(&["exit function", "new"]).exited(101);
+fn guests_that_an_exit_function_makes_run_and_change_no_status() {
+    let end = Victim::start(exit_function_makes_guests_after_an_outcome).end();
+    end.said(&["joins", "new"]).exited(101);
+}
+
+/// The process ends with a code, and the callback of a guard that an exit function makes panics.
+fn exit_function_makes_a_guest_that_panics() {
+    extern "C" fn makes_one() {
+        HandleExit::append(|| panic!("on purpose")).unwrap().keep();
+    }
+    let guard = HandleExit::append(|| {}).unwrap();
+    at_exit(makes_one);
+    guard.finish().end_process();
+}
+
+fn a_guest_that_an_exit_function_makes_may_fail() {
+    Victim::start(exit_function_makes_a_guest_that_panics).end().exited(101);
 }
 
 // -------------------------------------------------------------------------------------- abort
@@ -390,7 +408,8 @@ pub(crate) const TESTS: &[Named] = tests![
     an_old_handler_that_never_returns_is_waited_for_once,
     the_time_of_an_old_handler_begins_when_the_callback_is_done,
     a_signal_that_ends_nothing_ends_no_exit_function,
-    a_guest_that_an_exit_function_makes_runs_and_changes_no_status,
+    guests_that_an_exit_function_makes_run_and_change_no_status,
+    a_guest_that_an_exit_function_makes_may_fail,
     an_abort_ends_the_process_when_its_old_handler_has_returned,
     an_abort_that_is_only_heard_waits_for_no_callback,
     an_on_function_that_exits_is_not_waited_for_any_more,
