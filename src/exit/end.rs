@@ -180,6 +180,8 @@ impl ProcessExit {
         let decided = failure.or(state.decided()).unwrap_or(status);
         let is_mine = state.claim_end(me.id(), Rank::Outside, Some(decided));
         let overran = state.has_overrun();
+        // All older ones have run.
+        let first = state.guards.next_key();
         drop(state);
         if !is_mine {
             self.leave_end(me);
@@ -190,7 +192,7 @@ impl ProcessExit {
             process::end_now(failed());
         }
         loop {
-            if let Some(status) = self.begin_last_step(me, decided) {
+            if let Some(status) = self.begin_last_step(me, decided, first) {
                 process::end(status);
             }
             self.leave_end(me);
@@ -216,9 +218,9 @@ impl ProcessExit {
     }
 
     /// How this thread is to end the process, if it is still the one that does.
-    fn begin_last_step(&self, me: Runner, decided: Status) -> Option<Status> {
+    fn begin_last_step(&self, me: Runner, decided: Status, first: usize) -> Option<Status> {
         let mut state = self.lock();
-        let (ends, first) = (state.ends(), state.guards.next_key());
+        let ends = state.ends();
         let end = state.end.as_mut().filter(|end| end.thread == me.id())?;
         end.last_step = Some(me.id());
         end.after.get_or_insert(After { ends, first, ..After::default() });

@@ -36,7 +36,7 @@ pub(super) struct End {
 pub(super) struct After {
     /// Those that would end the process, if no old handler decides.
     pub(super) ends: SignalSet,
-    /// The first key of the guards that were made since, by exit functions.
+    /// The first key of the guards that were made since, by observers and exit functions.
     pub(super) first: usize,
     /// The signals that came since.
     pub(super) came: Vec<(Signal, Moment)>,

@@ -293,6 +293,23 @@ fn guests_that_an_exit_function_makes_run_and_change_no_status() {
     end.said(&["joins", "new"]).exited(101);
 }
 
+fn observer_makes_a_guest_in_the_last_event() {
+    let guest = HandleExit::builder().append(true).observe(|event| {
+        if matches!(event, Event::EndingWithCode(_)) {
+            HandleExit::append(|| say("late")).unwrap().keep();
+        }
+    });
+    guest.install(|| say("callback")).unwrap().keep();
+    HandleExit::append(|| {}).unwrap().finish().end_process();
+}
+
+fn a_guest_that_an_observer_makes_in_the_last_event_runs() {
+    Victim::start(observer_makes_a_guest_in_the_last_event)
+        .end()
+        .said(&["callback", "late"])
+        .exited(0);
+}
+
 /// The process ends with a code, and the callback of a guard that an exit function makes panics.
 fn exit_function_makes_a_guest_that_panics() {
     extern "C" fn makes_one() {
@@ -410,6 +427,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_signal_that_ends_nothing_ends_no_exit_function,
     guests_that_an_exit_function_makes_run_and_change_no_status,
     a_guest_that_an_exit_function_makes_may_fail,
+    a_guest_that_an_observer_makes_in_the_last_event_runs,
     an_abort_ends_the_process_when_its_old_handler_has_returned,
     an_abort_that_is_only_heard_waits_for_no_callback,
     an_on_function_that_exits_is_not_waited_for_any_more,
