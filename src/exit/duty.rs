@@ -255,7 +255,7 @@ impl State {
             let is_its = exit.arrival.signal == guarded.signal() && !exit.arrival.aborts;
             !(is_its && (all || exit.stage == Stage::OldHandler))
         });
-        // A thread in `abort` dies of it, whatever its old handler did.
+        // A thread in `abort` is killed by it, whatever its old handler did.
         for exit in self.exits.iter_mut().filter(|exit| exit.stage == Stage::OldHandler) {
             (exit.stage, exit.has_old_handler) = (Stage::Callbacks, false);
         }

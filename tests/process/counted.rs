@@ -233,12 +233,7 @@ fn a_duplicate_of_a_signal_that_came_while_the_oldest_answered_forces_nothing() 
 
 fn a_late_repeat_of_a_signal_that_came_while_the_oldest_answered_forces() {
     let mut victim = Victim::ready(signalled_while_the_oldest_answers);
-    victim.send(Signal::TERM);
-    victim.expect("callback begins");
-    sleep(SECOND_WISH);
-    victim.send(Signal::TERM);
-    victim.at_rest();
-    victim.tell("go on");
+    wish_twice(&mut victim);
     victim.expect("answered");
     victim.at_rest();
     sleep(Duration::from_secs(2));

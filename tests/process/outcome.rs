@@ -116,7 +116,7 @@ fn ends_the_process() {
     let callback = move || {
         if panics && signal.is_some() {
             // Else the process ends before `finish` is reached.
-            until("main waits for the callback", || sleeps(std::process::id() as i32));
+            until("main waits for the callback", || sleeps(main_thread()));
         }
         assert!(!panics, "on purpose");
     };

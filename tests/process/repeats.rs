@@ -480,14 +480,9 @@ fn scope_ends_with_a_held_deferred_function() {
 }
 
 /// It is for the restored disposition, so nobody is told that it is ignored.
-fn a_repeat_that_kills_behind_the_scope_is_not_told_as_absorbed() {
+fn a_repeat_that_kills_after_the_scope_is_not_told_as_absorbed() {
     let mut victim = Victim::ready(scope_ends_with_a_held_deferred_function);
-    victim.send(Signal::TERM);
-    victim.expect("callback begins");
-    sleep(SECOND_WISH);
-    victim.send(Signal::TERM);
-    victim.at_rest();
-    victim.tell("go on");
+    wish_twice(&mut victim);
     let lines = ["ready", "callback", "callback begins", "callback ends"];
     victim.end().said(&lines).died_by(Signal::TERM);
 }
@@ -554,7 +549,7 @@ pub(crate) const TESTS: &[Named] = tests![
     force_lets_a_key_after_a_kill_cut_the_callback,
     force_cuts_a_deferred_function_wherever_it_runs,
     force_lets_a_key_cut_a_deferred_function,
-    a_repeat_that_kills_behind_the_scope_is_not_told_as_absorbed,
+    a_repeat_that_kills_after_the_scope_is_not_told_as_absorbed,
     force_cuts_a_deferred_function_of_a_guest,
     force_cuts_nothing_where_a_process_passes_the_key_on,
 ];

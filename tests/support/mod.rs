@@ -109,6 +109,11 @@ pub fn in_each<C: Copy + Send + Sync + std::fmt::Debug>(cells: &[C], test: impl 
     assert!(failed.is_empty(), "failed: {failed:?}");
 }
 
+/// The main thread of this process; elsewhere than on Linux, a number that `sleeps` takes.
+pub fn main_thread() -> i32 {
+    std::process::id() as i32
+}
+
 /// Waits for ever.
 pub fn park() -> ! {
     loop {

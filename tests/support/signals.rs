@@ -199,3 +199,13 @@ pub fn handler_mask() -> u64 {
     let held = (1..=libc::SIGRTMAX()).filter(|raw| *raw < 32 || *raw >= libc::SIGRTMIN());
     held.filter(|raw| !is_fault(raw)).fold(0, |mask, raw| mask | 1 << (raw - 1))
 }
+
+/// Sends TERM twice into `held_callback`, the second time as a second wish, and lets that end.
+pub fn wish_twice(victim: &mut super::Victim) {
+    victim.send(Signal::TERM);
+    victim.expect("callback begins");
+    std::thread::sleep(super::SECOND_WISH);
+    victim.send(Signal::TERM);
+    victim.at_rest();
+    victim.tell("go on");
+}

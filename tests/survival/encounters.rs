@@ -241,7 +241,7 @@ fn a_deferred_function_that_a_thread_runs_may_end_the_process() {
 fn callback_ends_the_process_while_main_exits() {
     static EXITS: AtomicBool = AtomicBool::new(false);
     static HAS_BEGUN: AtomicBool = AtomicBool::new(false);
-    let main = std::process::id() as i32;
+    let main = main_thread();
     let exits_first = told::<String>() == "first";
     let older = HandleExit::append(move || {
         if !exits_first {
@@ -313,7 +313,7 @@ fn callback_exits_while_its_scope_ends() {
     extern "C" fn takes_its_time() {
         thread::sleep(2 * A_MOMENT);
     }
-    let main = std::process::id() as i32;
+    let main = main_thread();
     static DROPS: AtomicBool = AtomicBool::new(false);
     at_exit(takes_its_time);
     let _guest = HandleExit::append(|| {}).unwrap();
@@ -387,7 +387,7 @@ fn an_abort_has_its_limit_though_other_guards_come_and_go() {
 /// A repeat comes while the callback runs, and is noticed only as the scope ends.
 fn repeat_is_noticed_at_the_end_of_the_scope() {
     static DROPS: AtomicBool = AtomicBool::new(false);
-    let main = std::process::id() as i32;
+    let main = main_thread();
     let builder = HandleExit::builder().grace(Duration::MAX).observe(|event| {
         if matches!(event, Event::RepeatAbsorbed(_)) {
             say("absorbed");

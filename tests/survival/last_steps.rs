@@ -6,11 +6,7 @@ use std::time::Duration;
 
 use super::encounters::{A_MOMENT, until_set, until_waits};
 use crate::support::*;
-use handle_exit::{Ending, Event, HandleExit, Repeat, Signal};
-
-fn main_thread() -> i32 {
-    std::process::id() as i32
-}
+use handle_exit::{Builder, Ending, Event, HandleExit, Repeat, Signal};
 
 // ------------------------------------------------------------------------------- one thread after the other
 
@@ -119,9 +115,8 @@ extern "C" fn hangs() {
     park();
 }
 
-fn exit_function_hangs_behind_the_guard() {
-    at_exit(hangs);
-    let builder = HandleExit::builder();
+/// A guard after which TERM leads to the exit functions, with 3 or 101, in the way that is told.
+fn exits_on_term(builder: Builder) -> ! {
     match &*told::<String>() {
         "exit" => builder.install(|| std::process::exit(3)).unwrap().keep(),
         "code" => builder.cleanup().ending(Ending::Code(3)).install(|| {}).unwrap().keep(),
@@ -137,9 +132,14 @@ fn exit_function_hangs_behind_the_guard() {
     ready_for_ever();
 }
 
+fn exit_function_hangs_after_the_guard() {
+    at_exit(hangs);
+    exits_on_term(HandleExit::builder());
+}
+
 fn a_second_signal_ends_an_exit_function_that_hangs() {
     in_each(&["exit", "code", "panic", "drop"], |way| {
-        let mut victim = Victim::ready(exit_function_hangs_behind_the_guard.told(way));
+        let mut victim = Victim::ready(exit_function_hangs_after_the_guard.told(way));
         victim.send(Signal::TERM);
         victim.expect("hangs");
         victim.send(Signal::TERM);
@@ -155,21 +155,16 @@ extern "C" fn waits_to_be_told() {
     hear();
 }
 
-fn exit_function_waits_behind_a_guard_that_absorbs() {
+/// Beside a guest that absorbs nothing.
+fn exit_function_waits_after_a_host_that_absorbs() {
     at_exit(waits_to_be_told);
-    let builder = HandleExit::builder().repeat(Repeat::Absorb);
-    match &*told::<String>() {
-        "exit" => builder.install(|| std::process::exit(3)).unwrap().keep(),
-        "code" => builder.cleanup().ending(Ending::Code(3)).install(|| {}).unwrap().keep(),
-        other => panic!("{other}"),
-    }
     HandleExit::append(|| {}).unwrap().keep();
-    ready_for_ever();
+    exits_on_term(HandleExit::builder().repeat(Repeat::Absorb));
 }
 
 fn nothing_ends_an_exit_function_where_repeats_are_absorbed() {
     in_each(&["exit", "code"], |way| {
-        let mut victim = Victim::ready(exit_function_waits_behind_a_guard_that_absorbs.told(way));
+        let mut victim = Victim::ready(exit_function_waits_after_a_host_that_absorbs.told(way));
         victim.send(Signal::TERM);
         victim.expect("waits");
         for _ in 0..2 {
@@ -260,8 +255,9 @@ fn exit_functions_hear_what_ends_nothing() {
 }
 
 fn a_signal_that_ends_nothing_ends_no_exit_function() {
-    for (way, lines) in [("exit", &["exit function"]), ("outcome", &["exit function"])] {
-        Victim::start(exit_functions_hear_what_ends_nothing.told(way)).end().said(lines).exited(3);
+    for way in ["exit", "outcome"] {
+        let end = Victim::start(exit_functions_hear_what_ends_nothing.told(way)).end();
+        end.said(&["exit function"]).exited(3);
     }
 }
 

@@ -106,7 +106,7 @@ fn blocks_a_section() {
     let guard = HandleExit::new(|| say("callback")).unwrap();
     let watcher = started_since(&before);
     until("the watcher sleeps", || sleeps(watcher));
-    let main = std::process::id() as i32;
+    let main = main_thread();
     block(Signal::USR2);
     // To the process, not to this thread. Whoever can take it is awake when this returns.
     kill(main, Signal::USR2);

@@ -171,7 +171,7 @@ impl Guarded {
         let below = slot.below(level)?;
         slot.arm(level, below);
         // The handler that has gone may come again, and call this one's.
-        slot.set_buried((self.level + 1).max(slot.free_level()));
+        slot.bury(self.level);
         Some(Guarded { signal: self.signal, below, level })
     }
 

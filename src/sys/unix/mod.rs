@@ -10,7 +10,7 @@
 //! * `abort`: a thread that waits in `abort(3)`
 //! * `disposition`: query, replace and compare what a signal does; who holds it
 //! * `guarded`: one signal under guard: found, installed, restored
-//! * `restore`: what stood there before comes back
+//! * `restore`: the old dispositions are restored
 //! * `forward`: act as an old disposition would have
 //! * `exit_hook`: the C library's exit functions
 //! * `exit_frames`: whether a thread is inside `exit(3)`

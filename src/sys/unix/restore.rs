@@ -1,4 +1,4 @@
-//! The guard's handlers go: what stood there before is restored.
+//! The guard's handlers go: the old dispositions are restored.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -93,7 +93,7 @@ pub(crate) fn restore_all(guarded: &[Guarded], all: &[Guarded], aborts: bool) ->
     late
 }
 
-/// Whether the signal's handler is on top and what stood there before ends the process.
+/// Whether the signal's handler is on top and the old disposition ends the process.
 pub(crate) fn ends_process(guarded: &Guarded) -> bool {
     guarded.is_on_top().unwrap_or(false) && guarded.below.action() == Action::Default
 }
@@ -107,11 +107,15 @@ pub(crate) fn restore_in_child(signals: SignalSet) {
             continue;
         }
         let Ok(top) = Disposition::query(signal.as_raw()) else { continue };
-        let Some(level) = level_of(&top) else { continue };
-        if let Some(below) = slot_of(signal).below(level) {
-            restore(signal, level, below);
+        if let Some(level) = level_of(&top) {
+            restore_level(signal, level);
         }
     }
+}
+
+/// Restores what this level stands in for.
+fn restore_level(signal: Signal, level: usize) {
+    slot_of(signal).below(level).map(|below| restore(signal, level, below));
 }
 
 /// What became of the guard's handler.
@@ -128,8 +132,7 @@ fn restore(signal: Signal, level: usize, below: &Disposition) -> Restored {
     let raw = signal.as_raw();
     let is_ours = |disposition: &Disposition| level_of(disposition) == Some(level);
     let bury = || {
-        let slot = slot_of(signal);
-        slot.set_buried((level + 1).max(slot.free_level()));
+        slot_of(signal).bury(level);
         Restored::Buried
     };
     match Disposition::query(raw) {
@@ -138,9 +141,8 @@ fn restore(signal: Signal, level: usize, below: &Disposition) -> Restored {
         Ok(top) if top.is_handler() && top != *below => {
             let Some(older) = level_of(&top) else { return bury() };
             // A foreign handler has gone that was in between: either a living guard has that one, or it goes too.
-            let slot = slot_of(signal);
-            if slot.armed_level() != older + 1 {
-                slot.below(older).map(|below| restore(signal, older, below));
+            if slot_of(signal).armed_level() != older + 1 {
+                restore_level(signal, older);
             }
             // It may come again, and call this one's.
             return bury();

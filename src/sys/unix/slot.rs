@@ -1,4 +1,4 @@
-//! What is known of each signal number: what stands below the handler, and what came.
+//! What is known of each signal number: what is below the handler, and which signals came.
 //!
 //! # Levels
 //! A foreign handler that was installed over the guard's may go on calling the guard's forever. A
@@ -109,6 +109,11 @@ impl Slot {
     /// what was below it then can lead to no level from here up.
     pub(super) fn level_over(&self, disposition: &Disposition) -> Option<usize> {
         (0..self.free_level()).find(|level| self.below(*level) == Some(disposition))
+    }
+
+    /// A foreign handler may call `level` from now on.
+    pub(super) fn bury(&self, level: usize) {
+        self.set_buried((level + 1).max(self.free_level()));
     }
 
     /// Remembers how many levels are buried.
