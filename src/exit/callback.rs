@@ -245,23 +245,30 @@ impl ProcessExit {
         })
     }
 
-    /// For the end of the process: what the guards from this key on have still to run, the newest first. Whether a
-    /// callback panicked.
-    pub(super) fn end_guards_from(
+    /// For the end of the process: runs what the guards from this key on have still to run, the newest first. Waits for
+    /// what runs elsewhere, for each old handler with `patience`. Whether a callback panicked.
+    pub(super) fn end_guards(
         &'static self,
-        first: usize,
+        mut first: usize,
         me: Runner,
         cause: &Cause,
         patience: Option<Duration>,
     ) -> Result<bool, Forked> {
         let mut failed = false;
-        self.each(me, Which::All, &mut |guard| {
-            if guard.key() >= first {
-                failed |= self.end_guard(guard, me, cause, patience)?;
+        // Guards that user code makes meanwhile have their turn in a further pass. Other threads make none.
+        loop {
+            let next = self.lock().guards.next_key();
+            self.each(me, Which::All, &mut |guard| {
+                if guard.key() >= first {
+                    failed |= self.end_guard(guard, me, cause, patience)?;
+                }
+                Ok(())
+            })?;
+            if self.lock().guards.next_key() == next {
+                return Ok(failed);
             }
-            Ok(())
-        })?;
-        Ok(failed)
+            first = next;
+        }
     }
 
     fn end_guard(

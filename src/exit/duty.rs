@@ -180,7 +180,7 @@ impl ProcessExit {
         let signal = arrival.signal;
         if guarded.old_handler_may_end_process() {
             let cause = Cause::Signal(arrival.received());
-            if self.end_guards(me, &cause, None)? {
+            if self.end_guards(0, me, &cause, None)? {
                 return self.end_process(me, Status::Failed, &cause);
             }
         }
@@ -218,10 +218,10 @@ impl ProcessExit {
         }
         let repeats = std::mem::take(&mut self.lock().repeats);
         for (signal, forces) in repeats {
-            self.tell(me, Which::With(signal), &Event::repeat(signal, forces))?;
+            self.tell_as_ender(me, Which::With(signal), &Event::repeat(signal, forces))?;
         }
         if let Some((signal, grace)) = grace_over {
-            self.tell(me, Which::With(signal), &Event::GraceOver { grace })?;
+            self.tell_as_ender(me, Which::With(signal), &Event::GraceOver { grace })?;
         }
         self.end_process(me, status, cause)
     }

@@ -9,22 +9,18 @@
 //! * That thread runs the callbacks and deferred functions of all living guards, looks whether it is still the one,
 //!   and ends the process.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::callback::LAST_LOOKS;
 use super::ending::{After, End, Rank, failed};
-use super::guards::extract;
-use super::state::{Callback, Entry, Scope, State};
-use super::{Forked, Guard, ProcessExit, Which};
+use super::state::{Callback, Entry, State};
+use super::{Forked, Guard, ProcessExit, Which, is_stuck};
 use crate::cause::Cause;
 use crate::event::Event;
 use crate::sys::lock::Locked;
-use crate::sys::restore;
 use crate::sys::status::Status;
 use crate::sys::thread::{self, Runner, ThreadId};
-use crate::sys::{abort, exit_thread, lock, process, wake};
-
-/// How long an exiting process waits for old handlers, which may never return.
-const OLD_HANDLER_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::sys::{exit_thread, lock, process};
 
 impl State {
     /// User code has overrun its time. What is left has until `deadline`. False if that was said before, and no
@@ -41,7 +37,7 @@ impl State {
     }
 
     /// The status that was decided before the process exits by itself.
-    fn decided(&self) -> Option<Status> {
+    pub(super) fn decided(&self) -> Option<Status> {
         let by_signal = |(_, entry): (usize, &Entry)| {
             entry.guard.settings.status_after_scope(entry.ended.decided?)
         };
@@ -86,7 +82,7 @@ impl State {
 
     /// This thread ends the process: it runs no user code after that which could overrun.
     #[inline(never)]
-    fn stop_clocks_of(&mut self, thread: ThreadId) {
+    pub(super) fn stop_clocks_of(&mut self, thread: ThreadId) {
         if self.watchers.hears && self.watchers.runner.is_some_and(|runner| runner.id() == thread) {
             self.hears_no_more();
         }
@@ -119,6 +115,13 @@ impl State {
         self.guards.iter().any(|(_, entry)| entry.guard.deferred.is_run_by(thread))
     }
 
+    /// Whether another thread still tells how the process ends, and is to be waited for.
+    fn is_told_elsewhere(&self, me: Runner) -> bool {
+        let teller = self.end.as_ref().and_then(|end| end.teller);
+        let other = teller.filter(|teller| teller.id() != me.id() && !self.has_overrun());
+        other.is_some_and(|teller| !is_stuck(teller))
+    }
+
     pub(super) fn has_overrun(&self) -> bool {
         let overran = |callback| callback == Callback::Overrun;
         self.guards.iter().any(|(_, entry)| overran(entry.callback))
@@ -127,28 +130,6 @@ impl State {
 }
 
 impl ProcessExit {
-    /// Runs the callbacks and deferred functions of all living guards that have not run, the newest guard
-    /// first. Waits for those that run elsewhere, for each old handler with `patience`. Whether a callback
-    /// panicked.
-    pub(super) fn end_guards(
-        &'static self,
-        me: Runner,
-        cause: &Cause,
-        patience: Option<Duration>,
-    ) -> Result<bool, Forked> {
-        let mut failed = false;
-        let mut done = 0;
-        // Guards that user code makes meanwhile have their turn in a further pass. Other threads make none.
-        loop {
-            let newest = self.lock().guards.next_key();
-            failed |= self.end_guards_from(done, me, cause, patience)?;
-            if self.lock().guards.next_key() == newest {
-                return Ok(failed);
-            }
-            done = newest;
-        }
-    }
-
     /// As `end_process`; where that returns, the process ends at once.
     pub(crate) fn end_here(&'static self, status: Status, cause: &Cause) -> ! {
         let _ = self.end_process(Runner::current(), status, cause);
@@ -174,7 +155,7 @@ impl ProcessExit {
         if in_own_code {
             self.lock().stop_clocks_of(me.id());
         }
-        let has_failed = self.end_guards(me, cause, None)?;
+        let has_failed = self.end_guards(0, me, cause, None)?;
         let mut state = self.lock();
         let failure = has_failed.then_some(Status::Failed);
         let decided = failure.or(state.decided()).unwrap_or(status);
@@ -208,13 +189,38 @@ impl ProcessExit {
         drop(self.until_ender(self.lock(), me));
     }
 
-    /// Tells how the process ends: once, if one thread takes the last step over from another.
-    fn tell_end(&self, me: Runner, status: Status) -> Result<(), Forked> {
-        let told = self.lock().end.as_mut().and_then(|end| end.told.replace(status));
+    /// Tells how the process ends: once, if one thread takes the last step over from another, and when what that one
+    /// tells has been told.
+    pub(super) fn tell_end(&self, me: Runner, status: Status) -> Result<(), Forked> {
+        let mut state = self.lock();
+        while state.is_told_elsewhere(me) {
+            (state, _) = self.changed.wait(state, Some(Instant::now() + LAST_LOOKS));
+        }
+        let told = state.end.as_mut().and_then(|end| end.told.replace(status));
+        drop(state);
         if told == Some(status) {
             return Ok(());
         }
-        self.tell(me, Which::All, &Event::ending(status))
+        self.tell_as_ender(me, Which::All, &Event::ending(status))
+    }
+
+    /// Tells as the thread that ends the process: one that takes this over waits.
+    pub(super) fn tell_as_ender(
+        &self,
+        me: Runner,
+        which: Which,
+        event: &Event,
+    ) -> Result<(), Forked> {
+        let set_teller = |teller| {
+            if let Some(end) = &mut self.lock().end {
+                end.teller = teller;
+            }
+        };
+        set_teller(Some(me));
+        self.tell(me, which, event)?;
+        set_teller(None);
+        self.changed.notify_all();
+        Ok(())
     }
 
     /// How this thread is to end the process, if it is still the one that does.
@@ -241,108 +247,23 @@ impl ProcessExit {
         if self.lock().has_returned(guard.key()) {
             guard.deferred.give_up();
         }
-        self.end_guards(me, &Cause::ProcessExit, None)?;
+        self.end_guards(0, me, &Cause::ProcessExit, None)?;
         let status = failed();
         self.tell_end(me, status)?;
         process::end_now(status)
     }
 
-    /// The process exits on this thread, which is inside `exit(3)`. Returns if it is to exit as it does.
-    /// `in_own_code`: a callback, a deferred function or an old handler has called `exit`, so what it says holds.
-    pub(crate) fn end_inside_exit(
-        &'static self,
-        me: Runner,
-        in_own_code: bool,
-    ) -> Result<(), Forked> {
-        let rank = if in_own_code { Rank::OwnCode } else { Rank::InsideExit };
-        let mut state = self.lock();
-        if state.has_begun_last_step(me) && state.is_ender(me.id()) {
-            let after = state.end.as_ref().and_then(|end| end.after.as_ref());
-            let first = after.map_or(0, |after| after.first);
-            drop(state);
-            // An exit function may have made guards since.
-            if self.end_guards_from(first, me, &Cause::ProcessExit, Some(OLD_HANDLER_TIMEOUT))? {
-                self.tell_end(me, Status::Failed)?;
-                process::end_inside_exit(Status::Failed);
-            }
-            return Ok(());
-        }
-        state.admit_mail();
-        for key in state.keys(&|_| true) {
-            state.close_scope(key, Scope::ClosingInExit);
-        }
-        state.stop_clocks_of(me.id());
-        let status = if in_own_code { None } else { state.decided() };
-        state.claim_end(me.id(), rank, status);
-        self.changed.notify_all();
-        drop(self.until_ender(state, me));
-        wake::post();
-        let failed = self.end_guards(me, &Cause::ProcessExit, Some(OLD_HANDLER_TIMEOUT))?;
-        let mut state = self.until_ender(self.lock(), me);
-        let wanted = state.wanted.take().map(|(status, _)| status);
-        if failed || wanted == Some(Status::Failed) {
-            state.claim_end(me.id(), rank, Some(Status::Failed));
-        }
-        let status = state.end.as_ref().and_then(|end| end.status);
-        let status = status.or(wanted.filter(|_| !in_own_code));
-        let overran = state.has_overrun();
-        drop(state);
-        if let Some(status) = status {
-            self.tell_end(me, status)?;
-            if overran {
-                process::end_now(status);
-            }
-            process::end_inside_exit(status);
-        }
-        self.leave_all(me, in_own_code)
-    }
-
     /// On a thread that is inside `exit(3)`: waits until it is the one that ends the process. It waits forever if another
     /// one has run all guards and continues with the exit functions.
     #[inline(never)]
-    fn until_ender<'a>(&'a self, mut state: Locked<'a, State>, me: Runner) -> Locked<'a, State> {
+    pub(super) fn until_ender<'a>(
+        &'a self,
+        mut state: Locked<'a, State>,
+        me: Runner,
+    ) -> Locked<'a, State> {
         while state.end.is_none() || !state.claim_end(me.id(), Rank::InsideExit, None) {
             (state, _) = self.changed.wait(state, None);
         }
         state
-    }
-
-    /// All guards have run, and the process exits: they are gone, and so are their handlers.
-    fn leave_all(&self, me: Runner, in_own_code: bool) -> Result<(), Forked> {
-        self.each(me, Which::All, &mut |guard| self.release_waiters(me, guard))?;
-        let mut state = self.lock();
-        let mut running = Vec::new();
-        let ends = state.ends();
-        for key in state.keys(&|_| true) {
-            let entry = state.remove(key);
-            if let Some(Entry { callback: Callback::Running(runner), .. }) = entry {
-                running.push((key, runner));
-            }
-            // What it captured is not dropped while the process exits.
-            std::mem::forget(entry);
-        }
-        // A thread in `abort` is let go, unless the exit's own code has chosen the status.
-        let gone = state.handlers(&|_, guarded| {
-            let is_abort = Some(guarded.signal()) == abort::ABORT;
-            !restore::ends_process(guarded) || is_abort && !in_own_code
-        });
-        let mut late = state.restore(&gone);
-        extract(&mut late.arrivals, &|arrival| state.is_part_of_answered(arrival));
-        late.arrivals = state.forget(&gone, late.arrivals);
-        // What a handler of Windows waits with is let go.
-        state.exits.clear();
-        state.held.clear();
-        state.heard.clear();
-        if !in_own_code {
-            abort::release();
-        }
-        if let Some(end) = &mut state.end {
-            end.after = Some(After { ends, running, ..After::default() });
-        }
-        self.changed.notify_all();
-        drop(state);
-        wake::post();
-        late.hand_over();
-        Ok(())
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct End {
     pub(super) last_step: Option<ThreadId>,
     /// How the observers were told that it ends.
     pub(super) told: Option<Status>,
+    /// The thread that tells them now.
+    pub(super) teller: Option<Runner>,
     /// When the time is over that user code has after an overrun.
     pub(super) deadline: Option<Instant>,
     /// The exit functions that run now are other people's.
@@ -60,6 +62,7 @@ impl End {
             status,
             last_step: None,
             told: None,
+            teller: None,
             deadline: None,
             after: None,
             cut: None,

@@ -10,6 +10,7 @@
 //! | `callback` | who runs a callback, and who waits for it |
 //! | `scope` | how the scope of a guard ends |
 //! | `end`, `ending` | how the process ends, and which thread ends it |
+//! | `exit_functions` | how it ends inside `exit(3)` |
 //! | `duty` | what the watchers do, one step at a time |
 
 mod arrival;
@@ -18,6 +19,7 @@ mod door;
 mod duty;
 mod end;
 mod ending;
+mod exit_functions;
 mod guard;
 mod guards;
 #[cfg(all(handle_exit_loom, test))]

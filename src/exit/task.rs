@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use super::Guard;
+use super::ending::{End, Rank};
 use super::state::{Callback, Entry, Scope, SignalExit, Stage, State};
 use crate::cause::Cause;
 use crate::settings::Repeat;
@@ -311,6 +312,19 @@ impl State {
     /// User code that has overrun its `callback_timeout`. The process has to end for it: nobody waits for that
     /// callback any more, and the rest gets the same time once more.
     fn overrun(&mut self, now: Instant) -> Option<Arc<Guard>> {
+        // A deferred function ends the process: those that wait for this function overrun nothing.
+        if let Some(End { thread: ender, .. }) =
+            self.end.as_ref().filter(|end| end.rank > Rank::Outside)
+        {
+            let waits = |entry: &Entry| {
+                let observes = entry.guard.observing.load(SeqCst) > 0;
+                let has_run = entry.callback == Callback::Done && !observes;
+                has_run && entry.guard.deferred.is_run_by(*ender)
+            };
+            for (_, entry) in self.guards.iter_mut().filter(|(_, entry)| waits(entry)) {
+                entry.clocks.retain(|(thread, _)| *thread == Some(*ender));
+            }
+        }
         let (key, _) = self.first_clock().filter(|(_, deadline)| now >= *deadline)?;
         let entry = self.guards.get_mut(key)?;
         entry.clocks.clear();

@@ -106,6 +106,34 @@ fn exit_in_a_deferred_function_stops_its_clock() {
     });
 }
 
+/// The end of the scope, with a limit, waits for a function that exits on another thread.
+fn deferred_run_exits_and_an_older_guard_takes_its_time() {
+    static RUNS: AtomicBool = AtomicBool::new(false);
+    let main = main_thread();
+    let older = HandleExit::append(|| {
+        // Time is under test: more than twice the limit of the other.
+        thread::sleep(3 * SOON_OVER);
+        say("older");
+    });
+    older.unwrap().keep();
+    let guard = HandleExit::builder().callback_timeout(SOON_OVER).install(|| say("callback"));
+    let guard = guard.unwrap();
+    let deferred = guard.defer(move || {
+        RUNS.store(true, SeqCst);
+        until_waits(main);
+        handle_exit::exit(7);
+    });
+    let deferred = deferred.unwrap();
+    thread::spawn(move || deferred.run());
+    until_set("the function runs", &RUNS);
+    drop(guard);
+}
+
+fn a_scope_that_waits_for_a_function_that_exits_overruns_nothing() {
+    let end = Victim::start(deferred_run_exits_and_an_older_guard_takes_its_time).end();
+    end.said(&["callback", "older"]).exited(7);
+}
+
 /// A host that joins an exit, with a callback that takes longer than its grace.
 fn late_host_takes_its_time() {
     const GRACE: Duration = Duration::from_secs(1);
@@ -512,6 +540,7 @@ pub(crate) const TESTS: &[Named] = tests![
     an_observer_that_returns_does_not_stop_the_clock_of_the_callback,
     a_callback_in_time_beside_a_function_of_on_ends_in_time,
     exit_in_a_deferred_function_stops_its_clock,
+    a_scope_that_waits_for_a_function_that_exits_overruns_nothing,
     a_late_host_has_its_grace_from_the_return_of_its_callback,
     a_host_that_joins_in_a_grace_that_is_soon_over_has_its_own,
     a_time_that_is_over_after_an_overrun_costs_no_processor_time,

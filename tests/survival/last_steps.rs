@@ -320,6 +320,50 @@ fn a_guest_that_an_exit_function_makes_may_fail() {
     Victim::start(exit_function_makes_a_guest_that_panics).end().exited(101);
 }
 
+/// The process ends with a code, and the callback of a guard that an exit function makes exits on the watcher.
+fn exit_function_makes_a_guest_that_exits() {
+    static HAS_RUN: AtomicBool = AtomicBool::new(false);
+    extern "C" fn makes_one() {
+        HandleExit::append(|| handle_exit::exit(7)).unwrap().keep();
+    }
+    HandleExit::append(|| HAS_RUN.store(true, SeqCst)).unwrap().keep();
+    let other = HandleExit::builder().append(true).ending(Ending::Code(3)).install(|| {}).unwrap();
+    at_exit(makes_one);
+    raise(Signal::TERM);
+    until_set("the callback has run", &HAS_RUN);
+    other.finish().end_process();
+}
+
+fn a_guest_that_an_exit_function_makes_may_choose_the_code() {
+    Victim::start(exit_function_makes_a_guest_that_exits).end().exited(7);
+}
+
+/// Main exits while the watcher tells how the process ends.
+fn process_exits_while_its_end_is_told() {
+    static TELLS: AtomicBool = AtomicBool::new(false);
+    fn tells(builder: Builder, line: &'static str) -> Builder {
+        builder.observe(move |event| {
+            if matches!(event, Event::EndingBySignal(_)) {
+                TELLS.store(true, SeqCst);
+                thread::sleep(A_MOMENT);
+                say(line);
+            }
+        })
+    }
+    let guest = tells(HandleExit::builder().append(true), "guest");
+    guest.install(|| {}).unwrap().keep();
+    let host = tells(HandleExit::builder().cleanup(), "host");
+    host.install(|| {}).unwrap().keep();
+    raise(Signal::TERM);
+    until_set("the end is told", &TELLS);
+    std::process::exit(0);
+}
+
+fn a_thread_that_takes_the_end_over_waits_until_it_is_told() {
+    let end = Victim::start(process_exits_while_its_end_is_told).end();
+    end.said(&["host", "guest"]).died_by(Signal::TERM);
+}
+
 // -------------------------------------------------------------------------------------- abort
 
 fn abort_has_an_old_handler_that_returns() {
@@ -423,6 +467,8 @@ pub(crate) const TESTS: &[Named] = tests![
     a_signal_that_ends_nothing_ends_no_exit_function,
     guests_that_an_exit_function_makes_run_and_change_no_status,
     a_guest_that_an_exit_function_makes_may_fail,
+    a_guest_that_an_exit_function_makes_may_choose_the_code,
+    a_thread_that_takes_the_end_over_waits_until_it_is_told,
     a_guest_that_an_observer_makes_in_the_last_event_runs,
     an_abort_ends_the_process_when_its_old_handler_has_returned,
     an_abort_that_is_only_heard_waits_for_no_callback,

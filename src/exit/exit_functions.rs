@@ -1,0 +1,121 @@
+//! The end of the process inside `exit(3)`: the exit functions of the C library, of which the guards' is one.
+
+use std::time::Duration;
+
+use super::ending::{After, Rank};
+use super::guards::extract;
+use super::state::{Callback, Entry, Scope};
+use super::{Forked, ProcessExit, Which};
+use crate::cause::Cause;
+use crate::sys::restore;
+use crate::sys::status::Status;
+use crate::sys::thread::Runner;
+use crate::sys::{abort, process, wake};
+
+/// How long an exiting process waits for old handlers, which may never return.
+const OLD_HANDLER_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl ProcessExit {
+    /// The process exits on this thread, which is inside `exit(3)`. Returns if it is to exit as it does.
+    /// `in_own_code`: a callback, a deferred function or an old handler has called `exit`, so what it says holds.
+    pub(crate) fn end_inside_exit(
+        &'static self,
+        me: Runner,
+        in_own_code: bool,
+    ) -> Result<(), Forked> {
+        let rank = if in_own_code { Rank::OwnCode } else { Rank::InsideExit };
+        let mut state = self.lock();
+        if state.has_begun_last_step(me) && state.is_ender(me.id()) {
+            let after = state.end.as_ref().and_then(|end| end.after.as_ref());
+            let first = after.map_or(0, |after| after.first);
+            drop(state);
+            // An exit function may have made guards since, which may decide otherwise.
+            let failed =
+                self.end_guards(first, me, &Cause::ProcessExit, Some(OLD_HANDLER_TIMEOUT))?;
+            let mut state = self.until_ender(self.lock(), me);
+            if failed {
+                state.claim_end(me.id(), rank, Some(Status::Failed));
+            }
+            let overran = state.has_overrun();
+            let decided =
+                state.end.as_ref().and_then(|end| end.status.filter(|_| end.status != end.told));
+            drop(state);
+            return match decided {
+                Some(status) => self.end_there(me, status, overran),
+                None => Ok(()),
+            };
+        }
+        state.admit_mail();
+        for key in state.keys(&|_| true) {
+            state.close_scope(key, Scope::ClosingInExit);
+        }
+        state.stop_clocks_of(me.id());
+        let status = if in_own_code { None } else { state.decided() };
+        state.claim_end(me.id(), rank, status);
+        self.changed.notify_all();
+        drop(self.until_ender(state, me));
+        wake::post();
+        let failed = self.end_guards(0, me, &Cause::ProcessExit, Some(OLD_HANDLER_TIMEOUT))?;
+        let mut state = self.until_ender(self.lock(), me);
+        let wanted = state.wanted.take().map(|(status, _)| status);
+        if failed || wanted == Some(Status::Failed) {
+            state.claim_end(me.id(), rank, Some(Status::Failed));
+        }
+        let status = state.end.as_ref().and_then(|end| end.status);
+        let status = status.or(wanted.filter(|_| !in_own_code));
+        let overran = state.has_overrun();
+        drop(state);
+        if let Some(status) = status {
+            self.end_there(me, status, overran)?;
+        }
+        self.leave_all(me, in_own_code)
+    }
+
+    /// Ends the process inside `exit(3)`.
+    fn end_there(&self, me: Runner, status: Status, overran: bool) -> Result<(), Forked> {
+        self.tell_end(me, status)?;
+        if overran {
+            process::end_now(status);
+        }
+        process::end_inside_exit(status)
+    }
+
+    /// All guards have run, and the process exits: they are gone, and so are their handlers.
+    fn leave_all(&self, me: Runner, in_own_code: bool) -> Result<(), Forked> {
+        self.each(me, Which::All, &mut |guard| self.release_waiters(me, guard))?;
+        let mut state = self.lock();
+        let mut running = Vec::new();
+        let ends = state.ends();
+        for key in state.keys(&|_| true) {
+            let entry = state.remove(key);
+            if let Some(Entry { callback: Callback::Running(runner), .. }) = entry {
+                running.push((key, runner));
+            }
+            // What it captured is not dropped while the process exits.
+            std::mem::forget(entry);
+        }
+        // A thread in `abort` is let go, unless the exit's own code has chosen the status.
+        let gone = state.handlers(&|_, guarded| {
+            let is_abort = Some(guarded.signal()) == abort::ABORT;
+            !restore::ends_process(guarded) || is_abort && !in_own_code
+        });
+        let mut late = state.restore(&gone);
+        extract(&mut late.arrivals, &|arrival| state.is_part_of_answered(arrival));
+        late.arrivals = state.forget(&gone, late.arrivals);
+        // What a handler of Windows waits with is let go.
+        state.exits.clear();
+        state.held.clear();
+        state.heard.clear();
+        if !in_own_code {
+            abort::release();
+        }
+        if let Some(end) = &mut state.end {
+            end.after = Some(After { ends, running, ..After::default() });
+        }
+        self.changed.notify_all();
+        drop(state);
+        wake::post();
+        late.hand_over();
+        Ok(())
+    }
+}
