@@ -13,7 +13,7 @@ use crate::sys::{abort, lock, wake};
 
 /// How long the end of a scope waits for the watcher to come to its callback, or to an old handler: the watcher may
 /// be in user code that waits for this thread.
-const WATCHER_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const WATCHER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a thread waits before it looks whether what it waits for can still come: doubled each time,
 pub(super) const FIRST_LOOK: Duration = Duration::from_millis(50);

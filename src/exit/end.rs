@@ -11,10 +11,10 @@
 
 use std::time::Instant;
 
-use super::callback::LAST_LOOKS;
+use super::callback::WATCHER_TIMEOUT;
 use super::ending::{After, End, Rank, failed};
 use super::state::{Callback, Entry, State};
-use super::{Forked, Guard, ProcessExit, Which, is_stuck};
+use super::{Forked, Guard, ProcessExit, Which};
 use crate::cause::Cause;
 use crate::event::Event;
 use crate::sys::lock::Locked;
@@ -118,8 +118,7 @@ impl State {
     /// Whether another thread still tells how the process ends, and is to be waited for.
     fn is_told_elsewhere(&self, me: Runner) -> bool {
         let teller = self.end.as_ref().and_then(|end| end.teller);
-        let other = teller.filter(|teller| teller.id() != me.id() && !self.has_overrun());
-        other.is_some_and(|teller| !is_stuck(teller))
+        teller.is_some_and(|teller| teller.id() != me.id()) && !self.has_overrun()
     }
 
     pub(super) fn has_overrun(&self) -> bool {
@@ -189,12 +188,13 @@ impl ProcessExit {
         drop(self.until_ender(self.lock(), me));
     }
 
-    /// Tells how the process ends: once, if one thread takes the last step over from another, and when what that one
-    /// tells has been told.
+    /// Tells how the process ends: once, if one thread takes the last step over from another. What that one tells has a
+    /// second to be told.
     pub(super) fn tell_end(&self, me: Runner, status: Status) -> Result<(), Forked> {
         let mut state = self.lock();
-        while state.is_told_elsewhere(me) {
-            (state, _) = self.changed.wait(state, Some(Instant::now() + LAST_LOOKS));
+        let (deadline, mut in_time) = (Instant::now() + WATCHER_TIMEOUT, true);
+        while in_time && state.is_told_elsewhere(me) {
+            (state, in_time) = self.changed.wait(state, Some(deadline));
         }
         let told = state.end.as_mut().and_then(|end| end.told.replace(status));
         drop(state);
