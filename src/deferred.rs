@@ -49,12 +49,6 @@ impl Functions {
         self.inner.is_free()
     }
 
-    /// In a forked child: the threads that run one are the parent's.
-    #[cfg(unix)]
-    pub(crate) fn abandon(&self) {
-        self.inner.lock().running.clear();
-    }
-
     pub(crate) fn is_run_by(&self, thread: ThreadId) -> bool {
         self.inner.lock().is_run_by(thread)
     }
@@ -104,7 +98,8 @@ impl Functions {
         function
     }
 
-    /// Those that run now have overrun their time: nobody waits for them any more.
+    /// Those that run now have overrun their time, or are the parent's in a forked child: nobody waits for them any
+    /// more.
     pub(crate) fn give_up(&self) {
         let mut inner = self.inner.lock();
         inner.running.clear();

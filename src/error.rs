@@ -114,21 +114,8 @@ impl fmt::Debug for Error {
 }
 
 impl Error {
-    pub(crate) fn system(step: &'static str, source: io::Error) -> Error {
-        Error::System { step, signal: None, source }
-    }
-
-    pub(crate) fn system_for(signal: Signal, step: &'static str, source: io::Error) -> Error {
-        Error::System { step, signal: Some(signal), source }
-    }
-
-    #[cfg(unix)]
-    pub(crate) fn busy(reason: &'static str) -> Error {
-        Error::Busy { signal: None, reason }
-    }
-
-    pub(crate) fn busy_for(signal: Signal, reason: &'static str) -> Error {
-        Error::Busy { signal: Some(signal), reason }
+    pub(crate) fn system(signal: Option<Signal>, step: &'static str, source: io::Error) -> Error {
+        Error::System { step, signal, source }
     }
 }
 
@@ -158,12 +145,12 @@ mod tests {
     #[test]
     fn a_system_error_names_step_and_signal_and_keeps_its_source() {
         let denied = || io::Error::from_raw_os_error(1);
-        let error = Error::system_for(Signal::TERM, "sigaction", denied());
+        let error = Error::system(Some(Signal::TERM), "sigaction", denied());
         assert_eq!(error.to_string(), "sigaction for SIGTERM failed");
         let source = std::error::Error::source(&error).expect("the system's reason");
         assert_eq!(source.to_string(), denied().to_string());
         assert!(format!("{error:?}").ends_with(&format!("failed: {}", denied())));
-        let error = Error::system("spawning the watcher thread", denied());
+        let error = Error::system(None, "spawning the watcher thread", denied());
         assert_eq!(error.to_string(), "spawning the watcher thread failed");
     }
 }

@@ -99,7 +99,7 @@ impl HandleExit {
         let ended = closed.ended.take();
         let Some(ended) = ended.or_else(|| Some(of_guard(guard)?.ended(guard))) else {
             // A forked child: the exit, and the locks, are the parent's.
-            return Outcome { cause: Cause::ScopeEnd, signal: None, panicked: false, status: None };
+            return Outcome { cause: Cause::ScopeEnd, signal: None, status: None };
         };
         let panicked = closed.payload.is_some() || ended.panicked;
         self.contain(closed.payload);
@@ -108,7 +108,6 @@ impl HandleExit {
         Outcome {
             cause: guard.cause().cloned().unwrap_or(Cause::ScopeEnd),
             signal: ended.signal,
-            panicked,
             status: if panicked { Some(Status::Failed) } else { by_signal },
         }
     }
@@ -208,16 +207,14 @@ impl HandleExit {
     /// The last step of an end that reports nothing: what the callback panicked with.
     fn after(&self, closed: Closed) {
         let Some(payload) = closed.payload else { return };
-        if std::thread::panicking() {
-            self.contain(Some(payload));
-        } else if !thread::is_inside_exit() {
+        let is_panicking = std::thread::panicking();
+        if !is_panicking && !thread::is_inside_exit() {
             resume_unwind(payload);
-        } else {
-            // Nothing can unwind out of an exit function, or out of the destructor of a thread-local.
-            self.contain(Some(payload));
-            if let Some(exit) = of_guard(&self.handle.guard) {
-                let _ = exit.end_process(Runner::current(), Status::Failed, &Cause::ProcessExit);
-            }
+        }
+        // Nothing can unwind out of an exit function, or out of the destructor of a thread-local.
+        self.contain(Some(payload));
+        if let Some(exit) = of_guard(&self.handle.guard).filter(|_| !is_panicking) {
+            let _ = exit.end_process(Runner::current(), Status::Failed, &Cause::ProcessExit);
         }
     }
 

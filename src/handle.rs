@@ -108,12 +108,8 @@ impl Exit {
     /// ```
     #[allow(clippy::must_use_candidate, reason = "it is called for the wait too")]
     pub fn wait(&self) -> Cause {
-        while let Some(exit) = of_guard(&self.guard) {
-            if let Some(cause) = exit.wait_begun(&self.guard, None) {
-                return cause;
-            }
-        }
-        lock::park()
+        let cause = of_guard(&self.guard).and_then(|exit| exit.wait_begun(&self.guard, None));
+        cause.unwrap_or_else(|| lock::park())
     }
 
     /// Like [`wait`](Exit::wait), but for at most `timeout`; `None` if the exit has not begun by

@@ -33,7 +33,7 @@ pub(crate) fn validate(settings: &Settings) -> Result<(), Error> {
 /// Makes the guard part of the exit of this process. In a forked child, it may be the parent's guard.
 pub(crate) fn install(guard: &Arc<Guard>) -> Result<(), Error> {
     process::count_forks()
-        .map_err(|source| Error::system("counting forks (pthread_atfork)", source))?;
+        .map_err(|source| Error::system(None, "counting forks (pthread_atfork)", source))?;
     let process = process::this();
     enter(exit::of(process), process, guard).map_err(|error| match error {
         // Who that is takes locks to find out.
@@ -64,28 +64,28 @@ struct Plan {
 fn enter(exit: &'static ProcessExit, process: Process, guard: &Arc<Guard>) -> Result<(), Error> {
     let settings = &guard.settings;
     let mut state = exit.lock();
-    if state.has(guard) {
+    if guard.process.load(SeqCst) == process {
         // Another thread of the child has rearmed it.
         return Ok(());
     }
     #[cfg(unix)]
-    if guard.is_parents() {
+    if guard.key() != 0 {
         guard.abandon_parents()?;
     }
     if state.ends_elsewhere() {
         return Err(Error::Ended);
     }
-    if settings.is_host() && state.has_host() {
+    if settings.is_host() && state.host.is_some() {
         return Err(Error::Nested);
     }
     let is_first = state.watchers.handles.is_empty();
     if is_first {
         guarded::prepare(process)
-            .map_err(|source| Error::system("making the watcher's wake-up", source))?;
+            .map_err(|source| Error::system(None, "making the watcher's wake-up", source))?;
     }
     let plan = look(settings, &mut state)?;
     exit_hook::register(at_exit::at_process_exit)
-        .map_err(|source| Error::system("registering the exit function (atexit)", source))?;
+        .map_err(|source| Error::system(None, "registering the exit function (atexit)", source))?;
     let threads = if settings.needs_standby() { 2 } else { 1 };
     let adds_thread = state.watchers.handles.len() < threads;
     let begun =
@@ -102,18 +102,15 @@ fn enter(exit: &'static ProcessExit, process: Process, guard: &Arc<Guard>) -> Re
     let Begun { state, installed, late } = &mut *begun;
     // The threads come first: once a handler is in place there is somebody to wake.
     while state.watchers.handles.len() < threads {
-        let thread = watcher::spawn(exit, state.watchers.generation)
-            .map_err(|source| Error::system("spawning the watcher thread", source))?;
-        state.watchers.handles.push(thread);
+        watcher::spawn(exit, &mut state.watchers)
+            .map_err(|source| Error::system(None, "spawning the watcher thread", source))?;
     }
     guarded::install(&plan.missing, installed).map_err(|(signal, refused)| match refused {
-        Refused::System(source) => Error::system_for(signal, "installing the handler", source),
+        Refused::System(source) => Error::system(Some(signal), "installing the handler", source),
         Refused::Changed(came) => {
             *late = came;
-            Error::busy_for(
-                signal,
-                "another thread changed its disposition at that moment: try again",
-            )
+            let reason = "another thread changed its disposition at that moment: try again";
+            Error::Busy { signal: Some(signal), reason }
         }
     })?;
     let Begun { mut state, installed, .. } = scopeguard::ScopeGuard::into_inner(begun);
@@ -133,7 +130,7 @@ fn enter(exit: &'static ProcessExit, process: Process, guard: &Arc<Guard>) -> Re
 fn look(settings: &Settings, state: &mut State) -> Result<Plan, Error> {
     let mut plan = Plan { missing: Vec::new(), ignored: SignalSet::default() };
     for signal in settings.all_signals() {
-        let failed = |source| Error::system_for(signal, "querying the disposition", source);
+        let failed = |source| Error::system(Some(signal), "querying the disposition", source);
         let newest = state.installed(signal).map(|one| one.guarded);
         let is_on_top = newest.map(|one| one.is_on_top()).transpose().map_err(failed)?;
         let ours = if is_on_top == Some(false) { state.uncover(signal) } else { newest };
@@ -153,8 +150,8 @@ fn look(settings: &Settings, state: &mut State) -> Result<Plan, Error> {
             return Err(Error::HandlerExists { signal, holder: Holder::unknown(address) });
         }
         if found.as_ref().is_some_and(Found::is_buried_too_deep) {
-            let why = "other handlers were installed over the guard's too often";
-            return Err(Error::busy_for(signal, why));
+            let reason = "other handlers were installed over the guard's too often";
+            return Err(Error::Busy { signal: Some(signal), reason });
         }
         plan.missing.extend(found);
     }

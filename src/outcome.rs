@@ -30,7 +30,6 @@ use crate::sys::status::Status;
 pub struct Outcome {
     pub(crate) cause: Cause,
     pub(crate) signal: Option<Signal>,
-    pub(crate) panicked: bool,
     pub(crate) status: Option<Status>,
 }
 
@@ -61,7 +60,7 @@ impl Outcome {
     /// ```
     #[must_use]
     pub fn callback_panicked(&self) -> bool {
-        self.panicked
+        self.status == Some(Status::Failed)
     }
 
     /// The exit code that a shell would show: 101 after a callback that panicked, what [`Ending`](crate::Ending) says

@@ -1,6 +1,6 @@
 //! The settings of a guard, and every decision that follows from them alone.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::signal::{Signal, SignalSet};
 use crate::sys::status::Status;
@@ -171,11 +171,6 @@ impl Settings {
         self.signals.union(self.on)
     }
 
-    /// When the grace period is over; `None` if no deadline applies.
-    pub(crate) fn deadline(&self, grace_begins: Instant) -> Option<Instant> {
-        grace_begins.checked_add(self.grace)
-    }
-
     /// How the process ends because of `signal`.
     pub(crate) fn status(&self, signal: Signal) -> Status {
         match self.ending {
@@ -187,11 +182,8 @@ impl Settings {
 
     /// How the process ends when the scope has ended in time; `None` if the program continues.
     pub(crate) fn status_after_scope(&self, signal: Signal) -> Option<Status> {
-        let default = if self.append { AfterScope::End } else { AfterScope::Continue };
-        match self.after_scope.unwrap_or(default) {
-            AfterScope::Continue => None,
-            AfterScope::End => Some(self.status(signal)),
-        }
+        let ends = self.after_scope.map_or(self.append, |after| after == AfterScope::End);
+        ends.then(|| self.status(signal))
     }
 
     /// Whether a second thread has to watch over user code.

@@ -68,12 +68,6 @@ impl<T> Stack<T> {
         self.next
     }
 
-    /// Takes all of them out, from the oldest to the newest. No later one gets a key of theirs.
-    #[cfg(any(unix, test))]
-    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = T> + use<T> {
-        std::mem::take(&mut self.items).into_iter().map(|(_, item)| *item)
-    }
-
     fn place(&self, key: usize) -> Option<usize> {
         self.items.binary_search_by_key(&key, |(key, _)| *key).ok()
     }
@@ -101,7 +95,7 @@ mod tests {
             }
             assert_eq!(stack.pop(), left.pop());
             assert_eq!(stack.push(5), 6);
-            assert_eq!(stack.take_all().last(), Some(5));
+            assert_eq!(std::iter::from_fn(|| stack.pop()).next(), Some(5));
             assert!(stack.is_empty());
             assert_eq!(stack.push(6), 7);
         }

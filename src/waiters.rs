@@ -97,7 +97,7 @@ impl Waiters {
     pub(crate) fn abandon(&self) {
         let mut inner = self.inner.lock();
         std::mem::take(&mut inner.descriptors).into_iter().for_each(Far::abandon);
-        inner.wakers.take_all().for_each(std::mem::forget);
+        std::iter::from_fn(|| inner.wakers.pop()).for_each(std::mem::forget);
     }
 
     /// Once the exit has begun: whether there is somebody to release.

@@ -14,14 +14,17 @@ use std::io;
 use std::ptr;
 
 use crate::event::Event;
-use crate::exit::{self, By, Closed, Forked, ProcessExit, Task, Which};
+use crate::exit::{self, By, Closed, Forked, ProcessExit, Task, Watchers, Which};
 use crate::sys::process;
 use crate::sys::status::Status;
-use crate::sys::thread::{self, JoinHandle, Runner};
+use crate::sys::thread::{self, Runner};
 
-/// Starts a thread for the guards of this `generation`.
-pub(crate) fn spawn(exit: &'static ProcessExit, generation: usize) -> io::Result<JoinHandle> {
-    thread::spawn("handle-exit", Box::new(move || watch(exit, generation)))
+/// Starts one more, for the guards that live now.
+pub(crate) fn spawn(exit: &'static ProcessExit, watchers: &mut Watchers) -> io::Result<()> {
+    let generation = watchers.generation;
+    let thread = thread::spawn("handle-exit", Box::new(move || watch(exit, generation)))?;
+    watchers.handles.push(thread);
+    Ok(())
 }
 
 fn watch(exit: &'static ProcessExit, generation: usize) {
@@ -64,7 +67,7 @@ pub(crate) fn perform(exit: &'static ProcessExit, me: Runner, task: Task) -> Res
         }
         Task::Overrun { guard, needs_successor } => {
             // What this thread is going to run may hang as well.
-            if needs_successor && exit.add_watcher(spawn).is_err() {
+            if needs_successor && spawn(exit, &mut exit.lock().watchers).is_err() {
                 process::end_now(Status::Failed);
             }
             exit.end_after_overrun(me, &guard)

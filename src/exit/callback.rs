@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::state::{Callback, Stage, State};
-use super::{Forked, Guard, Payload, ProcessExit, Which, is_stuck};
+use super::{Forked, Guard, Payload, ProcessExit, Which, is_stuck, once};
 use crate::cause::Cause;
 use crate::event::Event;
 use crate::signal::SignalSet;
@@ -233,12 +233,7 @@ impl ProcessExit {
         self.allow_abort(guard, me);
         self.timed(guard, || {
             while let Some(function) = guard.deferred.next_to_run(me, &is_stuck) {
-                let mut function = Some(function);
-                self.call_contained(me, guard, &mut || {
-                    if let Some(function) = function.take() {
-                        function();
-                    }
-                })?;
+                self.call_contained(me, guard, &mut once(function))?;
                 guard.deferred.done(me.id());
             }
             Ok(())

@@ -3,7 +3,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
-use std::task::Waker;
 
 use super::state::{Callback, Entry};
 use super::{Guard, Payload, ProcessExit};
@@ -15,6 +14,12 @@ use crate::sys::{exit_thread, process, wake};
 /// This is a child that user code has forked: nothing of the parent's is to be done here.
 #[derive(Debug)]
 pub(crate) struct Forked;
+
+/// Has the door call what can be called only once.
+pub(super) fn once(function: impl FnOnce()) -> impl FnMut() {
+    let mut function = Some(function);
+    move || function.take().map_or((), |function| function())
+}
 
 /// Which guards are asked for.
 #[derive(Debug, Clone, Copy)]
@@ -81,9 +86,7 @@ impl ProcessExit {
         payload: Option<Payload>,
     ) -> Result<(), Forked> {
         let Some(payload) = payload else { return Ok(()) };
-        let mut payload = Some(payload);
-        let again =
-            self.timed(guard, || self.call(me, guard.mask, &mut || drop(payload.take())))?;
+        let again = self.timed(guard, || self.call(me, guard.mask, &mut once(|| drop(payload))))?;
         std::mem::forget(again);
         Ok(())
     }
@@ -145,8 +148,7 @@ impl ProcessExit {
     pub(crate) fn drop_guard(&self, me: Runner, guard: Arc<Guard>) -> Result<(), Forked> {
         let Some(guard) = Arc::into_inner(guard) else { return Ok(()) };
         let mask = guard.mask;
-        let mut guard = Some(guard);
-        let payload = self.call(me, mask, &mut || drop(guard.take()))?;
+        let payload = self.call(me, mask, &mut once(|| drop(guard)))?;
         std::mem::forget(payload);
         Ok(())
     }
@@ -196,8 +198,7 @@ impl ProcessExit {
         guard.waiters.release_descriptors();
         self.timed(guard, || {
             while let Some(waker) = guard.waiters.next_waker() {
-                let mut waker = Some(waker);
-                self.call_contained(me, guard, &mut || waker.take().map_or((), Waker::wake))?;
+                self.call_contained(me, guard, &mut once(|| waker.wake()))?;
             }
             Ok(())
         })

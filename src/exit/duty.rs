@@ -1,6 +1,5 @@
 //! What the watchers do, one step at a time.
 
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use crate::sys::guarded::Guarded;
 use crate::sys::lock::Locked;
 use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
-use crate::sys::thread::{self, JoinHandle, Runner};
+use crate::sys::thread::{self, Runner};
 use crate::sys::{abort, lock, wake};
 
 /// How long those who restore a signal wait until the leader takes it no more: the leader may have been interrupted
@@ -46,7 +45,9 @@ impl ProcessExit {
             }
             state.watchers.leader = Some(me.id());
             state.admit_mail();
-            let wanted = state.to_listen();
+            // A host hears its signals also in a program that blocks them everywhere. A guest takes nothing from such a
+            // program.
+            let wanted = state.hosted();
             if let Some(task) = state.task(me) {
                 self.listen(&mut state, SignalSet::default());
                 state.watchers.leader = None;
@@ -80,7 +81,7 @@ impl ProcessExit {
     ) -> Locked<'a, State> {
         let (mut deadline, mut in_time) = (None, true);
         let are_heard = |state: &State| {
-            let too_many = state.watchers.listens.minus(state.to_listen());
+            let too_many = state.watchers.listens.minus(state.hosted());
             !too_many.intersection(signals).is_empty()
         };
         while in_time && are_heard(&state) {
@@ -106,17 +107,6 @@ impl ProcessExit {
         if leads_another {
             wake::post();
         }
-    }
-
-    /// Starts one more watcher.
-    pub(crate) fn add_watcher(
-        &'static self,
-        spawn: fn(&'static ProcessExit, usize) -> io::Result<JoinHandle>,
-    ) -> io::Result<()> {
-        let mut state = self.lock();
-        let handle = spawn(self, state.watchers.generation)?;
-        state.watchers.handles.push(handle);
-        Ok(())
     }
 
     /// A signal has begun the exit of these guards.
@@ -228,13 +218,6 @@ impl ProcessExit {
 }
 
 impl State {
-    /// The signals that the leader takes itself: those of the host, which hears them also in a program that blocks
-    /// them everywhere. A guest takes nothing from such a program.
-    fn to_listen(&self) -> SignalSet {
-        let host = self.host().map(|entry| entry.all());
-        host.unwrap_or_default()
-    }
-
     /// The runner has left the functions of `Builder::on`: what waited for them has its own time.
     #[inline(never)]
     pub(super) fn hears_no_more(&mut self) {

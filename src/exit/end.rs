@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use super::callback::WATCHER_TIMEOUT;
 use super::ending::{After, End, Rank, failed};
-use super::state::{Callback, Entry, State};
+use super::state::{Entry, State};
 use super::{Forked, Guard, ProcessExit, Which};
 use crate::cause::Cause;
 use crate::event::Event;
@@ -122,9 +122,7 @@ impl State {
     }
 
     pub(super) fn has_overrun(&self) -> bool {
-        let overran = |callback| callback == Callback::Overrun;
-        self.guards.iter().any(|(_, entry)| overran(entry.callback))
-            || self.end.as_ref().is_some_and(|end| end.deadline.is_some())
+        self.end.as_ref().is_some_and(|end| end.deadline.is_some())
     }
 }
 

@@ -71,21 +71,16 @@ impl Guard {
     pub(crate) fn abandon_parents(&self) -> Result<(), Error> {
         let is_free = self.callback.is_free() && self.deferred.is_free() && self.waiters.is_free();
         if !is_free {
-            return Err(Error::busy("another thread was using this guard at the time of the fork"));
+            let reason = "another thread was using this guard at the time of the fork";
+            return Err(Error::Busy { signal: None, reason });
         }
         if self.cause().is_some() {
             return Err(Error::Ended);
         }
         self.waiters.abandon();
-        self.deferred.abandon();
+        self.deferred.give_up();
         self.observing.store(0, SeqCst);
         Ok(())
-    }
-
-    /// Whether it was in place before: a forked child makes it its own.
-    #[cfg(unix)]
-    pub(crate) fn is_parents(&self) -> bool {
-        self.key() != 0
     }
 
     /// What began its exit, if it has begun. Takes no lock.
@@ -93,7 +88,7 @@ impl Guard {
         self.cause.get()
     }
 
-    pub(super) fn key(&self) -> usize {
+    pub(crate) fn key(&self) -> usize {
         self.key.load(SeqCst)
     }
 

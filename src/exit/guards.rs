@@ -63,12 +63,13 @@ impl State {
 
     #[inline(never)]
     pub(super) fn has_old_handler(&self, signal: Signal) -> bool {
-        let is_hosted = self.host_has(signal);
+        let is_hosted = self.hosted().contains(signal);
         self.installed(signal).is_some_and(|one| one.guarded.has_old_handler(is_hosted))
     }
 
-    pub(super) fn host_has(&self, signal: Signal) -> bool {
-        self.host().is_some_and(|host| host.all().contains(signal))
+    /// The signals of the host.
+    pub(super) fn hosted(&self) -> SignalSet {
+        self.host().map(|host| host.all()).unwrap_or_default()
     }
 
     /// A host begins or ceases to guard these signals. On Windows this changes who decides about them, also about

@@ -22,8 +22,6 @@ mod ending;
 mod exit_functions;
 mod guard;
 mod guards;
-#[cfg(all(handle_exit_loom, test))]
-mod models;
 mod scope;
 mod state;
 mod task;
@@ -38,11 +36,12 @@ use crate::sys::per_process::PerProcess;
 use crate::sys::process::{self, Process};
 use crate::sys::thread::{self, Runner};
 
+use door::once;
 pub(crate) use door::{Forked, Which};
 pub(crate) use guard::{Callback, Guard, OnSignal, Payload};
 pub(crate) use scope::{By, Closed};
 use state::Ended;
-pub(crate) use state::State;
+pub(crate) use state::{State, Watchers};
 pub(crate) use task::Task;
 
 /// The exit of each process that has, or had, a guard.
@@ -105,3 +104,6 @@ impl ProcessExit {
 fn is_stuck(runner: Runner) -> bool {
     (exit_thread::is_marked() || thread::is_inside_exit()) && runner.is_inside_exit()
 }
+
+#[cfg(all(handle_exit_loom, test))]
+mod models;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::callback::{FIRST_LOOK, LAST_LOOKS};
 use super::guards::extract;
 use super::state::{Callback, Ended, Scope, Stage, State};
-use super::{Forked, Guard, Payload, ProcessExit, is_stuck};
+use super::{Forked, Guard, Payload, ProcessExit, is_stuck, once};
 use crate::cause::Cause;
 use crate::event::Event;
 use crate::settings::OldHandler;
@@ -140,8 +140,7 @@ impl ProcessExit {
     ) -> Result<(), Forked> {
         if closed.disarmed {
             while let Some(function) = guard.deferred.next_to_drop() {
-                let mut function = Some(function);
-                self.call_contained(me, guard, &mut || drop(function.take()))?;
+                self.call_contained(me, guard, &mut once(|| drop(function)))?;
             }
         } else {
             if guard.settings.old_handler == OldHandler::Always {

@@ -43,7 +43,7 @@ pub(crate) struct State {
     /// By age.
     pub(super) guards: Stack<Entry>,
     /// The key of the host.
-    pub(super) host: Option<usize>,
+    pub(crate) host: Option<usize>,
     /// By age. A signal is here twice if a foreign handler came on top of the guard's, and then another guard.
     pub(crate) installed: Vec<Installed>,
     /// In order of arrival.
@@ -203,16 +203,6 @@ impl State {
     /// Whether a thread waits in `abort` for what the watcher is to do for the living guards.
     pub(super) fn is_aborting(&self) -> bool {
         !self.guards.is_empty() && self.exits.iter().any(|exit| exit.arrival.aborts)
-    }
-
-    /// Whether this guard is one of them.
-    pub(crate) fn has(&self, guard: &Arc<Guard>) -> bool {
-        let known = self.guards.get(guard.key());
-        known.is_some_and(|entry| Arc::ptr_eq(&entry.guard, guard))
-    }
-
-    pub(crate) fn has_host(&self) -> bool {
-        self.host.is_some()
     }
 
     pub(super) fn host(&self) -> Option<&Entry> {

@@ -199,7 +199,7 @@ impl State {
         let deadline = match stage {
             Stage::Grace { decider: before, deadline } if before == decider => deadline,
             // It begins, or another guard decides from now on.
-            _ => settings.deadline(now),
+            _ => now.checked_add(settings.grace),
         };
         // A repeat may have brought a last moment.
         let deadline = [deadline, exit.arrival.last_moment()].into_iter().flatten().min();

@@ -77,13 +77,9 @@ impl fmt::Display for ConsoleEvent {
 /// # }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Received(ConsoleEvent);
+pub struct Received(pub(crate) ConsoleEvent);
 
 impl Received {
-    pub(crate) fn new(event: ConsoleEvent) -> Received {
-        Received(event)
-    }
-
     /// The signal.
     #[must_use]
     pub fn signal(&self) -> Signal {

@@ -21,15 +21,11 @@ use super::Signal;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Received {
-    signal: Signal,
-    sender: Option<Sender>,
+    pub(crate) signal: Signal,
+    pub(crate) sender: Option<Sender>,
 }
 
 impl Received {
-    pub(crate) fn new(signal: Signal, sender: Option<Sender>) -> Received {
-        Received { signal, sender }
-    }
-
     /// The signal.
     #[must_use]
     pub fn signal(&self) -> Signal {
@@ -62,12 +58,6 @@ pub struct Sender {
     pub pid: u32,
     /// Real user id of the sender.
     pub uid: u32,
-}
-
-impl Sender {
-    pub(crate) fn new(pid: u32, uid: u32) -> Sender {
-        Sender { pid, uid }
-    }
 }
 
 impl fmt::Display for Sender {

@@ -114,10 +114,6 @@ impl Disposition {
         }
     }
 
-    pub(crate) fn is_handler(&self) -> bool {
-        matches!(self.action(), Action::Handler(_))
-    }
-
     /// Whether the handler wants siginfo and context.
     pub(crate) fn takes_siginfo(&self) -> bool {
         self.0.sa_flags & libc::SA_SIGINFO != 0
@@ -157,7 +153,7 @@ fn kernel_mask(mask: &libc::sigset_t) -> &[u8] {
     unsafe { std::slice::from_raw_parts(ptr::from_ref(mask).cast(), length) }
 }
 
-/// Whose code a handler is.
+/// Whose code a handler is. Takes locks of the dynamic linker, so call it with none of the crate's held.
 pub(crate) fn holder(address: usize) -> Holder {
     let mut holder = Holder::unknown(address);
     let Some(info) = object_of(address) else { return holder };

@@ -4,14 +4,14 @@ use std::io;
 
 use nix::libc;
 
-use super::disposition::{self, Action, Disposition};
+pub(crate) use super::disposition::holder;
+use super::disposition::{Action, Disposition};
 use super::handler::FUNCTIONS;
 use super::process::{self, Process};
 use super::siginfo::{Arrival, SigInfo};
 use super::slot::{self, LEVELS, slot_of};
 use super::{abort, forward, mask, wake};
 use crate::signal::{FAULTS, Signal, SignalSet};
-use crate::sys::holder::Holder;
 use crate::sys::lock::Lock;
 use crate::sys::per_process::PerProcess;
 
@@ -128,17 +128,12 @@ pub(crate) fn install(
     Ok(())
 }
 
-/// Whose handler that is. Takes locks of the dynamic linker, so call it with none of the crate's held.
-pub(crate) fn holder(address: usize) -> Holder {
-    disposition::holder(address)
-}
-
 /// Whether the process has Go code, whose threads have stacks too small for signal handlers: every
 /// handler has to run on the alternate stack then. (Otherwise none should: std unmaps that of the main
 /// thread in `process::exit`, rust-lang/rust#161018.) In every build mode Go handles SIGURG that way.
 fn is_go_runtime_here() -> bool {
     Disposition::query(libc::SIGURG)
-        .is_ok_and(|urg| urg.is_handler() && urg.is_on_alternate_stack())
+        .is_ok_and(|urg| urg.handler_address().is_some() && urg.is_on_alternate_stack())
 }
 
 /// A signal whose handler is the guard's.
@@ -181,7 +176,7 @@ impl Guarded {
 
     /// Whether an old handler decides about the signal, also if a host guards it.
     pub(crate) fn has_old_handler(&self, _is_hosted: bool) -> bool {
-        self.below.is_handler()
+        self.below.handler_address().is_some()
     }
 
     /// A host begins or ceases to guard the signal. Nothing to do: the old handler is known.

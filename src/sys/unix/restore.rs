@@ -138,7 +138,7 @@ fn restore(signal: Signal, level: usize, below: &Disposition) -> Restored {
     match Disposition::query(raw) {
         Ok(top) if is_ours(&top) => {}
         // It may be `below`, which somebody else has restored.
-        Ok(top) if top.is_handler() && top != *below => {
+        Ok(top) if top.handler_address().is_some() && top != *below => {
             let Some(older) = level_of(&top) else { return bury() };
             // A foreign handler has gone that was in between: either a living guard has that one, or it goes too.
             if slot_of(signal).armed_level() != older + 1 {

@@ -46,7 +46,7 @@ pub(crate) struct Arrival {
 
 impl Arrival {
     pub(crate) fn received(&self) -> Received {
-        Received::new(self.signal, sender(&self.info.0))
+        Received { signal: self.signal, sender: sender(&self.info.0) }
     }
 
     /// Takes in a repeat.
@@ -86,11 +86,11 @@ fn sender(info: &libc::siginfo_t) -> Option<Sender> {
     }
     // SAFETY: kill, tgkill and sigqueue fill in the sender (sigaction(2), "The siginfo_t argument").
     let (pid, uid) = unsafe { (info.si_pid(), info.si_uid()) };
-    Some(Sender::new(u32::try_from(pid).unwrap_or(0), uid))
+    Some(Sender { pid: u32::try_from(pid).unwrap_or(0), uid })
 }
 
 fn is_from_a_process(info: &libc::siginfo_t) -> bool {
-    [code::KILL, code::QUEUE, code::THREAD].contains(&info.si_code)
+    SENT.contains(&info.si_code)
 }
 
 /// Whether no process sent it, for all that is known: a key press, a timer, a limit.
@@ -108,8 +108,7 @@ pub(super) fn is_abort(info: &libc::siginfo_t, context: *const c_void) -> bool {
 #[cfg(not(any(target_vendor = "apple", target_os = "dragonfly")))]
 fn comes_from_abort(info: &libc::siginfo_t, _context: *const c_void) -> bool {
     // SAFETY: read only where a process sent it, as in `sender`.
-    info.si_code == code::THREAD
-        && u32::try_from(unsafe { info.si_pid() }) == Ok(std::process::id())
+    info.si_code == SENT[2] && u32::try_from(unsafe { info.si_pid() }) == Ok(std::process::id())
 }
 
 /// The siginfo of these systems does not tell `abort` from `kill`. But their `abort` begins by blocking
@@ -135,34 +134,23 @@ fn comes_from_abort(_info: &libc::siginfo_t, context: *const c_void) -> bool {
 /// An `si_code` of no sender, for a signal that came without siginfo.
 pub(super) const NO_CODE: libc::c_int = libc::c_int::MAX;
 
-/// `si_code` of signals that a process sent: with `kill` (`SI_USER`), `sigqueue` (`SI_QUEUE`), or to
+/// `si_code` of signals that a process sent: with `kill` (`SI_USER`), `sigqueue` (`SI_QUEUE`), and to
 /// one thread, as `raise` and `abort` do (`SI_TKILL`, `SI_LWP`). The libc crate names them for Linux
 /// only; the others are from their <sys/signal.h>.
-mod code {
-    use nix::libc::c_int;
+const SENT: [libc::c_int; 3] = if cfg!(target_os = "freebsd") {
+    [0x10001, 0x10002, 0x10007]
+} else if cfg!(target_vendor = "apple") {
+    // `raise` and `abort` look like `kill` there.
+    [0x10001, 0x10002, 0x10001]
+} else if cfg!(any(target_os = "linux", target_os = "android")) {
+    [0, -1, -6]
+} else if cfg!(target_os = "netbsd") {
+    [0, -1, -5]
+} else if cfg!(any(target_os = "openbsd", target_os = "illumos", target_os = "solaris")) {
+    [0, -2, -1]
+} else {
+    [0, -1, 0]
+};
 
-    const CODES: [c_int; 3] = if cfg!(target_os = "freebsd") {
-        [0x10001, 0x10002, 0x10007]
-    } else if cfg!(target_vendor = "apple") {
-        // `raise` and `abort` look like `kill` there.
-        [0x10001, 0x10002, 0x10001]
-    } else if cfg!(any(target_os = "linux", target_os = "android")) {
-        [0, -1, -6]
-    } else if cfg!(target_os = "netbsd") {
-        [0, -1, -5]
-    } else if cfg!(any(target_os = "openbsd", target_os = "illumos", target_os = "solaris")) {
-        [0, -2, -1]
-    } else {
-        [0, -1, 0]
-    };
-    pub(super) const KILL: c_int = CODES[0];
-    pub(super) const QUEUE: c_int = CODES[1];
-    pub(super) const THREAD: c_int = CODES[2];
-
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    const _: () = assert!(
-        KILL == super::libc::SI_USER
-            && QUEUE == super::libc::SI_QUEUE
-            && THREAD == super::libc::SI_TKILL
-    );
-}
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const _: () = assert!(matches!(SENT, [libc::SI_USER, libc::SI_QUEUE, libc::SI_TKILL]));

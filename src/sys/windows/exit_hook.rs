@@ -11,19 +11,17 @@
 use std::ffi::c_int;
 use std::io;
 use std::panic;
-use std::sync::LazyLock;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use super::dll;
-use crate::sys::lock::Lock;
 
-/// What to run, and whether the C library knows of it.
-static HOOK: LazyLock<Lock<Hook>> = LazyLock::new(Lock::default);
+/// What to run. The same function each time.
+static HOOK: OnceLock<fn()> = OnceLock::new();
 
-#[derive(Default, Clone, Copy)]
-struct Hook {
-    run: Option<fn()>,
-    is_registered: bool,
-}
+/// Whether the C library is going to call it. Written by the thread that makes a guard, one at a time, and by the
+/// exit function.
+static IS_REGISTERED: AtomicBool = AtomicBool::new(false);
 
 unsafe extern "C" {
     fn atexit(function: extern "C" fn()) -> c_int;
@@ -34,22 +32,21 @@ unsafe extern "C" {
 /// One registration is enough for a second thread in C's `exit` as well: the C libraries of Windows
 /// let one thread at a time into their exit functions, and that one does not return.
 pub(crate) fn register(hook: fn()) -> io::Result<()> {
-    let mut known = HOOK.lock();
-    known.run = Some(hook);
-    if !known.is_registered {
-        // SAFETY: a function without arguments that does not unwind.
-        if unsafe { atexit(at_exit) } != 0 {
-            return Err(io::Error::from(io::ErrorKind::OutOfMemory));
-        }
-        known.is_registered = true;
+    HOOK.get_or_init(|| hook);
+    if IS_REGISTERED.swap(true, SeqCst) {
+        return Ok(());
+    }
+    // SAFETY: a function without arguments that does not unwind.
+    if unsafe { atexit(at_exit) } != 0 {
+        IS_REGISTERED.store(false, SeqCst);
+        return Err(io::Error::from(io::ErrorKind::OutOfMemory));
     }
     Ok(())
 }
 
 /// Runs the hook, then ends the process with `code`.
 pub(crate) fn exit(code: i32) -> ! {
-    let hook = HOOK.lock().run;
-    run(hook);
+    run();
     std::process::exit(code)
 }
 
@@ -58,18 +55,14 @@ extern "C" fn at_exit() {
     if dll::threads_are_gone() {
         return;
     }
-    let hook = {
-        let mut known = HOOK.lock();
-        // A guard that is made in an exit function after this one needs the hook once more.
-        known.is_registered = false;
-        known.run
-    };
-    run(hook);
+    // A guard that is made in an exit function after this one needs the hook once more.
+    IS_REGISTERED.store(false, SeqCst);
+    run();
 }
 
 /// Unwinding out of an exit function is undefined; the hook does not, but users' code is near.
-fn run(hook: Option<fn()>) {
-    if let Some(hook) = hook {
+fn run() {
+    if let Some(hook) = HOOK.get() {
         let _ = panic::catch_unwind(hook);
     }
 }

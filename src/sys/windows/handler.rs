@@ -2,7 +2,6 @@
 
 use std::io;
 use std::ptr;
-use std::sync::LazyLock;
 
 use windows_sys::Win32::System::Console::{
     CTRL_BREAK_EVENT, CTRL_C_EVENT, CTRL_CLOSE_EVENT, CTRL_LOGOFF_EVENT, CTRL_SHUTDOWN_EVENT,
@@ -15,30 +14,18 @@ use windows_sys::core::BOOL;
 
 use super::slot::{self, Verdict};
 use crate::signal::ConsoleEvent;
-use crate::sys::lock::Lock;
 
 const FALSE: BOOL = 0;
 const TRUE: BOOL = 1;
 
-/// One thread at a time changes the guard's place among the handlers.
-static ONE_AT_A_TIME: LazyLock<Lock<()>> = LazyLock::new(Lock::default);
-
 unsafe extern "system" fn handle(raw: u32) -> BOOL {
-    match event(raw).map(slot::arrive) {
-        Some(Verdict::Keep) => TRUE,
-        Some(Verdict::PassOn) | None => FALSE,
-    }
+    BOOL::from(event(raw).map(slot::arrive) == Some(Verdict::Keep))
 }
 
-fn event(raw: u32) -> Option<ConsoleEvent> {
-    Some(match raw {
-        CTRL_C_EVENT => ConsoleEvent::CtrlC,
-        CTRL_BREAK_EVENT => ConsoleEvent::CtrlBreak,
-        CTRL_CLOSE_EVENT => ConsoleEvent::Close,
-        CTRL_LOGOFF_EVENT => ConsoleEvent::Logoff,
-        CTRL_SHUTDOWN_EVENT => ConsoleEvent::Shutdown,
-        _ => return None,
-    })
+fn event(number: u32) -> Option<ConsoleEvent> {
+    use ConsoleEvent::{Close, CtrlBreak, CtrlC, Logoff, Shutdown};
+    let all = [CtrlC, CtrlBreak, Close, Logoff, Shutdown];
+    all.into_iter().find(|event| raw(*event) == number)
 }
 
 /// The number the system gives an event.
@@ -52,9 +39,9 @@ pub(super) fn raw(event: ConsoleEvent) -> u32 {
     }
 }
 
-/// Makes the handler the first that the system asks. Call before arming a signal.
+/// Makes the handler the first that the system asks. Call before arming a signal, and with the lock of the exit: one
+/// thread at a time changes the guard's place among the handlers.
 pub(super) fn register() -> io::Result<()> {
-    let _one = ONE_AT_A_TIME.lock();
     if !slot::is_movable() {
         return Ok(());
     }

@@ -6,8 +6,8 @@ use windows_sys::Win32::Foundation::STATUS_CONTROL_C_EXIT;
 use windows_sys::Win32::System::Threading::{ExitProcess, GetCurrentProcess, TerminateProcess};
 
 use super::dll;
-use crate::sys::flush;
 use crate::sys::status::Status;
+use crate::sys::{flush, lock};
 
 /// A process as it is while its threads live, or as it is after `ExitProcess` has ended all but one.
 ///
@@ -55,9 +55,7 @@ pub(crate) fn end_now(status: Status) -> ! {
     // SAFETY: the pseudo handle of this process is always valid.
     unsafe { TerminateProcess(GetCurrentProcess(), exit_code(status)) };
     // The call only begins the end: it may return on a thread that is going to be ended.
-    loop {
-        std::thread::park();
-    }
+    lock::park()
 }
 
 fn exit_process(status: Status) -> ! {

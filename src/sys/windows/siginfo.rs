@@ -83,7 +83,7 @@ impl Arrival {
     }
 
     pub(crate) fn received(&self) -> Received {
-        Received::new(self.info.event)
+        Received(self.info.event)
     }
 
     /// Takes in a repeat.

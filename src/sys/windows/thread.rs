@@ -122,10 +122,8 @@ impl JoinHandle {
 
 /// Starts a thread that nobody waits for; whether there is one.
 pub(crate) fn spawn_bare(run: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
-    spawn("exit-flush", Box::new(move || drop_pointer(run(std::ptr::null_mut())))).is_ok()
+    spawn("exit-flush", Box::new(move || _ = run(std::ptr::null_mut()))).is_ok()
 }
-
-fn drop_pointer(_: *mut c_void) {}
 
 /// How far a thread has come.
 #[derive(Default)]
