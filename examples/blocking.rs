@@ -39,8 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 Ok((stream, _)) => {
                     let answered = &answered;
                     connections.spawn(move || {
-                        // An error means that the client has gone away, or has asked nothing in time,
-                        // like the callback, which only connects.
+                        // An error means that the client has gone away, or has sent no request in time.
+                        // The callback's own connection is such a client.
                         if answer(stream).is_ok() {
                             answered.fetch_add(1, Ordering::Relaxed);
                         }

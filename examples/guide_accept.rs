@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Waits for a client that says nothing.
+/// Reads a byte, then answers. A silent client holds the loop up: a real server sets a read timeout.
 fn answer(mut stream: TcpStream) {
     let _ = std::io::Read::read(&mut stream, &mut [0]);
     let _ = stream.write_all(b"hello\n");

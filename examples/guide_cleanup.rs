@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let _guard = HandleExit::cleanup(move || {
         // The scope keeps running: take the directory away from it, and then remove it.
         if fs::rename(directory, &gone).is_ok() {
-            // Again if a file that was being created at that moment has been added meanwhile.
+            // Try again if a file was created meanwhile.
             while fs::remove_dir_all(&gone).is_err_and(is_not_empty) {}
         }
     })?;

@@ -39,7 +39,8 @@ mod library {
 
         // `append`: this is the program's process, and these are the program's signals. On a signal
         // the directory is removed first. Then the program's handler or host decides what comes next.
-        // If the program has neither, the process is killed by the signal when `render` returns.
+        // If the program has neither, the process is killed by the signal when the guard is dropped:
+        // `render` does not return.
         let guard = HandleExit::append(move || *lock(&removed) = None).map_err(Error::other)?;
 
         for page in 0..pages {

@@ -4,10 +4,10 @@
 //! ```text
 //! cargo run --example outcome
 //! ```
-//! Press ^C, or `kill` the program: it says goodbye and is killed by that very signal, so that a shell
-//! loop around it stops as well (`while cargo run --example outcome; do :; done`). Press Enter instead,
-//! and the program ends with 0. With `--fail` the clean-up panics, and the process ends with 101 instead
-//! of a status that reads as a clean stop.
+//! Press ^C: the program says goodbye and is killed by that very signal, so that a shell loop around it
+//! stops as well (`while :; do cargo run --example outcome; done`). After `kill`, only the program ends.
+//! Press Enter instead, and the program ends with 0. With `--fail` the clean-up panics, and the process
+//! ends with 101 instead of a status that reads as a clean stop.
 
 use std::io::{BufRead, Write, stdout};
 

@@ -1,4 +1,4 @@
-//! A web server that answers every request that reached it, even when it is told to stop.
+//! A web server that is told to stop finishes the requests that have reached it, each within 5 seconds.
 //!
 //! ```text
 //! cargo run --example serve                      # listens on http://127.0.0.1:8080
@@ -80,8 +80,8 @@ async fn serve(port: u16) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Answers the request of a connection. Each connection has one only, so that one that is open when
-/// the signal comes is a request that waits for its answer, and not one that may come some day.
+/// Answers the request of a connection: one for each connection (no keep-alive), so an open connection
+/// always has a request in progress.
 async fn answer(stream: TcpStream, served: Arc<AtomicUsize>) {
     let service = service_fn(async |request| {
         let response = respond(request).await;

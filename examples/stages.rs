@@ -81,7 +81,7 @@ fn deploy(
     if fails {
         return Err("the new release does not start".into());
     }
-    // The server reads in this file where its pages are. A file replaces another at once or not at all.
+    // This file tells the server where its pages are. The rename is atomic.
     let next = site.join("current.new");
     fs::write(&next, release.to_string_lossy().as_ref())?;
     fs::rename(next, site.join("current"))?;

@@ -63,7 +63,7 @@ impl Builder {
 
     /// Signals to guard in addition to those that are guarded already (by default TERM and INT).
     ///
-    /// A program with `panic = "abort"` wants `also([Signal::ABRT])`: a panic then runs the callback too, before the
+    /// On Unix, a program with `panic = "abort"` wants `also([Signal::ABRT])`: a panic then runs the callback too, before the
     /// process is killed by SIGABRT. The callback has 5 s, or its [`callback_timeout`](Builder::callback_timeout):
     /// the aborting thread may hold a lock that the callback needs.
     ///
@@ -97,7 +97,7 @@ impl Builder {
         self.grace(Duration::ZERO).after_scope(AfterScope::End)
     }
 
-    /// A signal that begins no exit, such as HUP for "read your configuration again": `function` runs on the watcher
+    /// A signal that begins no exit, such as HUP (Unix) for "read your configuration again": `function` runs on the watcher
     /// thread each time the signal comes. Several that come at once may be merged into one, as the kernel merges
     /// them. A panic in `function` is contained.
     ///
@@ -107,7 +107,7 @@ impl Builder {
     /// A signal that cannot be guarded is refused here too, except those whose default does not end a process, such as
     /// CHLD and WINCH. [`append`](Builder::append) and [`ignored`](Builder::ignored) apply: with `append`, the old
     /// handler is called after each call of `function`. If the signal has an old handler and begins the exit of another
-    /// guest, it is given back to that handler, and `function` does not hear of later ones. Once the exit has begun,
+    /// guest, it is given back to that handler, and `function` does not get later ones. Once the exit has begun,
     /// `function` is not called any more; signals not handled by then are discarded with the guard. A signal that is
     /// named both here and in [`signals`](Builder::signals) begins no exit: `on` wins. If a host names it here, it does not
     /// end the process for a guest either; the guest's callback runs.
@@ -138,8 +138,8 @@ impl Builder {
 
     /// Whether to make a guest, as [`HandleExit::append`] does, or a host. Default: a host.
     ///
-    /// The old handler of a guest stays, and runs after the callback; a host refuses it
-    /// ([`Error::HandlerExists`]). [`grace`](Builder::grace), [`repeat`](Builder::repeat), [`ending`](Builder::ending)
+    /// The old handler of a guest stays, and runs after the callback; beside an old handler, a
+    /// host is not made ([`Error::HandlerExists`]). [`grace`](Builder::grace), [`repeat`](Builder::repeat), [`ending`](Builder::ending)
     /// and [`after_scope`](Builder::after_scope) of a guest count only if neither an old handler nor the host decides,
     /// nor an older guest that guards the signal.
     pub fn append(mut self, append: bool) -> Builder {
@@ -178,12 +178,12 @@ impl Builder {
     ///
     /// The time bounds each of these by itself: the callback, with the observer's calls when it starts and ends; the
     /// deferred functions together; the wakers together; and every other call of the observer, such as the one for the
-    /// signal, which comes before any callback. If a function of [`on`](Builder::on) hangs, the callback starts after
-    /// this time at the latest. After an overrun, the callbacks and deferred functions of all guards have the same time
-    /// once more. Then the process ends with 101, without the exit functions of the C library: the code that hangs may
+    /// signal, which comes before any callback. If an [`on`](Builder::on) function hangs, the callback starts after
+    /// this time at the latest. After an overrun, the callbacks and deferred functions of all guards together get
+    /// one more period of the same length. Then the process ends with 101, without the exit functions of the C library: the code that hangs may
     /// hold a lock that they need.
     ///
-    /// It beats everything else that is set here. It costs a second sleeping thread for all guards, as
+    /// It takes precedence over everything else that is set here. It costs a second sleeping thread for all guards, as
     /// [`Repeat::Force`] does.
     ///
     /// ```
@@ -201,8 +201,8 @@ impl Builder {
         self
     }
 
-    /// What a repeated signal may cut short. Default: only the wait for the scope. With [`Repeat::Force`], which is for
-    /// a callback that may hang, deferred functions are cut too.
+    /// What a repeated signal may cut short. Default: only the wait for the scope. With [`Repeat::Force`], for a callback
+    /// that may hang, a repeat also cuts callbacks and deferred functions; those that have not started do not run.
     pub fn repeat(mut self, repeat: Repeat) -> Builder {
         self.settings.repeat = repeat;
         self

@@ -25,11 +25,11 @@ use crate::sys::status::Status;
 use crate::sys::thread::{self, Runner};
 use crate::sys::{exit_hook, exit_thread, process, restore};
 
-/// The guard over a scope: its callback runs exactly once and to its end, however the scope or the
-/// process ends.
+/// The guard over a scope: its callback runs exactly once, however the scope or the process ends, and to its end, unless
+/// [`Repeat::Force`](crate::Repeat::Force) or a [`callback_timeout`](crate::Builder::callback_timeout) cuts it short.
 ///
 /// Dropping it ends the scope. The callback runs on the dropping thread; if a signal has begun the exit, it runs on the
-/// watcher thread, and the drop waits for it. Then the deferred functions run, last in first out. Every disposition
+/// watcher thread, and the drop waits for it (but see [several guards](crate#with-several-guards)). Then the deferred functions run, last in first out. Every disposition
 /// that no other guard needs is restored, if the guard's handler is still on top, and with the last guard the watcher
 /// thread is joined. A signal that arrives meanwhile is held, and handed to the restored disposition at the end. A
 /// panic in the callback continues to unwind from the drop, or is contained if the thread is unwinding already.
@@ -273,10 +273,10 @@ pub fn exit(code: i32) -> ! {
     exit_hook::exit(code)
 }
 
-/// Runs `body`, and then ends the process by `signal`, even if `body` panics: for workers that leave by `_exit`, such
-/// as those of a pre-forked pool, and so run no exit functions of the C library.
+/// Runs `body`, and then ends the process by `signal`, even if `body` panics: for workers whose pool would otherwise end them
+/// with `_exit`, which runs no exit functions of the C library.
 ///
-/// First the callbacks of all living guards run, then the old handler if a guard has `signal`, then the deferred
+/// First the callbacks of all living guards run, then the old handler if a guard guards `signal`, then the deferred
 /// functions. If there is no guard, a handler of `signal` runs. Then the process is killed by the signal, or ends as
 /// the [`Ending`](crate::Ending) of the host or else of the oldest guest says.
 ///

@@ -4,13 +4,17 @@
 //! (unless the standard library makes it an `abort`).
 //! **By default, only TERM and INT are guarded.** Any other signal that ends a process, such as USR1, does so without a
 //! clean-up. Closing a terminal sends HUP, and `^\` sends QUIT; [`Signal::TERMINATING`], given to [`Builder::signals`],
-//! guards all four. `abort` and `panic = "abort"` are caught only if `Signal::ABRT` is guarded, and then the callback has 5 s,
-//! or its [`callback_timeout`](Builder::callback_timeout). On Windows, `std::process::exit` runs no callback: call
-//! [`handle_exit::exit`](exit) instead.
+//! guards all four. On Unix, `abort` and `panic = "abort"` are caught only if `Signal::ABRT` is guarded, and then the callback
+//! has 5 s, or its [`callback_timeout`](Builder::callback_timeout). Windows has only TERM and INT, and `std::process::exit`
+//! runs no callback there: call [`handle_exit::exit`](exit) instead.
 //!
 //! [`HandleExit`] is a guard over a scope. Its callback and its deferred functions run when the scope ends (normally,
 //! by `?` or by a panic), on a guarded signal, in `std::process::exit`, and on return from `main`. Then the old signal
 //! handlers are restored.
+//!
+//! *The exit* of a guard begins when its scope ends, when a guarded signal comes, when the process exits, or when
+//! [`request`](Exit::request) is called. It ends when the callback and the deferred functions have run. The process need
+//! not end with it.
 //!
 //! # Which constructor?
 //! A process has at most one **host**, which decides how the process ends, and any number of **guests**, which leave
@@ -26,6 +30,10 @@
 //! Guests are no obstacle to a host, and neither a host nor a handler is an obstacle to a guest. This holds for guards
 //! of the same copy of the crate: those of a plugin with its own copy are foreign handlers. On Windows, a guest without a
 //! host gives its scope no time: see [`append`](HandleExit::append).
+//!
+//! The code in the scope learns that it should stop from the callback, or by [`is_exiting`](Exit::is_exiting) in a loop, by
+//! [`wait`](Exit::wait) on a thread, by [`begun`](Exit::begun)`().await`, or from [`readable_fd`](Exit::readable_fd) (Unix).
+//! A guard with [`keep`](HandleExit::keep) has no scope, and lives until the process ends.
 //!
 //! ```no_run
 //! # use std::sync::Arc;
@@ -63,15 +71,15 @@
 //! | [`request`](Exit::request) | the watcher thread | the scope ends in its own time: no deadline applies, not even with `cleanup` |
 //! | [`disarm`](HandleExit::disarm) | – (dropped uncalled) | the program continues |
 //! | a repeat of the signal during the grace period | – (it has run) | the process is killed by the signal |
-//! | the callback panics on a signal or in `process::exit`, or `callback_timeout` is over | – | the process ends with code 101 |
+//! | the callback panics after a signal or a request, or in `process::exit`, or `callback_timeout` expires | – | the process ends with code 101 |
 //!
 //! The deferred functions run after the callback: at the end of the scope, or just before the process ends. They do not
 //! run if the old handler of a guest kills the process or calls `_exit`.
 //!
 //! # On a signal
 //! The signal handler wakes the *watcher*, an ordinary thread, which runs the callback. A callback may allocate, lock,
-//! write, spawn and panic. A thread that ends the scope or the process waits for the callback. Then the old handler
-//! runs, with the original siginfo. If there is none, the scope has the grace period to begin its end; if it does not,
+//! write, spawn and panic. Your threads keep running meanwhile. A thread that ends the scope or the process waits for the
+//! callback. Then the old handler runs, on Linux with the original siginfo. If there is none, the scope has the grace period to begin its end; if it does not,
 //! the deferred functions run, and the process is killed by the signal (`WIFSIGNALED`).
 //!
 //! # With several guards
@@ -81,8 +89,9 @@
 //! not count.
 //!
 //! A guard that ends without a signal runs its own callback and deferred functions, and nothing else. Before the
-//! process ends, those of all living guards run, newest first. If the watcher has been busy with another callback for
-//! a second, the thread that ends a scope runs the callback of that scope itself.
+//! process ends, those of all living guards run, newest first. After a signal, the thread that ends a scope waits for the watcher
+//! to run the callback of this scope. If the watcher has been busy with other user code for a second, that thread runs the
+//! callback itself.
 //!
 //! # On drop
 //! The callback runs if it has not, and then the [deferred functions](Exit::defer), last in first out. With the last
@@ -93,9 +102,10 @@
 //! # In `process::exit` and return from `main`
 //! Guards that are still alive run their callbacks and deferred functions in an exit function of the C library. The
 //! thread-locals of the exiting thread are gone by then. The standard library aborts there if a callback, a deferred
-//! function or an observer calls `std::process::exit`: call [`handle_exit::exit`](exit) instead. On the watcher, both
-//! end the process with their code; if another thread exits meanwhile, only `handle_exit::exit` is sure to. The exiting
-//! thread waits for callbacks on other threads, and for old handlers at most ten seconds. If a signal has already
+//! function or an observer calls `std::process::exit`: call [`handle_exit::exit`](exit) instead. Called on the
+//! watcher, both functions end the process with the given code; if another thread is already exiting, only
+//! `handle_exit::exit` is guaranteed to. The exiting thread waits without limit for callbacks on other threads, and at most
+//! ten seconds for old handlers. If a signal has already
 //! decided how the process ends, it ends that way. Another thread that makes a guard gets [`Error::Ended`]. Two threads
 //! may be in C `exit` at once only with glibc 2.41 or newer.
 //!
@@ -126,13 +136,13 @@
 //! | while the callback runs | counts when the callback has returned | ends the process at once; nothing else runs | is ignored |
 //! | during the grace period | ends the process; the deferred functions run | the same | is ignored |
 //! | while a deferred function runs | ends the process after the deferred functions | ends the process at once; nothing else runs | ends the process after the deferred functions |
-//! | while other exit functions run, after those of the guards | the second one ends the process at once | the same | is ignored |
+//! | while other exit functions run, after those of the guards | ends the process at once, if it is the second one of this phase, 500 ms after the first, even if typed | the same | is ignored |
 //!
 //! A signal is a repeat if the same signal came at least 500 ms before: after TERM, the first INT is no repeat, and the
 //! second one is. A quicker one is the same event, because a shell and npm both deliver one `^C`. A key (an INT or QUIT
-//! that the kernel sent; Unix) is a repeat at once, whichever signal came first.
+//! that the kernel sent; Unix) is a repeat at once, whichever signal came first, except in the last row.
 //!
-//! [`callback_timeout`](Builder::callback_timeout) beats all of these. A callback that panicked on the watcher ends the
+//! [`callback_timeout`](Builder::callback_timeout) takes precedence over all of these. A callback that panicked on the watcher ends the
 //! process with 101 after the deferred functions, without a grace period. A signal with an old handler has no
 //! grace period, no forced end and no `after_scope`.
 //!

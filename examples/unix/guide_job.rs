@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::{io, thread};
 
 fn main() -> Result<Outcome, Box<dyn std::error::Error>> {
-    // `Absorb`: a second `^C` does not cut `stop` short, which takes 2 s at most.
+    // `stop` takes 2 s at most; with `Absorb`, a second `^C` does not cut it short.
     let guard = HandleExit::builder().repeat(Repeat::Absorb).install(|| {})?;
     for step in ["fetch", "build", "check"] {
         match run(command(step), &guard)? {

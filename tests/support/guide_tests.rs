@@ -6,7 +6,7 @@ use std::thread::{JoinHandle, spawn};
 
 /// The code under test.
 fn serve(started: Sender<Exit>) -> Result<Cause, Error> {
-    let guard = HandleExit::append(|| {})?; // `new` would refuse the second test's
+    let guard = HandleExit::append(|| {})?; // with `new`, the second test would get `Error::Nested`
     started.send(guard.handle()).unwrap();
     Ok(guard.wait())
 }

@@ -153,14 +153,16 @@ fn time(ns: f64) -> String {
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(["measured", "ours", "against", "theirs", "ratio", "spread", "at most", ""]);
+    table.set_header([
+        "measured", "ours", "against", "theirs", "ratio", "spread", "at most", "within",
+    ]);
     for row in rows {
         let ratio = row.ratio.as_ref();
         let spread = ratio.and_then(|ratio| ratio.spread);
         let verdict = match row.verdict {
-            Some(Verdict::Holds) => "holds",
+            Some(Verdict::Holds) => "yes",
             Some(Verdict::Mostly) => "mostly",
-            Some(Verdict::Exceeds) => "does not",
+            Some(Verdict::Exceeds) => "no",
             None => "",
         };
         table.add_row([
@@ -186,19 +188,19 @@ pub(crate) fn write(rows: &[Row], dir: &str, load: &str) -> Result<(), Box<dyn E
         "# What the guard costs\n\
          \n\
          Measured by `cargo bench` on {machine}, beside {peers}, in one run. The load average\n\
-         was {load} when it began.\n\
+         was {load} when the run began.\n\
          \n\
          ![Ratios and their bounds](bench.svg)\n\
          \n\
          Times are medians. The contestants take turns, each in a process of its own, so that other work on the\n\
          machine slows all of them. *Spread*: the smallest and the largest ratio of five parts of the run.\n\
-         *At most*: the bound that this crate has set itself. A bound *holds* if all five parts keep it, and\n\
-         holds *mostly* if only the median does. Some rows compare with the least that the operating system\n\
+         *At most*: the bound that this crate has set itself, and whether the ratio is within it: *yes* if all five\n\
+         parts keep it, *mostly* if only the median does. Some rows compare with the least that the operating system\n\
          asks for, without any library.\n\
          \n\
          {table}\n\
          \n\
-         What the guard does more than ctrlc is in these rows: it looks at each disposition before it replaces it,\n\
+         These rows include work that ctrlc does not do: the guard looks at each disposition before it replaces it,\n\
          keeps when each signal came and who sent it, runs the callback with the mask of your thread, and decides\n\
          what a repeat means. A signal comes once in the life of a process, so all this code is cold: each line of\n\
          it is fetched from memory for the first time. A page that is touched for the first time costs as much as\n\
