@@ -11,8 +11,8 @@ use crate::signal::SignalSet;
 use crate::sys::thread::{self, Runner};
 use crate::sys::{abort, lock, wake};
 
-/// How long the end of a scope waits for the watcher to come to its callback, or to an old handler: the watcher may
-/// be in user code that waits for this thread.
+/// How long the end of a scope waits for the watcher to come to its callback, or to an old handler, and a thread that takes
+/// the end of the process over for what is told: the other thread may be in user code that waits for this one.
 pub(super) const WATCHER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a thread waits before it looks whether what it waits for can still come: doubled each time,

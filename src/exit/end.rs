@@ -74,7 +74,7 @@ impl State {
         }
         if end.thread == me {
             end.rank = end.rank.max(rank);
-        } else if rank > end.rank || rank == Rank::InsideExit && end.last_step == Some(end.thread) {
+        } else if rank > end.rank || rank == Rank::InsideExit && end.is_in_last_step(end.thread) {
             (end.thread, end.rank) = (me, rank);
         }
         end.thread == me
@@ -92,12 +92,12 @@ impl State {
     }
 
     pub(super) fn has_begun_last_step(&self, runner: Runner) -> bool {
-        self.end.as_ref().is_some_and(|end| end.last_step == Some(runner.id()))
+        self.end.as_ref().is_some_and(|end| end.is_in_last_step(runner.id()))
     }
 
     /// Whether another thread has begun the last step, which this one may have to take.
     pub(crate) fn is_last_step_elsewhere(&self) -> bool {
-        let begun = self.end.as_ref().is_some_and(|end| end.last_step == Some(end.thread));
+        let begun = self.end.as_ref().is_some_and(|end| end.is_in_last_step(end.thread));
         begun && self.ends_elsewhere()
     }
 
@@ -118,7 +118,7 @@ impl State {
     /// Whether another thread still tells how the process ends, and is to be waited for.
     fn is_told_elsewhere(&self, me: Runner) -> bool {
         let teller = self.end.as_ref().and_then(|end| end.teller);
-        teller.is_some_and(|teller| teller.id() != me.id()) && !self.has_overrun()
+        teller.is_some_and(|teller| teller != me.id()) && !self.has_overrun()
     }
 
     pub(super) fn has_overrun(&self) -> bool {
@@ -212,12 +212,12 @@ impl ProcessExit {
         let set_teller = |teller| {
             if let Some(end) = &mut self.lock().end {
                 end.teller = teller;
+                self.changed.notify_all();
             }
         };
-        set_teller(Some(me));
+        set_teller(Some(me.id()));
         self.tell(me, which, event)?;
         set_teller(None);
-        self.changed.notify_all();
         Ok(())
     }
 
@@ -226,9 +226,9 @@ impl ProcessExit {
         let mut state = self.lock();
         let ends = state.ends();
         let end = state.end.as_mut().filter(|end| end.thread == me.id())?;
-        end.last_step = Some(me.id());
-        end.after.get_or_insert(After { ends, first, ..After::default() });
         let status = end.status.unwrap_or(decided);
+        end.last_step = Some((me.id(), status));
+        end.after.get_or_insert(After { ends, first, ..After::default() });
         self.changed.notify_all();
         Some(status)
     }

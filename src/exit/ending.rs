@@ -20,12 +20,12 @@ pub(super) struct End {
     pub(super) rank: Rank,
     /// `None`: with the code that `exit` was called with.
     pub(super) status: Option<Status>,
-    /// The thread that has begun the last step, which may lead through `exit(3)`.
-    pub(super) last_step: Option<ThreadId>,
+    /// The thread that has begun the last step, which may lead through `exit(3)`, and with which status.
+    pub(super) last_step: Option<(ThreadId, Status)>,
     /// How the observers were told that it ends.
     pub(super) told: Option<Status>,
     /// The thread that tells them now.
-    pub(super) teller: Option<Runner>,
+    pub(super) teller: Option<ThreadId>,
     /// When the time is over that user code has after an overrun.
     pub(super) deadline: Option<Instant>,
     /// The exit functions that run now are other people's.
@@ -67,6 +67,10 @@ impl End {
             after: None,
             cut: None,
         }
+    }
+
+    pub(super) fn is_in_last_step(&self, thread: ThreadId) -> bool {
+        self.last_step.is_some_and(|(other, _)| other == thread)
     }
 
     pub(super) fn has_failed(&self) -> bool {

@@ -26,22 +26,15 @@ impl ProcessExit {
         let rank = if in_own_code { Rank::OwnCode } else { Rank::InsideExit };
         let mut state = self.lock();
         if state.has_begun_last_step(me) && state.is_ender(me.id()) {
-            let after = state.end.as_ref().and_then(|end| end.after.as_ref());
+            let end = state.end.as_ref();
+            let begun = end.and_then(|end| end.last_step).map(|(_, status)| status);
+            let after = end.and_then(|end| end.after.as_ref());
             let first = after.map_or(0, |after| after.first);
             drop(state);
             // An exit function may have made guards since, which may decide otherwise.
-            let failed =
-                self.end_guards(first, me, &Cause::ProcessExit, Some(OLD_HANDLER_TIMEOUT))?;
-            let mut state = self.until_ender(self.lock(), me);
-            if failed {
-                state.claim_end(me.id(), rank, Some(Status::Failed));
-            }
-            let overran = state.has_overrun();
-            let decided =
-                state.end.as_ref().and_then(|end| end.status.filter(|_| end.status != end.told));
-            drop(state);
-            return match decided {
-                Some(status) => self.end_there(me, status, overran),
+            let status = self.end_guards_there(first, me, in_own_code)?;
+            return match status.filter(|_| status != begun) {
+                Some(status) => self.end_there(me, status),
                 None => Ok(()),
             };
         }
@@ -55,25 +48,37 @@ impl ProcessExit {
         self.changed.notify_all();
         drop(self.until_ender(state, me));
         wake::post();
-        let failed = self.end_guards(0, me, &Cause::ProcessExit, Some(OLD_HANDLER_TIMEOUT))?;
-        let mut state = self.until_ender(self.lock(), me);
-        let wanted = state.wanted.take().map(|(status, _)| status);
-        if failed || wanted == Some(Status::Failed) {
-            state.claim_end(me.id(), rank, Some(Status::Failed));
-        }
-        let status = state.end.as_ref().and_then(|end| end.status);
-        let status = status.or(wanted.filter(|_| !in_own_code));
-        let overran = state.has_overrun();
-        drop(state);
-        if let Some(status) = status {
-            self.end_there(me, status, overran)?;
+        if let Some(status) = self.end_guards_there(0, me, in_own_code)? {
+            self.end_there(me, status)?;
         }
         self.leave_all(me, in_own_code)
     }
 
-    /// Ends the process inside `exit(3)`.
-    fn end_there(&self, me: Runner, status: Status, overran: bool) -> Result<(), Forked> {
+    /// Runs what guards have still to run. How the process is to end then, if that is decided.
+    fn end_guards_there(
+        &'static self,
+        first: usize,
+        me: Runner,
+        in_own_code: bool,
+    ) -> Result<Option<Status>, Forked> {
+        let failed = self.end_guards(first, me, &Cause::ProcessExit, Some(OLD_HANDLER_TIMEOUT))?;
+        let mut state = self.until_ender(self.lock(), me);
+        let wanted = state.wanted.take().map(|(status, _)| status);
+        if failed || wanted == Some(Status::Failed) {
+            state.claim_end(me.id(), Rank::InsideExit, Some(Status::Failed));
+        }
+        let status = state.end.as_ref().and_then(|end| end.status);
+        Ok(status.or(wanted.filter(|_| !in_own_code)))
+    }
+
+    /// Ends the process.
+    fn end_there(&self, me: Runner, status: Status) -> Result<(), Forked> {
         self.tell_end(me, status)?;
+        // Another thread may have decided otherwise meanwhile.
+        let state = self.until_ender(self.lock(), me);
+        let status = state.end.as_ref().and_then(|end| end.status).unwrap_or(status);
+        let overran = state.has_overrun();
+        drop(state);
         if overran {
             process::end_now(status);
         }

@@ -50,7 +50,8 @@ static EXITS: PerProcess<ProcessExit> = PerProcess::new(ProcessExit::new);
 pub(crate) struct ProcessExit {
     pub(crate) process: Process,
     state: Lock<State>,
-    /// A callback or an old handler has returned, a watcher has left or ceased to listen.
+    /// A callback or an old handler has returned, a watcher has left or ceased to listen, or the end of the process is
+    /// another thread's, or has been told.
     changed: Condition,
     /// For a watcher that stands by: nobody leads.
     lead: Condition,

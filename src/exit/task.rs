@@ -312,7 +312,8 @@ impl State {
     /// User code that has overrun its `callback_timeout`. The process has to end for it: nobody waits for that
     /// callback any more, and the rest gets the same time once more.
     fn overrun(&mut self, now: Instant) -> Option<Arc<Guard>> {
-        // A deferred function ends the process: those that wait for this function overrun nothing.
+        // A deferred function ends the process: a thread that waits for it overruns nothing, unless the end waits for
+        // that thread.
         if let Some(End { thread: ender, .. }) =
             self.end.as_ref().filter(|end| end.rank > Rank::Outside)
         {
@@ -322,7 +323,7 @@ impl State {
                 has_run && entry.guard.deferred.is_run_by(*ender)
             };
             for (_, entry) in self.guards.iter_mut().filter(|(_, entry)| waits(entry)) {
-                entry.clocks.retain(|(thread, _)| *thread == Some(*ender));
+                entry.clocks.retain(|clock| clock.in_own_code || clock.thread == Some(*ender));
             }
         }
         let (key, _) = self.first_clock().filter(|(_, deadline)| now >= *deadline)?;

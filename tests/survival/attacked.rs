@@ -12,6 +12,7 @@ use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::encounters::{A_MOMENT, until_set};
 use crate::support::seccomp::{IS, LOAD, NUMBER, RETURN, filter_calls, step};
 use crate::support::*;
 use handle_exit::{AfterScope, Builder, Cause, Event, HandleExit, Repeat, Signal};
@@ -281,6 +282,41 @@ fn an_exit_inside_an_exit_has_its_code_where_a_filter_forbids_to_read_the_stack(
         if !end.is_skipped() {
             end.said(&["callback"]).exited(3);
         }
+    }
+}
+
+/// The callback of the host drops a guest with a limit, and waits for a function of it that exits on another thread.
+/// That exit waits for the callback.
+fn callback_waits_for_a_function_that_exits_in_a_sandbox() {
+    static RUNS: AtomicBool = AtomicBool::new(false);
+    static DROPS: AtomicBool = AtomicBool::new(false);
+    if !may_not(libc::SYS_process_vm_readv) {
+        return;
+    }
+    let guest = HandleExit::builder().append(true).callback_timeout(SOON_OVER);
+    let guest = guest.install(|| {}).unwrap();
+    let deferred = guest.defer(|| {
+        RUNS.store(true, SeqCst);
+        until_set("the callback drops the guest", &DROPS);
+        thread::sleep(A_MOMENT);
+        std::process::exit(7);
+    });
+    let deferred = deferred.unwrap();
+    let host = HandleExit::new(move || {
+        DROPS.store(true, SeqCst);
+        drop(guest);
+    });
+    let _host = host.unwrap();
+    thread::spawn(move || deferred.run());
+    until_set("the function runs", &RUNS);
+    raise(Signal::TERM);
+    park();
+}
+
+fn a_callback_and_an_exit_that_wait_for_each_other_end_in_a_sandbox_too() {
+    let end = Victim::start(callback_waits_for_a_function_that_exits_in_a_sandbox).end();
+    if !end.is_skipped() {
+        end.exited(101);
     }
 }
 
@@ -726,6 +762,7 @@ pub(crate) const TESTS: &[Named] = tests![
     two_threads_that_rearm_a_guard_at_once_are_both_woken,
     a_held_signal_is_heard_by_a_guard_that_enters_inside_a_living_one,
     an_exit_inside_an_exit_has_its_code_where_a_filter_forbids_to_read_the_stack,
+    a_callback_and_an_exit_that_wait_for_each_other_end_in_a_sandbox_too,
     a_guard_that_its_own_observer_drops_ends_and_runs_once,
     a_guard_that_its_own_waker_drops_ends_and_runs_once,
     a_guard_that_its_own_waker_drops_ends_the_process_if_it_is_to,

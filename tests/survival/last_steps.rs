@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::encounters::{A_MOMENT, until_set, until_waits};
 use crate::support::*;
-use handle_exit::{Builder, Ending, Event, HandleExit, Repeat, Signal};
+use handle_exit::{Builder, Ending, Event, HandleExit, Outcome, Repeat, Signal};
 
 // ------------------------------------------------------------------------------- one thread after the other
 
@@ -320,11 +320,24 @@ fn a_guest_that_an_exit_function_makes_may_fail() {
     Victim::start(exit_function_makes_a_guest_that_panics).end().exited(101);
 }
 
-/// The process ends with a code, and the callback of a guard that an exit function makes exits on the watcher.
+/// The process ends with a code, and the callback of a guard that an exit function makes exits on the watcher, or ends
+/// the process.
 fn exit_function_makes_a_guest_that_exits() {
     static HAS_RUN: AtomicBool = AtomicBool::new(false);
+    static OUTCOME: std::sync::Mutex<Option<Outcome>> = std::sync::Mutex::new(None);
     extern "C" fn makes_one() {
-        HandleExit::append(|| handle_exit::exit(7)).unwrap().keep();
+        let main = main_thread();
+        let guest = HandleExit::append(move || {
+            until_waits(main);
+            match OUTCOME.lock().unwrap().take() {
+                Some(outcome) => outcome.end_process(),
+                None => handle_exit::exit(7),
+            }
+        });
+        guest.unwrap().keep();
+    }
+    if told::<String>() == "outcome" {
+        *OUTCOME.lock().unwrap() = Some(HandleExit::append(|| {}).unwrap().finish());
     }
     HandleExit::append(|| HAS_RUN.store(true, SeqCst)).unwrap().keep();
     let other = HandleExit::builder().append(true).ending(Ending::Code(3)).install(|| {}).unwrap();
@@ -335,7 +348,9 @@ fn exit_function_makes_a_guest_that_exits() {
 }
 
 fn a_guest_that_an_exit_function_makes_may_choose_the_code() {
-    Victim::start(exit_function_makes_a_guest_that_exits).end().exited(7);
+    for (way, code) in [("exit", 7), ("outcome", 0)] {
+        Victim::start(exit_function_makes_a_guest_that_exits.told(way)).end().exited(code);
+    }
 }
 
 /// Main exits while the watcher tells how the process ends.
@@ -362,6 +377,28 @@ fn process_exits_while_its_end_is_told() {
 fn a_thread_that_takes_the_end_over_waits_until_it_is_told() {
     let end = Victim::start(process_exits_while_its_end_is_told).end();
     end.said(&["host", "guest"]).died_by(Signal::TERM);
+}
+
+/// The observer that is told how the process ends exits itself, while main does.
+fn process_exits_while_an_observer_of_its_end_exits() {
+    static TELLS: AtomicBool = AtomicBool::new(false);
+    let main = main_thread();
+    let host = HandleExit::builder().cleanup().observe(move |event| {
+        if matches!(event, Event::EndingBySignal(_)) {
+            TELLS.store(true, SeqCst);
+            until_waits(main);
+            thread::sleep(A_MOMENT);
+            handle_exit::exit(7);
+        }
+    });
+    host.install(|| {}).unwrap().keep();
+    raise(Signal::TERM);
+    until_set("the end is told", &TELLS);
+    std::process::exit(0);
+}
+
+fn an_observer_of_the_end_that_exits_chooses_the_code() {
+    Victim::start(process_exits_while_an_observer_of_its_end_exits).end().exited(7);
 }
 
 // -------------------------------------------------------------------------------------- abort
@@ -469,6 +506,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_guest_that_an_exit_function_makes_may_fail,
     a_guest_that_an_exit_function_makes_may_choose_the_code,
     a_thread_that_takes_the_end_over_waits_until_it_is_told,
+    an_observer_of_the_end_that_exits_chooses_the_code,
     a_guest_that_an_observer_makes_in_the_last_event_runs,
     an_abort_ends_the_process_when_its_old_handler_has_returned,
     an_abort_that_is_only_heard_waits_for_no_callback,
