@@ -169,6 +169,10 @@ impl ProcessExit {
             // Without a flush: what hangs may hang in a stream, with its lock.
             process::end_now(failed());
         }
+        // Guards that an observer has made.
+        if self.end_guards(first, me, cause, None)? {
+            self.lock().claim_end(me.id(), Rank::Outside, Some(Status::Failed));
+        }
         loop {
             if let Some(status) = self.begin_last_step(me, decided, first) {
                 process::end(status);
@@ -225,6 +229,8 @@ impl ProcessExit {
     fn begin_last_step(&self, me: Runner, decided: Status, first: usize) -> Option<Status> {
         let mut state = self.lock();
         let ends = state.ends();
+        // Those that wait have their whole time from now on.
+        state.extend_clocks(Instant::now());
         let end = state.end.as_mut().filter(|end| end.thread == me.id())?;
         let status = end.status.unwrap_or(decided);
         end.last_step = Some((me.id(), status));

@@ -34,7 +34,7 @@ impl ProcessExit {
             // An exit function may have made guards since, which may decide otherwise.
             let status = self.end_guards_there(first, me, in_own_code)?;
             return match status.filter(|_| status != begun) {
-                Some(status) => self.end_there(me, status),
+                Some(status) => self.end_there(me, status, in_own_code),
                 None => Ok(()),
             };
         }
@@ -49,7 +49,7 @@ impl ProcessExit {
         drop(self.until_ender(state, me));
         wake::post();
         if let Some(status) = self.end_guards_there(0, me, in_own_code)? {
-            self.end_there(me, status)?;
+            self.end_there(me, status, in_own_code)?;
         }
         self.leave_all(me, in_own_code)
     }
@@ -72,14 +72,17 @@ impl ProcessExit {
     }
 
     /// Ends the process.
-    fn end_there(&self, me: Runner, status: Status) -> Result<(), Forked> {
+    fn end_there(
+        &'static self,
+        me: Runner,
+        status: Status,
+        in_own_code: bool,
+    ) -> Result<(), Forked> {
+        let first = self.lock().guards.next_key();
         self.tell_end(me, status)?;
-        // Another thread may have decided otherwise meanwhile.
-        let state = self.until_ender(self.lock(), me);
-        let status = state.end.as_ref().and_then(|end| end.status).unwrap_or(status);
-        let overran = state.has_overrun();
-        drop(state);
-        if overran {
+        // Another thread may have decided otherwise meanwhile, or a guard that an observer has made.
+        let status = self.end_guards_there(first, me, in_own_code)?.unwrap_or(status);
+        if self.lock().has_overrun() {
             process::end_now(status);
         }
         process::end_inside_exit(status)

@@ -6,6 +6,7 @@
 //! | `guards` | how guards come and go, and who decides |
 //! | `arrival` | what signals mean that came |
 //! | `task` | what the watcher is to do, and when |
+//! | `clocks` | which user code has overrun its time |
 //! | `guard`, `door` | a guard, and the one door to its user code |
 //! | `callback` | who runs a callback, and who waits for it |
 //! | `scope` | how the scope of a guard ends |
@@ -15,6 +16,7 @@
 
 mod arrival;
 mod callback;
+mod clocks;
 mod door;
 mod duty;
 mod end;

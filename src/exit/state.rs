@@ -33,7 +33,6 @@ use crate::cause::Cause;
 use crate::signal::{Received, Signal, SignalSet};
 use crate::stack::Stack;
 use crate::sys::clock::Moment;
-use crate::sys::exit_thread;
 use crate::sys::guarded::Guarded;
 use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
@@ -114,7 +113,9 @@ pub(super) struct Entry {
     pub(super) on: SignalSet,
     pub(super) callback: Callback,
     pub(super) scope: Scope,
-    pub(super) clocks: Vec<Clock>,
+    /// When user code of this guard, which runs now, overruns its `callback_timeout`, for each thread that runs it.
+    /// `None`: for a callback that waits until a function of `on` returns.
+    pub(super) clocks: Vec<(Option<ThreadId>, Instant)>,
     /// Old handlers that signals have had run.
     pub(super) old_handlers_run: Vec<Guarded>,
     pub(super) ended: Ended,
@@ -265,56 +266,12 @@ impl State {
         }
     }
 
-    /// User code of this guard begins on this thread: its clock runs, unless it runs already. Whether it was started.
-    #[inline(never)]
-    pub(super) fn start_clock(&mut self, key: usize, thread: Option<ThreadId>) -> bool {
-        let Some(entry) = self.guards.get_mut(key) else { return false };
-        if entry.clocks.iter().any(|clock| clock.thread == thread) {
-            return false;
-        }
-        let timeout = entry.guard.settings.callback_timeout;
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let in_own_code = exit_thread::is_marked();
-        entry.clocks.extend(deadline.map(|deadline| Clock { thread, deadline, in_own_code }));
-        deadline.is_some()
-    }
-
     /// Does this to each guard whose callback the watcher is to run.
     pub(super) fn each_pending(&mut self, change: &dyn Fn(&mut State, usize)) {
         for key in self.keys(&|entry| entry.callback == Callback::Pending) {
             change(self, key);
         }
     }
-
-    #[inline(never)]
-    pub(super) fn stop_clock(&mut self, key: usize, thread: Option<ThreadId>) {
-        if let Some(entry) = self.guards.get_mut(key) {
-            entry.clocks.retain(|clock| clock.thread != thread);
-        }
-    }
-
-    /// The clock that is over first, and its guard.
-    #[inline(never)]
-    pub(super) fn first_clock(&self) -> Option<(usize, Instant)> {
-        let mut first: Option<(usize, Instant)> = None;
-        for (key, entry) in self.guards.iter() {
-            for deadline in entry.clocks.iter().map(|clock| clock.deadline) {
-                if first.is_none_or(|(_, other)| deadline < other) {
-                    first = Some((key, deadline));
-                }
-            }
-        }
-        first
-    }
-}
-
-/// User code of a guard runs, which has a `callback_timeout`.
-pub(super) struct Clock {
-    /// `None`: a callback that waits until a function of `on` returns.
-    pub(super) thread: Option<ThreadId>,
-    pub(super) deadline: Instant,
-    /// Whether other code of the exit has called it, or `exit(3)`.
-    pub(super) in_own_code: bool,
 }
 
 impl Entry {

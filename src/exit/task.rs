@@ -1,11 +1,9 @@
 //! What the watchers are to do, and when.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use super::Guard;
-use super::ending::{End, Rank};
 use super::state::{Callback, Entry, Scope, SignalExit, Stage, State};
 use crate::cause::Cause;
 use crate::settings::Repeat;
@@ -307,38 +305,5 @@ impl State {
             callback || !entry.is_open()
         };
         self.watchers.runner.is_some() || self.end.is_some() || self.guards.iter().any(runs)
-    }
-
-    /// User code that has overrun its `callback_timeout`. The process has to end for it: nobody waits for that
-    /// callback any more, and the rest gets the same time once more.
-    fn overrun(&mut self, now: Instant) -> Option<Arc<Guard>> {
-        // A deferred function ends the process: a thread that waits for it overruns nothing, unless the end waits for
-        // that thread.
-        if let Some(End { thread: ender, .. }) =
-            self.end.as_ref().filter(|end| end.rank > Rank::Outside)
-        {
-            let waits = |entry: &Entry| {
-                let observes = entry.guard.observing.load(SeqCst) > 0;
-                let has_run = entry.callback == Callback::Done && !observes;
-                has_run && entry.guard.deferred.is_run_by(*ender)
-            };
-            for (_, entry) in self.guards.iter_mut().filter(|(_, entry)| waits(entry)) {
-                entry.clocks.retain(|clock| clock.in_own_code || clock.thread == Some(*ender));
-            }
-        }
-        let (key, _) = self.first_clock().filter(|(_, deadline)| now >= *deadline)?;
-        let entry = self.guards.get_mut(key)?;
-        entry.clocks.clear();
-        let guard = Arc::clone(&entry.guard);
-        let is_callback = matches!(entry.callback, Callback::Turn(_) | Callback::Running(_));
-        match entry.callback {
-            // Its observer or a waker hangs: the callback is still there, for who ends the process.
-            Callback::Turn(_) => entry.callback = Callback::Armed,
-            Callback::Running(_) => entry.callback = Callback::Overrun,
-            _ => {}
-        }
-        let timeout = guard.settings.callback_timeout.unwrap_or_default();
-        let gives_up = is_callback || guard.observing.load(SeqCst) > 0;
-        self.fail(now.checked_add(timeout), gives_up).then_some(guard)
     }
 }

@@ -106,7 +106,7 @@ fn exit_in_a_deferred_function_stops_its_clock() {
     });
 }
 
-/// The end of the scope, with a limit, waits for a function that exits on another thread.
+/// The end of the scope, or an exit, has a limit and waits for a function that exits on another thread.
 fn deferred_run_exits_and_an_older_guard_takes_its_time() {
     static RUNS: AtomicBool = AtomicBool::new(false);
     let main = main_thread();
@@ -118,20 +118,61 @@ fn deferred_run_exits_and_an_older_guard_takes_its_time() {
     older.unwrap().keep();
     let guard = HandleExit::builder().callback_timeout(SOON_OVER).install(|| say("callback"));
     let guard = guard.unwrap();
+    let exits = told::<String>() == "exit";
+    let outcome = HandleExit::append(|| {}).unwrap().finish();
     let deferred = guard.defer(move || {
         RUNS.store(true, SeqCst);
         until_waits(main);
+        if exits {
+            outcome.end_process();
+        }
         handle_exit::exit(7);
     });
     let deferred = deferred.unwrap();
     thread::spawn(move || deferred.run());
     until_set("the function runs", &RUNS);
+    if exits {
+        guard.keep();
+        std::process::exit(3);
+    }
     drop(guard);
 }
 
-fn a_scope_that_waits_for_a_function_that_exits_overruns_nothing() {
-    let end = Victim::start(deferred_run_exits_and_an_older_guard_takes_its_time).end();
-    end.said(&["callback", "older"]).exited(7);
+fn a_thread_that_waits_for_a_function_that_exits_overruns_nothing() {
+    for (way, code) in [("drop", 7), ("exit", 0)] {
+        let victim = Victim::start(deferred_run_exits_and_an_older_guard_takes_its_time.told(way));
+        victim.end().said(&["callback", "older"]).exited(code);
+    }
+}
+
+/// A deferred function drops a guard with a limit, and waits for a function of it that exits on another thread. That
+/// exit waits for the first function.
+fn deferred_function_and_an_exit_wait_for_each_other() {
+    static RUNS: AtomicBool = AtomicBool::new(false);
+    static DROPS: AtomicBool = AtomicBool::new(false);
+    let outer = HandleExit::append(|| {}).unwrap();
+    let inner = HandleExit::builder().append(true).callback_timeout(SOON_OVER);
+    let inner = inner.install(|| {}).unwrap();
+    let exits = inner.defer(|| {
+        RUNS.store(true, SeqCst);
+        until_set("the other function drops the guard", &DROPS);
+        thread::sleep(A_MOMENT);
+        std::process::exit(7);
+    });
+    let exits = exits.unwrap();
+    let drops = outer.defer(move || {
+        until_set("the function runs", &RUNS);
+        DROPS.store(true, SeqCst);
+        drop(inner);
+    });
+    let drops = drops.unwrap();
+    thread::spawn(move || exits.run());
+    thread::spawn(move || drops.run());
+    park();
+}
+
+fn a_circle_of_a_deferred_function_and_an_exit_has_the_limit_of_its_guard() {
+    Victim::start(deferred_function_and_an_exit_wait_for_each_other).end().exited(101);
 }
 
 /// A host that joins an exit, with a callback that takes longer than its grace.
@@ -540,7 +581,8 @@ pub(crate) const TESTS: &[Named] = tests![
     an_observer_that_returns_does_not_stop_the_clock_of_the_callback,
     a_callback_in_time_beside_a_function_of_on_ends_in_time,
     exit_in_a_deferred_function_stops_its_clock,
-    a_scope_that_waits_for_a_function_that_exits_overruns_nothing,
+    a_thread_that_waits_for_a_function_that_exits_overruns_nothing,
+    a_circle_of_a_deferred_function_and_an_exit_has_the_limit_of_its_guard,
     a_late_host_has_its_grace_from_the_return_of_its_callback,
     a_host_that_joins_in_a_grace_that_is_soon_over_has_its_own,
     a_time_that_is_over_after_an_overrun_costs_no_processor_time,

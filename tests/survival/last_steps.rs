@@ -290,20 +290,35 @@ fn guests_that_an_exit_function_makes_run_and_change_no_status() {
 }
 
 fn observer_makes_a_guest_in_the_last_event() {
-    let guest = HandleExit::builder().append(true).observe(|event| {
-        if matches!(event, Event::EndingWithCode(_)) {
+    let guest = HandleExit::builder().append(true).grace(Duration::ZERO).observe(|event| {
+        if matches!(event, Event::EndingWithCode(_) | Event::EndingBySignal(_)) {
             HandleExit::append(|| say("late")).unwrap().keep();
         }
     });
-    guest.install(|| say("callback")).unwrap().keep();
-    HandleExit::append(|| {}).unwrap().finish().end_process();
+    let way: String = told();
+    let fails = way == "exit";
+    let guest = guest.install(move || {
+        say("callback");
+        assert!(!fails, "on purpose");
+    });
+    guest.unwrap().keep();
+    match &*way {
+        "outcome" => HandleExit::append(|| {}).unwrap().finish().end_process(),
+        "exit" => std::process::exit(0),
+        _ => raise(Signal::TERM),
+    }
+    park();
 }
 
 fn a_guest_that_an_observer_makes_in_the_last_event_runs() {
-    Victim::start(observer_makes_a_guest_in_the_last_event)
-        .end()
-        .said(&["callback", "late"])
-        .exited(0);
+    let end = |way| {
+        let end = Victim::start(observer_makes_a_guest_in_the_last_event.told(way)).end();
+        end.said(&["callback", "late"]);
+        end
+    };
+    end("outcome").exited(0);
+    end("exit").exited(101);
+    end("signal").died_by(Signal::TERM);
 }
 
 /// The process ends with a code, and the callback of a guard that an exit function makes panics.
