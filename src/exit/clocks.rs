@@ -69,7 +69,9 @@ impl State {
         let open =
             self.end.as_ref().filter(|end| end.deadline.is_none() && end.last_step.is_none());
         let Some(ender) = open.map(|end| end.thread) else { return };
-        for key in self.keys(&|entry| entry.guard.deferred.is_run_by(ender)) {
+        let waits_are_all =
+            |entry: &Entry| entry.ender == Some(ender) && entry.guard.observing.load(SeqCst) == 0;
+        for key in self.keys(&waits_are_all) {
             let Some(entry) = self.guards.get(key) else { continue };
             let timeout = entry.guard.settings.callback_timeout.unwrap_or_default();
             let later = |(thread, deadline): &(Option<ThreadId>, Instant)| {

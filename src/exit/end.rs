@@ -86,8 +86,11 @@ impl State {
         if self.watchers.hears && self.watchers.runner.is_some_and(|runner| runner.id() == thread) {
             self.hears_no_more();
         }
-        for key in self.keys(&|_| true) {
-            self.stop_clock(key, Some(thread));
+        for (_, entry) in self.guards.iter_mut() {
+            entry.clocks.retain(|(other, _)| *other != Some(thread));
+            if entry.guard.deferred.is_run_by(thread) {
+                entry.ender = Some(thread);
+            }
         }
     }
 
@@ -172,6 +175,7 @@ impl ProcessExit {
         // Guards that an observer has made.
         if self.end_guards(first, me, cause, None)? {
             self.lock().claim_end(me.id(), Rank::Outside, Some(Status::Failed));
+            self.tell_end(me, Status::Failed)?;
         }
         loop {
             if let Some(status) = self.begin_last_step(me, decided, first) {

@@ -33,10 +33,14 @@ impl ProcessExit {
             drop(state);
             // An exit function may have made guards since, which may decide otherwise.
             let status = self.end_guards_there(first, me, in_own_code)?;
-            return match status.filter(|_| status != begun) {
-                Some(status) => self.end_there(me, status, in_own_code),
-                None => Ok(()),
-            };
+            if let Some(status) = status.filter(|_| status != begun) {
+                self.end_there(me, status, in_own_code)?;
+            }
+            // Nothing waits any more for user code that runs elsewhere.
+            for (_, entry) in self.lock().guards.iter_mut() {
+                entry.clocks.clear();
+            }
+            return Ok(());
         }
         state.admit_mail();
         for key in state.keys(&|_| true) {

@@ -36,6 +36,7 @@ impl State {
             callback: Callback::Armed,
             scope: Scope::Open,
             clocks: Vec::new(),
+            ender: None,
             old_handlers_run: Vec::new(),
             ended: Ended::default(),
         };

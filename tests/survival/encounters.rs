@@ -145,6 +145,56 @@ fn a_thread_that_waits_for_a_function_that_exits_overruns_nothing() {
     }
 }
 
+/// As above, but the function ends the process, and exit functions that run after the guards' take their time.
+fn exit_functions_take_their_time_after_a_function_that_ends_the_process() {
+    extern "C" fn takes_its_time() {
+        // Time is under test: more than the limit.
+        thread::sleep(2 * SOON_OVER);
+        say("exit function");
+    }
+    static RUNS: AtomicBool = AtomicBool::new(false);
+    let main = main_thread();
+    at_exit(takes_its_time);
+    let outcome = HandleExit::append(|| {}).unwrap().finish();
+    let guard = HandleExit::builder().callback_timeout(SOON_OVER).install(|| {}).unwrap();
+    let deferred = guard.defer(move || {
+        RUNS.store(true, SeqCst);
+        until_waits(main);
+        outcome.end_process();
+    });
+    let deferred = deferred.unwrap();
+    thread::spawn(move || deferred.run());
+    until_set("the function runs", &RUNS);
+    drop(guard);
+}
+
+fn a_thread_that_waits_for_exit_functions_overruns_nothing() {
+    let end =
+        Victim::start(exit_functions_take_their_time_after_a_function_that_ends_the_process).end();
+    end.said(&["exit function"]).exited(0);
+}
+
+/// The end of the process runs a deferred function of the host, which hangs in one of a guest with a limit.
+fn end_hangs_in_a_function_for_which_a_scope_waits() {
+    let guest = HandleExit::builder().append(true).callback_timeout(SOON_OVER);
+    let guest = guest.install(|| {}).unwrap();
+    let hangs = guest.defer(|| park()).unwrap();
+    let host = HandleExit::cleanup(|| {}).unwrap();
+    let runs = host.defer(move || _ = hangs.run());
+    runs.unwrap();
+    thread::spawn(move || {
+        guest.wait();
+        thread::sleep(A_MOMENT);
+        drop(guest);
+    });
+    raise(Signal::TERM);
+    park();
+}
+
+fn a_scope_that_waits_for_a_function_that_hangs_in_the_end_has_its_limit() {
+    Victim::start(end_hangs_in_a_function_for_which_a_scope_waits).end().exited(101);
+}
+
 /// A deferred function drops a guard with a limit, and waits for a function of it that exits on another thread. That
 /// exit waits for the first function.
 fn deferred_function_and_an_exit_wait_for_each_other() {
@@ -583,6 +633,8 @@ pub(crate) const TESTS: &[Named] = tests![
     exit_in_a_deferred_function_stops_its_clock,
     a_thread_that_waits_for_a_function_that_exits_overruns_nothing,
     a_circle_of_a_deferred_function_and_an_exit_has_the_limit_of_its_guard,
+    a_thread_that_waits_for_exit_functions_overruns_nothing,
+    a_scope_that_waits_for_a_function_that_hangs_in_the_end_has_its_limit,
     a_late_host_has_its_grace_from_the_return_of_its_callback,
     a_host_that_joins_in_a_grace_that_is_soon_over_has_its_own,
     a_time_that_is_over_after_an_overrun_costs_no_processor_time,
