@@ -95,7 +95,8 @@ mod tests {
             }
             assert_eq!(stack.pop(), left.pop());
             assert_eq!(stack.push(5), 6);
-            assert_eq!(std::iter::from_fn(|| stack.pop()).next(), Some(5));
+            let rest: Vec<_> = std::iter::from_fn(|| stack.pop()).collect();
+            assert_eq!(rest.first(), Some(&5));
             assert!(stack.is_empty());
             assert_eq!(stack.push(6), 7);
         }
