@@ -64,14 +64,17 @@ impl State {
     }
 
     /// A deferred function ends the process. Threads that wait for it, and for which the end does not wait, overrun
-    /// nothing before the last step.
+    /// nothing before the last step. Not while another thread is in the guard's observer: the clock may be that
+    /// thread's, and the observer may hang.
     pub(super) fn extend_clocks(&mut self, now: Instant) {
         let open =
             self.end.as_ref().filter(|end| end.deadline.is_none() && end.last_step.is_none());
-        let Some(ender) = open.map(|end| end.thread) else { return };
-        let waits_are_all =
-            |entry: &Entry| entry.ender == Some(ender) && entry.guard.observing.load(SeqCst) == 0;
-        for key in self.keys(&waits_are_all) {
+        let Some((ender, teller)) = open.map(|end| (end.thread, end.teller)) else { return };
+        let tells = usize::from(teller == Some(ender));
+        let only_waits = |entry: &Entry| {
+            entry.ender == Some(ender) && entry.guard.observing.load(SeqCst) <= tells
+        };
+        for key in self.keys(&only_waits) {
             let Some(entry) = self.guards.get(key) else { continue };
             let timeout = entry.guard.settings.callback_timeout.unwrap_or_default();
             let later = |(thread, deadline): &(Option<ThreadId>, Instant)| {

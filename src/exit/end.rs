@@ -11,7 +11,7 @@
 
 use std::time::Instant;
 
-use super::callback::WATCHER_TIMEOUT;
+use super::callback::{FIRST_LOOK, WATCHER_TIMEOUT};
 use super::ending::{After, End, Rank, failed};
 use super::state::{Entry, State};
 use super::{Forked, Guard, ProcessExit, Which};
@@ -80,7 +80,8 @@ impl State {
         end.thread == me
     }
 
-    /// This thread ends the process: it runs no user code after that which could overrun.
+    /// This thread is to end the process. The user code that it is in does not continue, so its clocks stop; and guards
+    /// remember it if that is a deferred function of theirs.
     #[inline(never)]
     pub(super) fn stop_clocks_of(&mut self, thread: ThreadId) {
         if self.watchers.hears && self.watchers.runner.is_some_and(|runner| runner.id() == thread) {
@@ -198,9 +199,12 @@ impl ProcessExit {
     /// second to be told.
     pub(super) fn tell_end(&self, me: Runner, status: Status) -> Result<(), Forked> {
         let mut state = self.lock();
-        let (deadline, mut in_time) = (Instant::now() + WATCHER_TIMEOUT, true);
-        while in_time && state.is_told_elsewhere(me) {
-            (state, in_time) = self.changed.wait(state, Some(deadline));
+        // In slices: if the whole machine stands still for a while, only one of them is over.
+        for _ in 0..WATCHER_TIMEOUT.as_millis() / FIRST_LOOK.as_millis() {
+            if !state.is_told_elsewhere(me) {
+                break;
+            }
+            (state, _) = self.changed.wait(state, Some(Instant::now() + FIRST_LOOK));
         }
         let told = state.end.as_mut().and_then(|end| end.told.replace(status));
         drop(state);

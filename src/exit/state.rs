@@ -116,7 +116,7 @@ pub(super) struct Entry {
     /// When user code of this guard, which runs now, overruns its `callback_timeout`, for each thread that runs it.
     /// `None`: for a callback that waits until a function of `on` returns.
     pub(super) clocks: Vec<(Option<ThreadId>, Instant)>,
-    /// The thread that ends the process in a deferred function of this guard.
+    /// The last thread that wanted to end the process in a deferred function of this guard.
     pub(super) ender: Option<ThreadId>,
     /// Old handlers that signals have had run.
     pub(super) old_handlers_run: Vec<Guarded>,

@@ -145,6 +145,37 @@ fn a_thread_that_waits_for_a_function_that_exits_overruns_nothing() {
     }
 }
 
+/// As above, but the observer of the guard takes its time as well.
+fn observer_takes_its_time_when_a_function_ends_the_process() {
+    static RUNS: AtomicBool = AtomicBool::new(false);
+    // Time is under test: two of them are more than the limit.
+    const NEARLY: Duration = Duration::from_millis(SOON_OVER.as_millis() as u64 * 2 / 3);
+    let main = main_thread();
+    let outcome = HandleExit::append(|| {}).unwrap().finish();
+    HandleExit::append(|| thread::sleep(NEARLY)).unwrap().keep();
+    let guard = HandleExit::builder().callback_timeout(SOON_OVER).observe(|event| {
+        if matches!(event, Event::EndingWithCode(_)) {
+            thread::sleep(NEARLY);
+            say("told");
+        }
+    });
+    let guard = guard.install(|| {}).unwrap();
+    let deferred = guard.defer(move || {
+        RUNS.store(true, SeqCst);
+        until_waits(main);
+        outcome.end_process();
+    });
+    let deferred = deferred.unwrap();
+    thread::spawn(move || deferred.run());
+    until_set("the function runs", &RUNS);
+    drop(guard);
+}
+
+fn a_thread_that_waits_for_an_observer_of_the_end_overruns_nothing() {
+    let end = Victim::start(observer_takes_its_time_when_a_function_ends_the_process).end();
+    end.said(&["told"]).exited(0);
+}
+
 /// As above, but the function ends the process, and exit functions that run after the guards' take their time.
 fn exit_functions_take_their_time_after_a_function_that_ends_the_process() {
     extern "C" fn takes_its_time() {
@@ -634,6 +665,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_thread_that_waits_for_a_function_that_exits_overruns_nothing,
     a_circle_of_a_deferred_function_and_an_exit_has_the_limit_of_its_guard,
     a_thread_that_waits_for_exit_functions_overruns_nothing,
+    a_thread_that_waits_for_an_observer_of_the_end_overruns_nothing,
     a_scope_that_waits_for_a_function_that_hangs_in_the_end_has_its_limit,
     a_late_host_has_its_grace_from_the_return_of_its_callback,
     a_host_that_joins_in_a_grace_that_is_soon_over_has_its_own,
