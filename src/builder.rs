@@ -63,8 +63,8 @@ impl Builder {
 
     /// Signals to guard in addition to those that are guarded already (by default TERM and INT).
     ///
-    /// On Unix, a program with `panic = "abort"` wants `also([Signal::ABRT])`: a panic then runs the callback too, before the
-    /// process is killed by SIGABRT. The callback has 5 s, or its [`callback_timeout`](Builder::callback_timeout):
+    /// On Unix, a program with `panic = "abort"` wants `also([Signal::ABRT])`: a panic then runs the callback too, before
+    /// the process is killed by SIGABRT. The callback has 5 s, or its [`callback_timeout`](Builder::callback_timeout):
     /// the aborting thread may hold a lock that the callback needs.
     ///
     /// ```
@@ -97,9 +97,9 @@ impl Builder {
         self.grace(Duration::ZERO).after_scope(AfterScope::End)
     }
 
-    /// A signal that begins no exit, such as HUP (Unix) for "read your configuration again": `function` runs on the watcher
-    /// thread each time the signal comes. Several that come at once may be merged into one, as the kernel merges
-    /// them. A panic in `function` is contained.
+    /// A signal that begins no exit, such as HUP (Unix) for "read your configuration again": `function` runs on the
+    /// watcher thread each time the signal comes. Several that come at once may be merged into one, as the kernel
+    /// merges them. A panic in `function` is contained.
     ///
     /// **It must return soon**: until it does, TERM and `^C` wait, and so does the end of the guard. With a
     /// [`callback_timeout`](Builder::callback_timeout) the callback waits for it no longer than that.
@@ -138,8 +138,8 @@ impl Builder {
 
     /// Whether to make a guest, as [`HandleExit::append`] does, or a host. Default: a host.
     ///
-    /// The old handler of a guest stays, and runs after the callback; beside an old handler, a
-    /// host is not made ([`Error::HandlerExists`]). [`grace`](Builder::grace), [`repeat`](Builder::repeat), [`ending`](Builder::ending)
+    /// The old handler of a guest stays, and runs after the callback; beside an old handler, a host is not made
+    /// ([`Error::HandlerExists`]). [`grace`](Builder::grace), [`repeat`](Builder::repeat), [`ending`](Builder::ending)
     /// and [`after_scope`](Builder::after_scope) of a guest count only if neither an old handler nor the host decides,
     /// nor an older guest that guards the signal.
     pub fn append(mut self, append: bool) -> Builder {
@@ -179,9 +179,9 @@ impl Builder {
     /// The time bounds each of these by itself: the callback, with the observer's calls when it starts and ends; the
     /// deferred functions together; the wakers together; and every other call of the observer, such as the one for the
     /// signal, which comes before any callback. If an [`on`](Builder::on) function hangs, the callback starts after
-    /// this time at the latest. After an overrun, the callbacks and deferred functions of all guards together get
-    /// one more period of the same length. Then the process ends with 101, without the exit functions of the C library: the code that hangs may
-    /// hold a lock that they need.
+    /// this time at the latest. After an overrun, the callbacks and deferred functions of all guards together get one
+    /// more period of the same length. Then the process ends with 101, without the exit functions of the C library:
+    /// the code that hangs may hold a lock that they need.
     ///
     /// It takes precedence over everything else that is set here. It costs a second sleeping thread for all guards, as
     /// [`Repeat::Force`] does.

@@ -45,7 +45,7 @@ impl State {
         let tells = !matches!(entry.callback, Callback::Turn(_));
         entry.callback = Callback::Turn(me);
         entry.guard.begin(cause);
-        self.stop_clock(key, None);
+        entry.stop_clock(None);
         tells
     }
 

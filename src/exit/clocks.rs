@@ -25,7 +25,7 @@ impl State {
     #[inline(never)]
     pub(super) fn stop_clock(&mut self, key: usize, thread: Option<ThreadId>) {
         if let Some(entry) = self.guards.get_mut(key) {
-            entry.clocks.retain(|(other, _)| *other != thread);
+            entry.stop_clock(thread);
         }
     }
 
@@ -99,5 +99,12 @@ impl State {
         let runs_old_handler = self.exits.iter().any(|exit| exit.stage == Stage::OldHandler);
         self.guards.iter().any(runs)
             || runs_old_handler && self.watchers.runner.as_ref().is_some_and(is_it)
+    }
+}
+
+impl Entry {
+    #[inline(never)]
+    pub(super) fn stop_clock(&mut self, thread: Option<ThreadId>) {
+        self.clocks.retain(|(other, _)| *other != thread);
     }
 }

@@ -88,7 +88,7 @@ impl State {
             self.hears_no_more();
         }
         for (_, entry) in self.guards.iter_mut() {
-            entry.clocks.retain(|(other, _)| *other != Some(thread));
+            entry.stop_clock(Some(thread));
             if entry.guard.deferred.is_run_by(thread) {
                 entry.ender = Some(thread);
             }

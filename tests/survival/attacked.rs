@@ -12,7 +12,7 @@ use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::encounters::{A_MOMENT, until_set};
+use super::encounters::{A_MOMENT, runs_elsewhere, until_set};
 use crate::support::seccomp::{IS, LOAD, NUMBER, RETURN, filter_calls, step};
 use crate::support::*;
 use handle_exit::{AfterScope, Builder, Cause, Event, HandleExit, Repeat, Signal};
@@ -288,27 +288,22 @@ fn an_exit_inside_an_exit_has_its_code_where_a_filter_forbids_to_read_the_stack(
 /// The callback of the host drops a guest with a limit, and waits for a function of it that exits on another thread.
 /// That exit waits for the callback.
 fn callback_waits_for_a_function_that_exits_in_a_sandbox() {
-    static RUNS: AtomicBool = AtomicBool::new(false);
     static DROPS: AtomicBool = AtomicBool::new(false);
     if !may_not(libc::SYS_process_vm_readv) {
         return;
     }
     let guest = HandleExit::builder().append(true).callback_timeout(SOON_OVER);
     let guest = guest.install(|| {}).unwrap();
-    let deferred = guest.defer(|| {
-        RUNS.store(true, SeqCst);
+    runs_elsewhere(&guest, || {
         until_set("the callback drops the guest", &DROPS);
         thread::sleep(A_MOMENT);
         std::process::exit(7);
     });
-    let deferred = deferred.unwrap();
     let host = HandleExit::new(move || {
         DROPS.store(true, SeqCst);
         drop(guest);
     });
     let _host = host.unwrap();
-    thread::spawn(move || deferred.run());
-    until_set("the function runs", &RUNS);
     raise(Signal::TERM);
     park();
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
@@ -106,9 +107,20 @@ fn exit_in_a_deferred_function_stops_its_clock() {
     });
 }
 
+/// Another thread runs this as a deferred function of the guard, and has begun.
+pub(crate) fn runs_elsewhere(guard: &HandleExit, function: impl FnOnce() + Send + 'static) {
+    let (tell, begun) = channel();
+    let deferred = guard.defer(move || {
+        tell.send(()).unwrap();
+        function();
+    });
+    let deferred = deferred.unwrap();
+    thread::spawn(move || deferred.run());
+    begun.recv_timeout(DEADLINE).expect("the function runs");
+}
+
 /// The end of the scope, or an exit, has a limit and waits for a function that exits on another thread.
 fn deferred_run_exits_and_an_older_guard_takes_its_time() {
-    static RUNS: AtomicBool = AtomicBool::new(false);
     let main = main_thread();
     let older = HandleExit::append(|| {
         // Time is under test: more than twice the limit of the other.
@@ -120,17 +132,13 @@ fn deferred_run_exits_and_an_older_guard_takes_its_time() {
     let guard = guard.unwrap();
     let exits = told::<String>() == "exit";
     let outcome = HandleExit::append(|| {}).unwrap().finish();
-    let deferred = guard.defer(move || {
-        RUNS.store(true, SeqCst);
+    runs_elsewhere(&guard, move || {
         until_waits(main);
         if exits {
             outcome.end_process();
         }
         handle_exit::exit(7);
     });
-    let deferred = deferred.unwrap();
-    thread::spawn(move || deferred.run());
-    until_set("the function runs", &RUNS);
     if exits {
         guard.keep();
         std::process::exit(3);
@@ -147,7 +155,6 @@ fn a_thread_that_waits_for_a_function_that_exits_overruns_nothing() {
 
 /// As above, but the observer of the guard takes its time as well.
 fn observer_takes_its_time_when_a_function_ends_the_process() {
-    static RUNS: AtomicBool = AtomicBool::new(false);
     // Time is under test: two of them are more than the limit.
     const NEARLY: Duration = Duration::from_millis(SOON_OVER.as_millis() as u64 * 2 / 3);
     let main = main_thread();
@@ -160,14 +167,10 @@ fn observer_takes_its_time_when_a_function_ends_the_process() {
         }
     });
     let guard = guard.install(|| {}).unwrap();
-    let deferred = guard.defer(move || {
-        RUNS.store(true, SeqCst);
+    runs_elsewhere(&guard, move || {
         until_waits(main);
         outcome.end_process();
     });
-    let deferred = deferred.unwrap();
-    thread::spawn(move || deferred.run());
-    until_set("the function runs", &RUNS);
     drop(guard);
 }
 
@@ -183,19 +186,14 @@ fn exit_functions_take_their_time_after_a_function_that_ends_the_process() {
         thread::sleep(2 * SOON_OVER);
         say("exit function");
     }
-    static RUNS: AtomicBool = AtomicBool::new(false);
     let main = main_thread();
     at_exit(takes_its_time);
     let outcome = HandleExit::append(|| {}).unwrap().finish();
     let guard = HandleExit::builder().callback_timeout(SOON_OVER).install(|| {}).unwrap();
-    let deferred = guard.defer(move || {
-        RUNS.store(true, SeqCst);
+    runs_elsewhere(&guard, move || {
         until_waits(main);
         outcome.end_process();
     });
-    let deferred = deferred.unwrap();
-    thread::spawn(move || deferred.run());
-    until_set("the function runs", &RUNS);
     drop(guard);
 }
 
@@ -229,26 +227,19 @@ fn a_scope_that_waits_for_a_function_that_hangs_in_the_end_has_its_limit() {
 /// A deferred function drops a guard with a limit, and waits for a function of it that exits on another thread. That
 /// exit waits for the first function.
 fn deferred_function_and_an_exit_wait_for_each_other() {
-    static RUNS: AtomicBool = AtomicBool::new(false);
     static DROPS: AtomicBool = AtomicBool::new(false);
     let outer = HandleExit::append(|| {}).unwrap();
     let inner = HandleExit::builder().append(true).callback_timeout(SOON_OVER);
     let inner = inner.install(|| {}).unwrap();
-    let exits = inner.defer(|| {
-        RUNS.store(true, SeqCst);
+    runs_elsewhere(&inner, || {
         until_set("the other function drops the guard", &DROPS);
         thread::sleep(A_MOMENT);
         std::process::exit(7);
     });
-    let exits = exits.unwrap();
-    let drops = outer.defer(move || {
-        until_set("the function runs", &RUNS);
+    runs_elsewhere(&outer, move || {
         DROPS.store(true, SeqCst);
         drop(inner);
     });
-    let drops = drops.unwrap();
-    thread::spawn(move || exits.run());
-    thread::spawn(move || drops.run());
     park();
 }
 
@@ -354,14 +345,12 @@ fn a_grace_that_is_over_while_user_code_runs_costs_no_processor_time() {
 
 /// The function that the end waits for wants to end the process itself.
 fn deferred_run_ends_the_process() {
-    static RUNS: AtomicBool = AtomicBool::new(false);
     static ENDS: AtomicBool = AtomicBool::new(false);
     let way: String = told();
     let oldest = HandleExit::builder().cleanup().append(true);
     let oldest = oldest.install(|| ENDS.store(true, SeqCst)).unwrap();
     let other = HandleExit::append(|| {}).unwrap();
-    let deferred = other.defer(move || {
-        RUNS.store(true, SeqCst);
+    runs_elsewhere(&other, move || {
         until_set("the process ends", &ENDS);
         thread::sleep(A_MOMENT);
         say("deferred");
@@ -372,9 +361,6 @@ fn deferred_run_ends_the_process() {
             other => panic!("{other}"),
         }
     });
-    let deferred = deferred.unwrap();
-    thread::spawn(move || deferred.run());
-    until_set("the function runs", &RUNS);
     raise(Signal::TERM);
     park();
 }
