@@ -17,6 +17,8 @@ mod dispositions;
 mod faults;
 #[cfg(unix)]
 mod sigaction;
+#[cfg(target_os = "linux")]
+mod stack;
 #[cfg(unix)]
 mod start;
 
@@ -27,6 +29,8 @@ fn main() {
         clock::TESTS,
         dispositions::TESTS,
         faults::TESTS,
+        #[cfg(target_os = "linux")]
+        stack::TESTS,
         start::TESTS,
     ]);
 }
