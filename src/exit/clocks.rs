@@ -70,8 +70,10 @@ impl State {
         let open =
             self.end.as_ref().filter(|end| end.deadline.is_none() && end.last_step.is_none());
         let Some((ender, teller)) = open.map(|end| (end.thread, end.teller)) else { return };
-        let tells = usize::from(teller == Some(ender));
         let only_waits = |entry: &Entry| {
+            // The ender's own clock was stopped, and runs again where it tells this guard.
+            let is_told = entry.clocks.iter().any(|(thread, _)| *thread == Some(ender));
+            let tells = usize::from(is_told && teller == Some(ender));
             entry.ender == Some(ender) && entry.guard.observing.load(SeqCst) <= tells
         };
         for key in self.keys(&only_waits) {

@@ -181,12 +181,13 @@ impl ProcessExit {
         if guard.observing.load(SeqCst) > 0 && self.lock().has_overrun() {
             return Ok(());
         }
-        guard.observing.fetch_add(1, SeqCst);
-        let told = self.timed(guard, || {
-            self.call_contained(me, guard, &mut || guard.observer.tell(event, is_first))
-        });
-        guard.observing.fetch_sub(1, SeqCst);
-        told
+        self.timed(guard, || {
+            // Only while its clock runs: see `extend_clocks`.
+            guard.observing.fetch_add(1, SeqCst);
+            let told = self.call_contained(me, guard, &mut || guard.observer.tell(event, is_first));
+            guard.observing.fetch_sub(1, SeqCst);
+            told
+        })
     }
 
     /// The exit of this guard has begun: those who wait for it continue.

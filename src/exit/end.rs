@@ -201,10 +201,10 @@ impl ProcessExit {
         let mut state = self.lock();
         // In slices: if the whole machine stands still for a while, only one of them is over.
         for _ in 0..WATCHER_TIMEOUT.as_millis() / FIRST_LOOK.as_millis() {
-            if !state.is_told_elsewhere(me) {
-                break;
+            let (slice, mut is_in_slice) = (Instant::now() + FIRST_LOOK, true);
+            while is_in_slice && state.is_told_elsewhere(me) {
+                (state, is_in_slice) = self.changed.wait(state, Some(slice));
             }
-            (state, _) = self.changed.wait(state, Some(Instant::now() + FIRST_LOOK));
         }
         let told = state.end.as_mut().and_then(|end| end.told.replace(status));
         drop(state);
@@ -221,15 +221,16 @@ impl ProcessExit {
         which: Which,
         event: &Event,
     ) -> Result<(), Forked> {
-        let set_teller = |teller| {
-            if let Some(end) = &mut self.lock().end {
-                end.teller = teller;
-                self.changed.notify_all();
-            }
-        };
-        set_teller(Some(me.id()));
+        if let Some(end) = &mut self.lock().end {
+            end.teller = Some(me.id());
+        }
         self.tell(me, which, event)?;
-        set_teller(None);
+        // One that has waited its second may tell by now.
+        let mut state = self.lock();
+        if let Some(end) = state.end.as_mut().filter(|end| end.teller == Some(me.id())) {
+            end.teller = None;
+            self.changed.notify_all();
+        }
         Ok(())
     }
 

@@ -36,7 +36,7 @@ impl ProcessExit {
             if let Some(status) = status.filter(|_| status != begun) {
                 self.end_there(me, status, in_own_code)?;
             }
-            // The end of the process waits for nothing any more: no thread that still waits, or runs user code, overruns.
+            // The end of the process waits for nothing any more: no thread that waits by now, or runs user code, overruns.
             for (_, entry) in self.lock().guards.iter_mut() {
                 entry.clocks.clear();
             }

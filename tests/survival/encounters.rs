@@ -179,6 +179,33 @@ fn a_thread_that_waits_for_an_observer_of_the_end_overruns_nothing() {
     end.said(&["told"]).exited(0);
 }
 
+/// An observer of the end hangs, and so does one with a limit, on another thread.
+fn two_observers_hang_when_a_function_ends_the_process() {
+    static IS_TOLD: AtomicBool = AtomicBool::new(false);
+    let outcome = HandleExit::append(|| {}).unwrap().finish();
+    let limited = HandleExit::builder().callback_timeout(SOON_OVER).observe(|event| {
+        if matches!(event, Event::SignalReceived(_)) {
+            park();
+        }
+    });
+    let limited = limited.install(|| {}).unwrap();
+    let newer = HandleExit::builder().append(true).signals([Signal::USR1]).observe(|event| {
+        if matches!(event, Event::EndingWithCode(_)) {
+            IS_TOLD.store(true, SeqCst);
+            park();
+        }
+    });
+    newer.install(|| {}).unwrap().keep();
+    runs_elsewhere(&limited, || outcome.end_process());
+    until_set("the end is told", &IS_TOLD);
+    raise(Signal::TERM);
+    park();
+}
+
+fn an_observer_that_hangs_beside_one_of_the_end_has_its_limit() {
+    Victim::start(two_observers_hang_when_a_function_ends_the_process).end().exited(101);
+}
+
 /// As above, but the function ends the process, and exit functions that run after the guards' take their time.
 fn exit_functions_take_their_time_after_a_function_that_ends_the_process() {
     extern "C" fn takes_its_time() {
@@ -652,6 +679,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_circle_of_a_deferred_function_and_an_exit_has_the_limit_of_its_guard,
     a_thread_that_waits_for_exit_functions_overruns_nothing,
     a_thread_that_waits_for_an_observer_of_the_end_overruns_nothing,
+    an_observer_that_hangs_beside_one_of_the_end_has_its_limit,
     a_scope_that_waits_for_a_function_that_hangs_in_the_end_has_its_limit,
     a_late_host_has_its_grace_from_the_return_of_its_callback,
     a_host_that_joins_in_a_grace_that_is_soon_over_has_its_own,

@@ -375,13 +375,24 @@ fn process_exits_while_its_end_is_told() {
         builder.observe(move |event| {
             if matches!(event, Event::EndingBySignal(_)) {
                 TELLS.store(true, SeqCst);
-                thread::sleep(A_MOMENT);
+                thread::sleep(A_MOMENT / 2);
                 say(line);
             }
         })
     }
     let guest = tells(HandleExit::builder().append(true), "guest");
     guest.install(|| {}).unwrap().keep();
+    // Each observer with a limit wakes the thread that waits.
+    let main = main_thread();
+    for _ in 0..told() {
+        let wakes = HandleExit::builder().append(true).callback_timeout(DEADLINE);
+        let wakes = wakes.observe(move |event| {
+            if matches!(event, Event::EndingBySignal(_)) {
+                until("the thread waits", || sleeps(main));
+            }
+        });
+        wakes.install(|| {}).unwrap().keep();
+    }
     let host = tells(HandleExit::builder().cleanup(), "host");
     host.install(|| {}).unwrap().keep();
     raise(Signal::TERM);
@@ -390,8 +401,10 @@ fn process_exits_while_its_end_is_told() {
 }
 
 fn a_thread_that_takes_the_end_over_waits_until_it_is_told() {
-    let end = Victim::start(process_exits_while_its_end_is_told).end();
-    end.said(&["host", "guest"]).died_by(Signal::TERM);
+    for others in ["0", "25"] {
+        let end = Victim::start(process_exits_while_its_end_is_told.told(others)).end();
+        end.said(&["host", "guest"]).died_by(Signal::TERM);
+    }
 }
 
 /// The observer that is told how the process ends exits itself, while main does.
