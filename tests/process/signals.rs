@@ -649,6 +649,8 @@ fn ctrl_c_ends_a_shell_loop() {
     let mut terminal = Terminal::open();
     let mut bash = loop_on_a_terminal(&terminal, parked_cleanup);
     bash.expect("ready");
+    // If it does not wait for the command yet, it dies before that does.
+    bash.at_rest();
     terminal.press_ctrl_c();
     bash.end().said(&["ready", BY_INT]).died_by(Signal::INT);
 }
@@ -659,6 +661,7 @@ fn an_exit_code_does_not_end_a_shell_loop() {
     let mut bash = loop_on_a_terminal(&terminal, parked_shell_code);
     for _ in 0..2 {
         bash.expect("ready");
+        bash.at_rest();
         terminal.press_ctrl_c();
     }
     bash.end().said(&["ready", BY_INT, "round 1", "ready", BY_INT, "round 2"]).exited(0);
