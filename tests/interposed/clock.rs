@@ -1,8 +1,9 @@
-//! A handler that is held in the middle, where it reads the clock.
+//! A thread that is held where it reads the clock: a handler, until it is let go; a watcher, for a moment each time.
 
 #![allow(unsafe_code, reason = "it stands in the place of a function of the C library")]
 
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
+use std::time::Duration;
 
 use handle_exit::{HandleExit, Signal};
 use nix::libc;
@@ -14,11 +15,19 @@ static HELD_THREAD: AtomicI32 = AtomicI32::new(0);
 static HANDLER_IS_HELD: AtomicBool = AtomicBool::new(false);
 static HANDLER_MAY_GO: AtomicBool = AtomicBool::new(false);
 
+/// To every thread but the main one, a look at the clock takes a moment.
+static IS_SLOW: AtomicBool = AtomicBool::new(false);
+
 /// What Rust code of this process calls instead of the C library's.
 #[unsafe(no_mangle)]
 extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> libc::c_int {
     // SAFETY: no arguments, cannot fail.
-    if HELD_THREAD.load(SeqCst) == unsafe { libc::gettid() } {
+    let me = unsafe { libc::gettid() };
+    if IS_SLOW.load(SeqCst) && me != main_thread() {
+        // SAFETY: as below.
+        unsafe { libc::poll(std::ptr::null_mut(), 0, 20) };
+    }
+    if HELD_THREAD.load(SeqCst) == me {
         HANDLER_IS_HELD.store(true, SeqCst);
         while !HANDLER_MAY_GO.load(SeqCst) {
             // SAFETY: poll(2) of no descriptors only waits.
@@ -72,6 +81,20 @@ fn process_exit_waits_for_a_handler_that_never_returns() {
     std::process::exit(3);
 }
 
+/// The callback that runs first takes longer than the other one may.
+fn abort_runs_a_slow_callback_and_one_with_a_limit() {
+    let guest = || HandleExit::builder().append(true).signals([Signal::ABRT]);
+    let limited = guest().callback_timeout(SOON_OVER).install(|| say("limited"));
+    let _limited = limited.unwrap();
+    let slow = guest().install(|| {
+        // Time is under test: a thread in `abort` waits five seconds, and for the other a second more than its limit.
+        std::thread::sleep(SOON_OVER + Duration::from_millis(1500));
+        IS_SLOW.store(true, SeqCst);
+    });
+    let _slow = slow.unwrap();
+    std::process::abort();
+}
+
 // ---------------------------------------------------------------------------------------- tests
 
 /// It is too late for the guard, and is its old disposition's.
@@ -87,7 +110,14 @@ fn a_handler_that_never_returns_does_not_hold_up_the_end_of_the_process() {
     end.said(&["callback"]).exited(3);
 }
 
+/// The thread that runs callbacks says when one begins and how long it may take, and is held in between.
+fn an_abort_has_the_limit_of_a_callback_from_its_beginning() {
+    let end = Victim::start(abort_runs_a_slow_callback_and_one_with_a_limit).end();
+    end.said(&["limited"]).died_by(Signal::ABRT);
+}
+
 pub(crate) const TESTS: &[Named] = tests![
     a_signal_whose_handler_is_slow_is_not_lost,
     a_handler_that_never_returns_does_not_hold_up_the_end_of_the_process,
+    an_abort_has_the_limit_of_a_callback_from_its_beginning,
 ];

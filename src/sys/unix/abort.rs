@@ -39,10 +39,11 @@ pub(super) fn reset() {
 
 /// User code begins that an aborting thread waits for, at most this long.
 pub(crate) fn allow(limit: Duration) {
-    LIMIT.store(usize::try_from(limit.as_millis()).unwrap_or(usize::MAX), SeqCst);
     if WAITS.load(SeqCst) {
         BEGUN.store(Moment::now().0, SeqCst);
     }
+    // Last, and the aborting thread reads it first: it never has this limit for what ran before.
+    LIMIT.store(usize::try_from(limit.as_millis()).unwrap_or(usize::MAX), SeqCst);
 }
 
 /// Whether a thread of this process waits in `abort`.
@@ -67,8 +68,9 @@ pub(super) fn note() {
 #[inline(never)]
 pub(super) fn wait_and_die() -> ! {
     let is_in_time = || {
+        let limit = LIMIT.load(SeqCst);
         let waited = Moment::now().since(Moment(BEGUN.load(SeqCst)));
-        waited.as_millis() < LIMIT.load(SeqCst) as u128
+        waited.as_millis() < limit as u128
     };
     if !exit_thread::is_marked() {
         while !RELEASED.load(SeqCst) && is_in_time() {
