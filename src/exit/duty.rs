@@ -137,12 +137,16 @@ impl ProcessExit {
         let received = arrival.received();
         let signal = arrival.signal;
         self.each(me, Which::Hearing(signal), &mut |guard| {
+            // The end of the guard waits from now on.
+            self.lock().watchers.hearing = Some(guard.key());
             for (_, function) in guard.on.iter().filter(|(one, _)| *one == signal) {
                 // An exit that has begun stops it: one of these functions may have asked for it.
                 if guard.cause().is_none() {
                     self.call_contained(me, guard, &mut || function(&received))?;
                 }
             }
+            self.lock().watchers.hearing = None;
+            self.changed.notify_all();
             Ok(())
         })?;
         if let Some(guarded) = old_handler {
@@ -221,7 +225,7 @@ impl State {
     /// The runner has left the functions of `Builder::on`: what waited for them has its own time.
     #[inline(never)]
     pub(super) fn hears_no_more(&mut self) {
-        self.watchers.hears = false;
+        (self.watchers.hears, self.watchers.hearing) = (false, None);
         self.each_pending(&|state, key| state.stop_clock(key, None));
     }
 

@@ -216,10 +216,11 @@ impl ProcessExit {
         me: Runner,
     ) -> Result<(), Forked> {
         let key = guard.key();
-        // Another thread is in user code of this guard that `callback_timeout` bounds, such as a waker.
-        let is_timed = |state: &State| {
-            let entry = state.guards.get(key);
-            entry.is_some_and(|entry| !entry.clocks.is_empty())
+        // Another thread is in user code of this guard: a function of `on`, or what `callback_timeout` bounds, such as
+        // a waker.
+        let is_busy = |state: &State| {
+            let is_timed = state.guards.get(key).is_some_and(|entry| !entry.clocks.is_empty());
+            is_timed || state.watchers.hearing == Some(key)
         };
         // One that is inside `exit(3)` never returns from it.
         let never_returns = |state: &State| {
@@ -231,10 +232,10 @@ impl ProcessExit {
             runs.is_some_and(is_stuck)
         };
         let mut look = FIRST_LOOK;
-        while is_timed(&state) && !exit_thread::is_marked() {
+        while is_busy(&state) && !exit_thread::is_marked() {
             (state, _) = self.changed.wait(state, Some(Instant::now() + look));
             look = (look * 2).min(LAST_LOOKS);
-            if is_timed(&state) && never_returns(&state) {
+            if is_busy(&state) && never_returns(&state) {
                 break;
             }
         }

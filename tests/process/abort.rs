@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::support::*;
-use handle_exit::{Builder, HandleExit, Signal};
+use handle_exit::{Builder, Event, HandleExit, Signal};
 use nix::libc;
 
 fn builder() -> Builder {
@@ -390,6 +390,41 @@ fn an_abort_waits_for_the_longer_timeout_of_a_younger_guard() {
     an_abort_lets_both_callbacks_end("0/0 7/20000");
 }
 
+/// The observer takes its time between the callback and what was deferred.
+fn abort_is_observed() {
+    let builder = guest().observe(|event| {
+        if matches!(event, Event::CallbackFinished { .. }) {
+            std::thread::sleep(Duration::from_secs(3));
+        }
+    });
+    let guard = builder.install(takes("callback", 3)).unwrap();
+    guard.defer(|| say("deferred")).unwrap();
+    std::process::abort();
+}
+
+/// Five seconds for each of them: the times are under test.
+fn an_abort_measures_what_follows_a_callback_by_itself() {
+    let end = Victim::start(abort_is_observed).end();
+    end.said(&["callback begins", "callback ends", "deferred"]).died_by(Signal::ABRT);
+}
+
+/// A guard with a short limit has gone, and the watcher takes its time to come to the callback.
+fn abort_after_a_guard_with_a_short_limit() {
+    let builder = guest().observe(|event| {
+        if matches!(event, Event::SignalReceived(_)) {
+            std::thread::sleep(Duration::from_secs(2));
+        }
+    });
+    let _guard = builder.install(|| say("callback")).unwrap();
+    drop(guest().callback_timeout(Duration::from_millis(200)).install(|| {}).unwrap());
+    std::process::abort();
+}
+
+fn an_abort_has_no_limit_of_a_guard_that_has_gone() {
+    let end = Victim::start(abort_after_a_guard_with_a_short_limit).end();
+    end.said(&["callback"]).died_by(Signal::ABRT);
+}
+
 pub(crate) const TESTS: &[Named] = tests![
     an_abort_does_not_change_the_code_that_the_callback_exits_with,
     an_abort_runs_the_callback_and_what_was_deferred_and_dies_of_sigabrt,
@@ -407,4 +442,6 @@ pub(crate) const TESTS: &[Named] = tests![
     an_abort_does_not_measure_a_callback_by_the_timeout_of_another_guard,
     an_abort_waits_five_seconds_for_each_callback,
     an_abort_waits_for_the_longer_timeout_of_a_younger_guard,
+    an_abort_measures_what_follows_a_callback_by_itself,
+    an_abort_has_no_limit_of_a_guard_that_has_gone,
 ];

@@ -350,6 +350,27 @@ fn grace_is_over_while_a_function_runs() {
     park();
 }
 
+/// Beside another guard, a guard ends while its function runs.
+fn guard_ends_while_its_function_runs() {
+    static RUNS: AtomicBool = AtomicBool::new(false);
+    let _other = HandleExit::append(|| {}).unwrap();
+    let hears = HandleExit::builder().append(true).signals([]).on(Signal::HUP, |_| {
+        RUNS.store(true, SeqCst);
+        thread::sleep(A_MOMENT);
+        say("function ends");
+    });
+    let hears = hears.install(|| {}).unwrap();
+    raise(Signal::HUP);
+    until_set("the function runs", &RUNS);
+    drop(hears);
+    say("behind");
+}
+
+fn the_end_of_a_guard_waits_for_its_function_beside_others_too() {
+    let end = Victim::start(guard_ends_while_its_function_runs).end();
+    end.said(&["function ends", "behind"]).exited(0);
+}
+
 /// The end of the process waits for a callback that has time left, after another has overrun.
 fn end_waits_after_an_overrun() {
     let older = HandleExit::builder().append(true).callback_timeout(20 * SOON_OVER);
@@ -680,6 +701,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_thread_that_waits_for_exit_functions_overruns_nothing,
     a_thread_that_waits_for_an_observer_of_the_end_overruns_nothing,
     an_observer_that_hangs_beside_one_of_the_end_has_its_limit,
+    the_end_of_a_guard_waits_for_its_function_beside_others_too,
     a_scope_that_waits_for_a_function_that_hangs_in_the_end_has_its_limit,
     a_late_host_has_its_grace_from_the_return_of_its_callback,
     a_host_that_joins_in_a_grace_that_is_soon_over_has_its_own,

@@ -16,15 +16,12 @@ pub(crate) const ABORT: Option<Signal> = Some(Signal::ABRT);
 /// the aborting thread.
 static RELEASED: AtomicBool = AtomicBool::new(false);
 
-/// Whether a thread waits in `abort`. Set by the handler, cleared when the signal is armed; read by the
-/// threads of the exit.
-static WAITS: AtomicBool = AtomicBool::new(false);
-
-/// When the callback that runs now began, or else when `abort` was called. Written by the handler and by
-/// the threads that run callbacks.
+/// Since when a thread waits in `abort`: since the callback that runs now began, or else the last one ended, or else
+/// `abort` was called. Zero if none waits. Written by the handler and by the threads that run callbacks; cleared when
+/// the signal is armed.
 static BEGUN: AtomicUsize = AtomicUsize::new(0);
 
-/// How long that callback may take, in milliseconds. Written by the threads that run callbacks.
+/// How long it waits, in milliseconds. Written by the threads that run callbacks.
 static LIMIT: AtomicUsize = AtomicUsize::new(USUAL_LIMIT);
 
 /// Without a `callback_timeout`.
@@ -33,14 +30,14 @@ const USUAL_LIMIT: usize = 5000;
 /// No thread aborts: the signal is about to be armed.
 pub(super) fn reset() {
     RELEASED.store(false, SeqCst);
-    WAITS.store(false, SeqCst);
+    BEGUN.store(0, SeqCst);
     LIMIT.store(USUAL_LIMIT, SeqCst);
 }
 
-/// User code begins that an aborting thread waits for, at most this long.
+/// From now on an aborting thread waits this long, at most: user code begins that it waits for, or has ended.
 pub(crate) fn allow(limit: Duration) {
-    if WAITS.load(SeqCst) {
-        BEGUN.store(Moment::now().0, SeqCst);
+    if a_thread_aborts() {
+        BEGUN.store(now(), SeqCst);
     }
     // Last, and the aborting thread reads it first: it never has this limit for what ran before.
     LIMIT.store(usize::try_from(limit.as_millis()).unwrap_or(usize::MAX), SeqCst);
@@ -48,7 +45,7 @@ pub(crate) fn allow(limit: Duration) {
 
 /// Whether a thread of this process waits in `abort`.
 pub(crate) fn a_thread_aborts() -> bool {
-    WAITS.load(SeqCst)
+    BEGUN.load(SeqCst) != 0
 }
 
 /// Lets an aborting thread continue, to be killed.
@@ -58,9 +55,12 @@ pub(crate) fn release() {
 
 /// In the handler: this thread is in `abort`.
 pub(super) fn note() {
-    if !WAITS.swap(true, SeqCst) {
-        BEGUN.store(Moment::now().0, SeqCst);
-    }
+    // Another thread may abort too, and be waited for already.
+    let _ = BEGUN.compare_exchange(0, now(), SeqCst, SeqCst);
+}
+
+fn now() -> usize {
+    Moment::now().0.max(1)
 }
 
 /// In the handler of a thread that is in `abort`. Async-signal-safe: see `handler`.
