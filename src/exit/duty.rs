@@ -138,14 +138,15 @@ impl ProcessExit {
         let signal = arrival.signal;
         self.each(me, Which::Hearing(signal), &mut |guard| {
             // The end of the guard waits from now on.
-            self.lock().watchers.hearing = Some(guard.key());
+            let key = Some(guard.key());
+            self.lock().watchers.hearing = key;
             for (_, function) in guard.on.iter().filter(|(one, _)| *one == signal) {
                 // An exit that has begun stops it: one of these functions may have asked for it.
                 if guard.cause().is_none() {
                     self.call_contained(me, guard, &mut || function(&received))?;
                 }
             }
-            self.lock().watchers.hearing = None;
+            self.lock().watchers.hearing.take_if(|hearing| Some(*hearing) == key);
             self.changed.notify_all();
             Ok(())
         })?;

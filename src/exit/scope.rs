@@ -216,11 +216,10 @@ impl ProcessExit {
         me: Runner,
     ) -> Result<(), Forked> {
         let key = guard.key();
-        // Another thread is in user code of this guard: a function of `on`, or what `callback_timeout` bounds, such as
-        // a waker.
-        let is_busy = |state: &State| {
-            let is_timed = state.guards.get(key).is_some_and(|entry| !entry.clocks.is_empty());
-            is_timed || state.watchers.hearing == Some(key)
+        // Another thread is in user code of this guard that `callback_timeout` bounds, such as a waker.
+        let is_timed = |state: &State| {
+            let entry = state.guards.get(key);
+            entry.is_some_and(|entry| !entry.clocks.is_empty())
         };
         // One that is inside `exit(3)` never returns from it.
         let never_returns = |state: &State| {
@@ -232,10 +231,10 @@ impl ProcessExit {
             runs.is_some_and(is_stuck)
         };
         let mut look = FIRST_LOOK;
-        while is_busy(&state) && !exit_thread::is_marked() {
+        while is_timed(&state) && !exit_thread::is_marked() {
             (state, _) = self.changed.wait(state, Some(Instant::now() + look));
             look = (look * 2).min(LAST_LOOKS);
-            if is_busy(&state) && never_returns(&state) {
+            if is_timed(&state) && never_returns(&state) {
                 break;
             }
         }
@@ -270,12 +269,22 @@ impl ProcessExit {
         for (signal, _) in repeats {
             self.tell_one(me, guard, &Event::RepeatAbsorbed(signal))?;
         }
-        // Before the join: a watcher may hang in user code, and a signal that was held may be meant to end that.
+        // Before the wait: a watcher may hang in user code, and a signal that was held may be meant to end that.
         late.hand_over();
-        if let Some(threads) = threads {
-            self.join(threads);
+        match threads {
+            Some(threads) => self.join(threads),
+            None => self.wait_heard(key),
         }
         Ok(())
+    }
+
+    /// Waits for a function of `Builder::on` of this guard, unless the process ends: that does not wait for it.
+    fn wait_heard(&self, key: usize) {
+        let mut state = self.lock();
+        let waits = |state: &State| state.watchers.hearing == Some(key) && state.end.is_none();
+        while waits(&state) && !exit_thread::is_marked() {
+            (state, _) = self.changed.wait(state, Some(Instant::now() + LAST_LOOKS));
+        }
     }
 
     /// Waits for watchers that are to leave, except on themselves; one that never will is left alone.

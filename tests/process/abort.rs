@@ -408,15 +408,34 @@ fn an_abort_measures_what_follows_a_callback_by_itself() {
     end.said(&["callback begins", "callback ends", "deferred"]).died_by(Signal::ABRT);
 }
 
+/// Main ends the younger guard, and what that one defers, while the watcher runs the callback of the older one.
+fn abort_beside_the_end_of_a_guard() {
+    let guest = || guest().callback_timeout(DEADLINE);
+    let _older = guest().install(takes("older", 7)).unwrap();
+    let main = main_thread();
+    let younger = guest().install(move || until("main waits", || sleeps(main))).unwrap();
+    younger.defer(|| std::thread::sleep(Duration::from_millis(200))).unwrap();
+    let exit = younger.handle();
+    std::thread::spawn(|| std::process::abort());
+    until("the exit has begun", || exit.is_exiting());
+    drop(younger);
+    park();
+}
+
+fn an_abort_waits_for_a_callback_while_another_guard_ends() {
+    let end = Victim::start(abort_beside_the_end_of_a_guard).end();
+    end.said(&["older begins", "older ends"]).died_by(Signal::ABRT);
+}
+
 /// A guard with a short limit has gone, and the watcher takes its time to come to the callback.
 fn abort_after_a_guard_with_a_short_limit() {
     let builder = guest().observe(|event| {
         if matches!(event, Event::SignalReceived(_)) {
-            std::thread::sleep(Duration::from_secs(2));
+            std::thread::sleep(Duration::from_millis(3500));
         }
     });
     let _guard = builder.install(|| say("callback")).unwrap();
-    drop(guest().callback_timeout(Duration::from_millis(200)).install(|| {}).unwrap());
+    drop(guest().callback_timeout(Duration::from_secs(1)).install(|| {}).unwrap());
     std::process::abort();
 }
 
@@ -444,4 +463,5 @@ pub(crate) const TESTS: &[Named] = tests![
     an_abort_waits_for_the_longer_timeout_of_a_younger_guard,
     an_abort_measures_what_follows_a_callback_by_itself,
     an_abort_has_no_limit_of_a_guard_that_has_gone,
+    an_abort_waits_for_a_callback_while_another_guard_ends,
 ];

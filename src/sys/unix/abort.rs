@@ -27,20 +27,39 @@ static LIMIT: AtomicUsize = AtomicUsize::new(USUAL_LIMIT);
 /// Without a `callback_timeout`.
 const USUAL_LIMIT: usize = 5000;
 
-/// No thread aborts: the signal is about to be armed.
-pub(super) fn reset() {
+/// The signal is about to be armed.
+pub(super) fn hold() {
     RELEASED.store(false, SeqCst);
+}
+
+/// In a forked child: no thread of this process aborts.
+pub(super) fn reset() {
+    hold();
     BEGUN.store(0, SeqCst);
     LIMIT.store(USUAL_LIMIT, SeqCst);
 }
 
-/// From now on an aborting thread waits this long, at most: user code begins that it waits for, or has ended.
+/// User code begins that an aborting thread waits for, at most this long.
 pub(crate) fn allow(limit: Duration) {
     if a_thread_aborts() {
         BEGUN.store(now(), SeqCst);
     }
     // Last, and the aborting thread reads it first: it never has this limit for what ran before.
     LIMIT.store(usize::try_from(limit.as_millis()).unwrap_or(usize::MAX), SeqCst);
+}
+
+/// It has ended: what follows has the usual time, or what is left if that is more.
+pub(crate) fn allow_the_rest() {
+    if time_left() < USUAL_LIMIT || !a_thread_aborts() {
+        allow(Duration::from_millis(USUAL_LIMIT as u64));
+    }
+}
+
+/// How long an aborting thread still waits, in milliseconds.
+fn time_left() -> usize {
+    let limit = LIMIT.load(SeqCst);
+    let waited = Moment::now().since(Moment(BEGUN.load(SeqCst)));
+    limit.saturating_sub(usize::try_from(waited.as_millis()).unwrap_or(usize::MAX))
 }
 
 /// Whether a thread of this process waits in `abort`.
@@ -67,13 +86,8 @@ fn now() -> usize {
 #[cold]
 #[inline(never)]
 pub(super) fn wait_and_die() -> ! {
-    let is_in_time = || {
-        let limit = LIMIT.load(SeqCst);
-        let waited = Moment::now().since(Moment(BEGUN.load(SeqCst)));
-        waited.as_millis() < limit as u128
-    };
     if !exit_thread::is_marked() {
-        while !RELEASED.load(SeqCst) && is_in_time() {
+        while !RELEASED.load(SeqCst) && time_left() > 0 {
             process::sleep_a_millisecond();
         }
     }

@@ -92,7 +92,7 @@ impl Found {
             ours = ours.with_children_as(&self.top);
         }
         if Some(signal) == abort::ABORT && !slot.is_any_armed() {
-            abort::reset();
+            abort::hold();
         }
         let armed_before = slot.arm(level, below);
         let replaced = ours.replace(signal.as_raw()).map_err(|error| {
