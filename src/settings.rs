@@ -9,7 +9,7 @@ use crate::sys::status::Status;
 const ABORT_MARGIN: Duration = Duration::from_secs(1);
 
 /// How long an aborting thread waits for the callback if no `callback_timeout` is set.
-const ABORT_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const ABORT_WAIT: Duration = Duration::from_secs(5);
 
 /// When the old handlers run: [`Builder::old_handler`](crate::Builder::old_handler).
 ///

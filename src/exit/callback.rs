@@ -7,6 +7,7 @@ use super::state::{Callback, Stage, State};
 use super::{Forked, Guard, Payload, ProcessExit, Which, is_stuck, once};
 use crate::cause::Cause;
 use crate::event::Event;
+use crate::settings::ABORT_WAIT;
 use crate::signal::SignalSet;
 use crate::sys::thread::{self, Runner};
 use crate::sys::{abort, lock, wake};
@@ -148,7 +149,7 @@ impl ProcessExit {
         if !self.lock().claim(guard.key(), me) {
             return Ok(None);
         }
-        self.allow_abort(guard, me, Some(guard.settings.abort_wait()));
+        self.allow_abort(guard, me, guard.settings.abort_wait());
         let mut callback = guard.take_callback();
         let began = guard.observer.listens().then(Instant::now);
         let payload = self.call(me, guard.mask, &mut || {
@@ -156,7 +157,7 @@ impl ProcessExit {
                 callback(&cause);
             }
         })?;
-        self.allow_abort(guard, me, None);
+        self.allow_abort(guard, me, ABORT_WAIT);
         let elapsed = began.map(|began| began.elapsed()).unwrap_or_default();
         let event = match payload {
             Some(_) => Event::CallbackPanicked { elapsed },
@@ -219,20 +220,20 @@ impl ProcessExit {
         }
     }
 
-    /// A thread in `abort` waits for user code of this guard, which begins and may take so long, or for what follows it.
-    /// Not if that has nothing to do with it.
+    /// A thread in `abort` waits so long from now on, for user code of this guard or for what follows it, unless that
+    /// has nothing to do with it.
     #[inline(never)]
-    fn allow_abort(&self, guard: &Guard, me: Runner, limit: Option<Duration>) {
+    fn allow_abort(&self, guard: &Guard, me: Runner, limit: Duration) {
         let has = |signal| guard.settings.signals.contains(signal);
         let ends = || abort::a_thread_aborts() && self.lock().is_ender(me.id());
         if me.is_watcher() || abort::ABORT.is_some_and(has) || ends() {
-            limit.map_or_else(abort::allow_the_rest, abort::allow);
+            abort::allow(limit);
         }
     }
 
     /// The deferred functions of a guard.
     pub(super) fn run_deferred(&'static self, guard: &Guard, me: Runner) -> Result<(), Forked> {
-        self.allow_abort(guard, me, Some(guard.settings.abort_wait()));
+        self.allow_abort(guard, me, guard.settings.abort_wait());
         self.timed(guard, || {
             while let Some(function) = guard.deferred.next_to_run(me, &is_stuck) {
                 self.call_contained(me, guard, &mut once(function))?;
@@ -240,7 +241,7 @@ impl ProcessExit {
             }
             Ok(())
         })?;
-        self.allow_abort(guard, me, None);
+        self.allow_abort(guard, me, ABORT_WAIT);
         Ok(())
     }
 

@@ -138,15 +138,15 @@ impl ProcessExit {
         let signal = arrival.signal;
         self.each(me, Which::Hearing(signal), &mut |guard| {
             // The end of the guard waits from now on.
-            let key = Some(guard.key());
-            self.lock().watchers.hearing = key;
+            let hearing = Some((guard.key(), me));
+            self.lock().watchers.hearing = hearing;
             for (_, function) in guard.on.iter().filter(|(one, _)| *one == signal) {
                 // An exit that has begun stops it: one of these functions may have asked for it.
                 if guard.cause().is_none() {
                     self.call_contained(me, guard, &mut || function(&received))?;
                 }
             }
-            self.lock().watchers.hearing.take_if(|hearing| Some(*hearing) == key);
+            self.lock().watchers.hearing.take_if(|other| Some(*other) == hearing);
             self.changed.notify_all();
             Ok(())
         })?;

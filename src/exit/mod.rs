@@ -52,8 +52,8 @@ static EXITS: PerProcess<ProcessExit> = PerProcess::new(ProcessExit::new);
 pub(crate) struct ProcessExit {
     pub(crate) process: Process,
     state: Lock<State>,
-    /// A callback, an old handler, or a function of `Builder::on` has returned, a watcher has left or ceased to listen, or the end of the process is
-    /// another thread's, or has been told.
+    /// A callback, an old handler, or a function of `Builder::on` has returned, a watcher has left or ceased to listen,
+    /// or the end of the process is another thread's, or has been told.
     changed: Condition,
     /// For a watcher that stands by: nobody leads.
     lead: Condition,

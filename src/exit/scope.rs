@@ -281,9 +281,17 @@ impl ProcessExit {
     /// Waits for a function of `Builder::on` of this guard, unless the process ends: that does not wait for it.
     fn wait_heard(&self, key: usize) {
         let mut state = self.lock();
-        let waits = |state: &State| state.watchers.hearing == Some(key) && state.end.is_none();
-        while waits(&state) && !exit_thread::is_marked() {
-            (state, _) = self.changed.wait(state, Some(Instant::now() + LAST_LOOKS));
+        let mut look = FIRST_LOOK;
+        let is_its = |(other, _): &(usize, Runner)| *other == key;
+        while let Some((_, runner)) = state.watchers.hearing.filter(is_its) {
+            if state.end.is_some()
+                || exit_thread::is_marked()
+                || look > FIRST_LOOK && is_stuck(runner)
+            {
+                break;
+            }
+            (state, _) = self.changed.wait(state, Some(Instant::now() + look));
+            look = (look * 2).min(LAST_LOOKS);
         }
     }
 

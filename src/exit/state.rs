@@ -74,8 +74,8 @@ pub(crate) struct Watchers {
     pub(super) runner: Option<Runner>,
     /// The runner is in a function of `Builder::on`.
     pub(super) hears: bool,
-    /// The key of the guard whose function of `Builder::on` runs.
-    pub(super) hearing: Option<usize>,
+    /// The key of the guard whose function of `Builder::on` runs, and the thread.
+    pub(super) hearing: Option<(usize, Runner)>,
     /// The signals that the leader takes itself, also if the program blocks them everywhere.
     pub(super) listens: SignalSet,
     /// Those that have not left.

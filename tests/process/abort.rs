@@ -410,8 +410,7 @@ fn an_abort_measures_what_follows_a_callback_by_itself() {
 
 /// Main ends the younger guard, and what that one defers, while the watcher runs the callback of the older one.
 fn abort_beside_the_end_of_a_guard() {
-    let guest = || guest().callback_timeout(DEADLINE);
-    let _older = guest().install(takes("older", 7)).unwrap();
+    let _older = guest().callback_timeout(DEADLINE).install(takes("older", 7)).unwrap();
     let main = main_thread();
     let younger = guest().install(move || until("main waits", || sleeps(main))).unwrap();
     younger.defer(|| std::thread::sleep(Duration::from_millis(200))).unwrap();
@@ -431,7 +430,7 @@ fn an_abort_waits_for_a_callback_while_another_guard_ends() {
 fn abort_after_a_guard_with_a_short_limit() {
     let builder = guest().observe(|event| {
         if matches!(event, Event::SignalReceived(_)) {
-            std::thread::sleep(Duration::from_millis(3500));
+            std::thread::sleep(Duration::from_secs(3));
         }
     });
     let _guard = builder.install(|| say("callback")).unwrap();

@@ -371,6 +371,35 @@ fn the_end_of_a_guard_waits_for_its_function_beside_others_too() {
     end.said(&["function ends", "behind"]).exited(0);
 }
 
+/// As above, inside `exit(3)`, and the function exits too: the standard library never lets it continue.
+fn guard_is_dropped_inside_exit_while_its_function_exits() {
+    static RUNS: AtomicBool = AtomicBool::new(false);
+    static EXITS: AtomicBool = AtomicBool::new(false);
+    static GUARD: Mutex<Option<HandleExit>> = Mutex::new(None);
+    extern "C" fn drops() {
+        EXITS.store(true, SeqCst);
+        drop(GUARD.lock().unwrap().take());
+        say("dropped");
+    }
+    HandleExit::append(|| {}).unwrap().keep();
+    let hears = HandleExit::builder().append(true).signals([]).on(Signal::HUP, |_| {
+        RUNS.store(true, SeqCst);
+        until_set("main exits", &EXITS);
+        std::process::exit(7);
+    });
+    *GUARD.lock().unwrap() = Some(hears.install(|| {}).unwrap());
+    // Runs before the guards' own: last in, first out.
+    at_exit(drops);
+    raise(Signal::HUP);
+    until_set("the function runs", &RUNS);
+    std::process::exit(0);
+}
+
+fn the_end_of_a_guard_does_not_wait_for_a_function_that_never_returns_from_exit() {
+    let end = Victim::start(guard_is_dropped_inside_exit_while_its_function_exits).end();
+    end.said(&["dropped"]).exited(0);
+}
+
 /// The end of the process waits for a callback that has time left, after another has overrun.
 fn end_waits_after_an_overrun() {
     let older = HandleExit::builder().append(true).callback_timeout(20 * SOON_OVER);
@@ -702,6 +731,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_thread_that_waits_for_an_observer_of_the_end_overruns_nothing,
     an_observer_that_hangs_beside_one_of_the_end_has_its_limit,
     the_end_of_a_guard_waits_for_its_function_beside_others_too,
+    the_end_of_a_guard_does_not_wait_for_a_function_that_never_returns_from_exit,
     a_scope_that_waits_for_a_function_that_hangs_in_the_end_has_its_limit,
     a_late_host_has_its_grace_from_the_return_of_its_callback,
     a_host_that_joins_in_a_grace_that_is_soon_over_has_its_own,

@@ -17,8 +17,7 @@ pub(crate) const ABORT: Option<Signal> = Some(Signal::ABRT);
 static RELEASED: AtomicBool = AtomicBool::new(false);
 
 /// Since when a thread waits in `abort`: since the callback that runs now began, or else the last one ended, or else
-/// `abort` was called. Zero if none waits. Written by the handler and by the threads that run callbacks; cleared when
-/// the signal is armed.
+/// `abort` was called. Zero if none waits. Written by the handler and by the threads that run callbacks.
 static BEGUN: AtomicUsize = AtomicUsize::new(0);
 
 /// How long it waits, in milliseconds. Written by the threads that run callbacks.
@@ -39,20 +38,18 @@ pub(super) fn reset() {
     LIMIT.store(USUAL_LIMIT, SeqCst);
 }
 
-/// User code begins that an aborting thread waits for, at most this long.
+/// User code begins that an aborting thread waits for, at most this long; or it has ended, and what follows has as long.
+/// What another thread runs keeps the time that it has left.
 pub(crate) fn allow(limit: Duration) {
+    let limit = usize::try_from(limit.as_millis()).unwrap_or(usize::MAX);
     if a_thread_aborts() {
+        if time_left() >= limit {
+            return;
+        }
         BEGUN.store(now(), SeqCst);
     }
     // Last, and the aborting thread reads it first: it never has this limit for what ran before.
-    LIMIT.store(usize::try_from(limit.as_millis()).unwrap_or(usize::MAX), SeqCst);
-}
-
-/// It has ended: what follows has the usual time, or what is left if that is more.
-pub(crate) fn allow_the_rest() {
-    if time_left() < USUAL_LIMIT || !a_thread_aborts() {
-        allow(Duration::from_millis(USUAL_LIMIT as u64));
-    }
+    LIMIT.store(limit, SeqCst);
 }
 
 /// How long an aborting thread still waits, in milliseconds.

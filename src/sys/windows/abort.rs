@@ -8,8 +8,6 @@ pub(crate) const ABORT: Option<Signal> = None;
 
 pub(crate) fn allow(_limit: Duration) {}
 
-pub(crate) fn allow_the_rest() {}
-
 pub(crate) fn release() {}
 
 pub(crate) fn a_thread_aborts() -> bool {
