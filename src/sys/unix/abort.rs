@@ -16,11 +16,11 @@ pub(crate) const ABORT: Option<Signal> = Some(Signal::ABRT);
 /// the aborting thread.
 static RELEASED: AtomicBool = AtomicBool::new(false);
 
-/// Since when a thread waits in `abort`: since the callback that runs now began, or else the last one ended, or else
-/// `abort` was called. Zero if none waits. Written by the handler and by the threads that run callbacks.
+/// Since when a thread that is in `abort` has its time: since it called `abort`, or since user code began or ended that
+/// gave it more than was left. Zero if no thread is. Written by the handler and by the threads that run callbacks.
 static BEGUN: AtomicUsize = AtomicUsize::new(0);
 
-/// How long it waits, in milliseconds. Written by the threads that run callbacks.
+/// How long that time is, in milliseconds. Written by the threads that run callbacks.
 static LIMIT: AtomicUsize = AtomicUsize::new(USUAL_LIMIT);
 
 /// Without a `callback_timeout`.
@@ -39,7 +39,7 @@ pub(super) fn reset() {
 }
 
 /// User code begins that an aborting thread waits for, at most this long; or it has ended, and what follows has as long.
-/// What another thread runs keeps the time that it has left.
+/// Once a thread is in `abort`, what another thread runs keeps the time that it has left.
 pub(crate) fn allow(limit: Duration) {
     let limit = usize::try_from(limit.as_millis()).unwrap_or(usize::MAX);
     if a_thread_aborts() {
