@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use crate::signal::{Signal, SignalSet};
+use crate::sys::abort;
 use crate::sys::status::Status;
 
 /// How much later than the watcher an aborting thread gives up.
 const ABORT_MARGIN: Duration = Duration::from_secs(1);
-
-/// How long an aborting thread waits for the callback if no `callback_timeout` is set.
-pub(crate) const ABORT_WAIT: Duration = Duration::from_secs(5);
 
 /// When the old handlers run: [`Builder::old_handler`](crate::Builder::old_handler).
 ///
@@ -199,6 +197,6 @@ impl Settings {
     /// How long an aborting thread waits for the callback, and then for the deferred functions. With a
     /// `callback_timeout`, the watcher ends the process before that.
     pub(crate) fn abort_wait(&self) -> Duration {
-        self.callback_timeout.map_or(ABORT_WAIT, |timeout| timeout.saturating_add(ABORT_MARGIN))
+        self.callback_timeout.map_or(abort::WAIT, |timeout| timeout.saturating_add(ABORT_MARGIN))
     }
 }

@@ -7,7 +7,6 @@ use super::state::{Callback, Stage, State};
 use super::{Forked, Guard, Payload, ProcessExit, Which, is_stuck, once};
 use crate::cause::Cause;
 use crate::event::Event;
-use crate::settings::ABORT_WAIT;
 use crate::signal::SignalSet;
 use crate::sys::thread::{self, Runner};
 use crate::sys::{abort, lock, wake};
@@ -157,7 +156,7 @@ impl ProcessExit {
                 callback(&cause);
             }
         })?;
-        self.allow_abort(guard, me, ABORT_WAIT);
+        self.allow_abort(guard, me, abort::WAIT);
         let elapsed = began.map(|began| began.elapsed()).unwrap_or_default();
         let event = match payload {
             Some(_) => Event::CallbackPanicked { elapsed },
@@ -241,7 +240,7 @@ impl ProcessExit {
             }
             Ok(())
         })?;
-        self.allow_abort(guard, me, ABORT_WAIT);
+        self.allow_abort(guard, me, abort::WAIT);
         Ok(())
     }
 

@@ -200,10 +200,12 @@ impl ProcessExit {
     pub(super) fn tell_end(&self, me: Runner, status: Status) -> Result<(), Forked> {
         let mut state = self.lock();
         // In slices: if the whole machine stands still for a while, only one of them is over.
-        for _ in 0..WATCHER_TIMEOUT.as_millis() / FIRST_LOOK.as_millis() {
-            let (slice, mut is_in_slice) = (Instant::now() + FIRST_LOOK, true);
-            while is_in_slice && state.is_told_elsewhere(me) {
-                (state, is_in_slice) = self.changed.wait(state, Some(slice));
+        let (mut left, mut slice) = (WATCHER_TIMEOUT, Instant::now() + FIRST_LOOK);
+        while !left.is_zero() && state.is_told_elsewhere(me) {
+            let in_time;
+            (state, in_time) = self.changed.wait(state, Some(slice));
+            if !in_time {
+                (left, slice) = (left.saturating_sub(FIRST_LOOK), Instant::now() + FIRST_LOOK);
             }
         }
         let told = state.end.as_mut().and_then(|end| end.told.replace(status));

@@ -217,27 +217,13 @@ impl ProcessExit {
     ) -> Result<(), Forked> {
         let key = guard.key();
         // Another thread is in user code of this guard that `callback_timeout` bounds, such as a waker.
-        let is_timed = |state: &State| {
-            let entry = state.guards.get(key);
-            entry.is_some_and(|entry| !entry.clocks.is_empty())
-        };
-        // One that is inside `exit(3)` never returns from it.
-        let never_returns = |state: &State| {
-            let callback = state.guards.get(key).map(|entry| entry.callback);
-            let runs = match callback {
-                Some(Callback::Turn(runner) | Callback::Running(runner)) => Some(runner),
+        state = self.wait_unless_stuck(state, &|state| {
+            let entry = state.guards.get(key).filter(|entry| !entry.clocks.is_empty())?;
+            Some(match entry.callback {
+                Callback::Turn(runner) | Callback::Running(runner) => Some(runner),
                 _ => state.watchers.runner,
-            };
-            runs.is_some_and(is_stuck)
-        };
-        let mut look = FIRST_LOOK;
-        while is_timed(&state) && !exit_thread::is_marked() {
-            (state, _) = self.changed.wait(state, Some(Instant::now() + look));
-            look = (look * 2).min(LAST_LOOKS);
-            if is_timed(&state) && never_returns(&state) {
-                break;
-            }
-        }
+            })
+        });
         let Some(entry) = state.remove(key) else { return Ok(()) };
         let all = entry.all();
         let (mut late, mut repeats) = (Late::default(), Vec::new());
@@ -280,19 +266,29 @@ impl ProcessExit {
 
     /// Waits for a function of `Builder::on` of this guard, unless the process ends: that does not wait for it.
     fn wait_heard(&self, key: usize) {
-        let mut state = self.lock();
+        drop(self.wait_unless_stuck(self.lock(), &|state| {
+            let hearing = state.watchers.hearing.filter(|_| state.end.is_none());
+            hearing.filter(|(other, _)| *other == key).map(|(_, runner)| Some(runner))
+        }));
+    }
+
+    /// Waits as long as user code runs, which `runs` sees, with its thread if that is known. Not in user code of the
+    /// exit, nor for a thread that is inside `exit(3)`, if it never returns from there.
+    #[inline(never)]
+    fn wait_unless_stuck<'a>(
+        &'a self,
+        mut state: Locked<'a, State>,
+        runs: &dyn Fn(&State) -> Option<Option<Runner>>,
+    ) -> Locked<'a, State> {
         let mut look = FIRST_LOOK;
-        let is_its = |(other, _): &(usize, Runner)| *other == key;
-        while let Some((_, runner)) = state.watchers.hearing.filter(is_its) {
-            if state.end.is_some()
-                || exit_thread::is_marked()
-                || look > FIRST_LOOK && is_stuck(runner)
-            {
-                break;
-            }
+        while runs(&state).is_some() && !exit_thread::is_marked() {
             (state, _) = self.changed.wait(state, Some(Instant::now() + look));
             look = (look * 2).min(LAST_LOOKS);
+            if runs(&state).flatten().is_some_and(is_stuck) {
+                break;
+            }
         }
+        state
     }
 
     /// Waits for watchers that are to leave, except on themselves; one that never will is left alone.

@@ -26,8 +26,8 @@ unsafe extern "C" fn process_vm_readv(
 ) -> libc::ssize_t {
     // SAFETY: the caller's arguments.
     let read = unsafe {
-        let (number, none) = (libc::SYS_process_vm_readv, flags);
-        libc::syscall(number, process, local, local_count, remote, remote_count, none)
+        let number = libc::SYS_process_vm_readv;
+        libc::syscall(number, process, local, local_count, remote, remote_count, flags)
     };
     // SAFETY: so many the caller has.
     let remote = unsafe { std::slice::from_raw_parts(remote, remote_count as usize) };

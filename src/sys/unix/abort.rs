@@ -23,8 +23,9 @@ static BEGUN: AtomicUsize = AtomicUsize::new(0);
 /// How long that time is, in milliseconds. Written by the threads that run callbacks.
 static LIMIT: AtomicUsize = AtomicUsize::new(USUAL_LIMIT);
 
-/// Without a `callback_timeout`.
-const USUAL_LIMIT: usize = 5000;
+/// How long an aborting thread waits for the callback if no `callback_timeout` is set.
+pub(crate) const WAIT: Duration = Duration::from_secs(5);
+const USUAL_LIMIT: usize = WAIT.as_millis() as usize;
 
 /// The signal is about to be armed.
 pub(super) fn hold() {

@@ -6,6 +6,9 @@ use crate::signal::Signal;
 
 pub(crate) const ABORT: Option<Signal> = None;
 
+/// Nobody does.
+pub(crate) const WAIT: Duration = Duration::ZERO;
+
 pub(crate) fn allow(_limit: Duration) {}
 
 pub(crate) fn release() {}
