@@ -6,12 +6,12 @@ use std::io::{Write, stdout};
 use std::time::Duration;
 
 fn main() -> Result<Outcome, Box<dyn std::error::Error>> {
-    let guard = HandleExit::new(|| {})?; // from here on, TERM and ^C do not kill, but begin the exit
+    let guard = HandleExit::new(|| {})?; // from here on, TERM and ^C do not kill: they set is_exiting()
     let mut report = File::create("report.part")?;
     let half_done = guard.defer(|| drop(fs::remove_file("report.part")))?;
     for page in 1..=1000 {
         if guard.is_exiting() {
-            return Ok(guard.finish()); // removes report.part, and the process is killed by the signal
+            return Ok(guard.finish()); // removes report.part; returned from main, it kills the process by the signal
         }
         writeln!(report, "page {page}")?;
         let _ = writeln!(stdout(), "page {page}");

@@ -1,4 +1,4 @@
-//! A web server that is told to stop finishes the requests that have reached it, each within 5 seconds.
+//! A web server that finishes, when told to stop, the requests that have reached it: all within 5 seconds.
 //!
 //! ```text
 //! cargo run --example serve                      # listens on http://127.0.0.1:8080

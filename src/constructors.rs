@@ -100,7 +100,7 @@ impl HandleExit {
     ///
     /// Windows does not say whether there is an old handler. If no host guards the signal, the callbacks and deferred
     /// functions of all living guards run, and then the event is passed on to the handlers that were registered before.
-    /// If there is only the system's own, the process ends: guests alone act like [`cleanup`](HandleExit::cleanup),
+    /// If there is only the system's own, the process ends: without a host, guests act like [`cleanup`](HandleExit::cleanup),
     /// and their `grace`, `repeat`, `after_scope` and `ending` do nothing. While handlers run, the system holds a lock: a
     /// callback that calls `SetConsoleCtrlHandler` (`ctrlc::set_handler` does) waits forever.
     ///

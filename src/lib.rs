@@ -1,7 +1,7 @@
 //! Runs your clean-up exactly once, however the scope or the process ends, without clobbering anyone's signal handler.
 //!
 //! **No guard can catch** SIGKILL, SIGSTOP, `_exit`, `quick_exit`, `exec`, a power loss or a stack overflow
-//! (unless the standard library makes it an `abort`).
+//! (unless it becomes an `abort` and ABRT is guarded).
 //! **By default, only TERM and INT are guarded.** Any other signal that ends a process, such as USR1, does so without a
 //! clean-up. Closing a terminal sends HUP, and `^\` sends QUIT; [`Signal::TERMINATING`], given to [`Builder::signals`],
 //! guards all four. On Unix, `abort` and `panic = "abort"` are caught only if `Signal::ABRT` is guarded, and then the callback
@@ -10,11 +10,11 @@
 //!
 //! [`HandleExit`] is a guard over a scope. Its callback and its deferred functions run when the scope ends (normally,
 //! by `?` or by a panic), on a guarded signal, in `std::process::exit`, and on return from `main`. Then the old signal
-//! handlers are restored.
+//! handlers, those from before the guard, are restored.
 //!
 //! *The exit* of a guard begins when its scope ends, when a guarded signal comes, when the process exits, or when
-//! [`request`](Exit::request) is called. It ends when the callback and the deferred functions have run. The process need
-//! not end with it.
+//! [`request`](Exit::request) is called. It ends when the callback and the deferred functions have run. The process may
+//! continue after that.
 //!
 //! # Which constructor?
 //! A process has at most one **host**, which decides how the process ends, and any number of **guests**, which leave
@@ -26,14 +26,15 @@
 //! | [`HandleExit::cleanup`]`(cb)`, a host | a program that cannot be told to stop, such as one that waits for a line of input | `cb` runs, and then the process is killed by the signal, whatever the scope does meanwhile |
 //! | [`HandleExit::append`]`(cb)`, a guest | a library, or a program in which a third party handles the signals | `cb` runs, and then the old handler or the host decides. If there is neither, the process is killed by the signal when the scope has ended or after 5 s |
 //!
-//! A host is refused if there is another host ([`Error::Nested`]) or a foreign handler ([`Error::HandlerExists`]).
+//! A host is refused if there is another host ([`Error::Nested`]), or if a guarded signal has a foreign handler, one that
+//! this crate did not install ([`Error::HandlerExists`]).
 //! Guests are no obstacle to a host, and neither a host nor a handler is an obstacle to a guest. This holds for guards
 //! of the same copy of the crate: those of a plugin with its own copy are foreign handlers. On Windows, a guest without a
 //! host gives its scope no time: see [`append`](HandleExit::append).
 //!
 //! The code in the scope learns that it should stop from the callback, or by [`is_exiting`](Exit::is_exiting) in a loop, by
 //! [`wait`](Exit::wait) on a thread, by [`begun`](Exit::begun)`().await`, or from [`readable_fd`](Exit::readable_fd) (Unix).
-//! A guard with [`keep`](HandleExit::keep) has no scope, and lives until the process ends.
+//! After [`keep`](HandleExit::keep), the scope is the rest of the process.
 //!
 //! ```no_run
 //! # use std::sync::Arc;
@@ -65,13 +66,13 @@
 //! | end of scope, `?`, [`finish`](HandleExit::finish) | the thread that ends the scope | the program continues |
 //! | panic | the panicking thread | unwinding continues |
 //! | `process::exit` (Windows: `handle_exit::exit`), return from `main` | the exiting thread | the process ends with its code |
-//! | a guarded signal, the scope ends within the grace period | the watcher thread | the program continues after the scope of a host; after that of a guest, the process is killed by the signal ([`AfterScope`]) |
-//! | a guarded signal, the scope does not end | the watcher thread | the process is killed by the signal ([`Ending`]; Windows: exit code 0xC000013A) |
-//! | a guarded signal that had a handler before (`append`) | the watcher thread | that handler runs, and decides |
-//! | [`request`](Exit::request) | the watcher thread | the scope ends in its own time: no deadline applies, not even with `cleanup` |
+//! | a guarded signal, the scope ends within the grace period | the watcher, the guard's own thread | the program continues after the scope of a host; after that of a guest, the process is killed by the signal ([`AfterScope`]) |
+//! | a guarded signal, the scope does not end | the watcher | the process is killed by the signal ([`Ending`]; Windows: exit code 0xC000013A) |
+//! | a guarded signal that had a handler before (`append`) | the watcher | that handler runs, and decides |
+//! | [`request`](Exit::request) | the watcher | the scope ends in its own time: no deadline applies, not even with `cleanup` |
 //! | [`disarm`](HandleExit::disarm) | – (dropped uncalled) | the program continues |
 //! | a repeat of the signal during the grace period | – (it has run) | the process is killed by the signal |
-//! | the callback panics after a signal or a request, or in `process::exit`, or `callback_timeout` expires | – | the process ends with code 101 |
+//! | the callback panics after a signal or a request, or in `process::exit`, or `callback_timeout` expires | – | the process ends with code 101 (a `finish` that waits for the callback reports the panic instead) |
 //!
 //! The deferred functions run after the callback: at the end of the scope, or just before the process ends. They do not
 //! run if the old handler of a guest kills the process or calls `_exit`.
@@ -79,8 +80,9 @@
 //! # On a signal
 //! The signal handler wakes the *watcher*, an ordinary thread, which runs the callback. A callback may allocate, lock,
 //! write, spawn and panic. Your threads keep running meanwhile. A thread that ends the scope or the process waits for the
-//! callback. Then the old handler runs, on Linux with the original siginfo. If there is none, the scope has the grace period to begin its end; if it does not,
-//! the deferred functions run, and the process is killed by the signal (`WIFSIGNALED`).
+//! callback. Then the old handler runs, on Linux with the original siginfo. Without an
+//! old handler, the scope has the grace period to begin its end; otherwise the deferred functions run, and the process is
+//! killed by the signal (`WIFSIGNALED`).
 //!
 //! # With several guards
 //! A signal begins the exit of every guard that guards it, even of a guard that is made meanwhile. The callbacks run
@@ -96,18 +98,19 @@
 //! # On drop
 //! The callback runs if it has not, and then the [deferred functions](Exit::defer), last in first out. With the last
 //! guard of a signal, the old disposition is restored exactly: handler, flags and mask. If another handler was
-//! installed over the guard's, that one stays, and the guard's handler below it passes signals straight through. With
+//! installed over the guard's, that one stays. The guard's handler below it then calls the old handler, or does
+//! nothing if there was none. With
 //! the last guard, the watcher is joined. A signal that arrives meanwhile is handed to the restored disposition.
 //!
 //! # In `process::exit` and return from `main`
-//! Guards that are still alive run their callbacks and deferred functions in an exit function of the C library. The
+//! Guards that are still alive run their callbacks and deferred functions in an exit function of the C library (`atexit`). The
 //! thread-locals of the exiting thread are gone by then. The standard library aborts there if a callback, a deferred
-//! function or an observer calls `std::process::exit`: call [`handle_exit::exit`](exit) instead. Called on the
-//! watcher, both functions end the process with the given code; if another thread is already exiting, only
-//! `handle_exit::exit` is guaranteed to. The exiting thread waits without limit for callbacks on other threads, and at most
+//! function or an observer calls `std::process::exit`: call [`handle_exit::exit`](exit) instead. On the
+//! watcher, both functions end the process with the given code, but only `handle_exit::exit` is sure to if another thread is
+//! already exiting. The exiting thread waits without limit for callbacks on other threads, and at most
 //! ten seconds for old handlers. If a signal has already
-//! decided how the process ends, it ends that way. Another thread that makes a guard gets [`Error::Ended`]. Two threads
-//! may be in C `exit` at once only with glibc 2.41 or newer.
+//! decided how the process ends, it ends that way. A guard that another thread makes is refused with
+//! [`Error::Ended`]. Two threads that call C `exit` at once are safe only with glibc 2.41 or newer.
 //!
 //! # How the settings combine
 //! After the callback has returned, for a signal without an old handler:
@@ -136,20 +139,20 @@
 //! | while the callback runs | counts when the callback has returned | ends the process at once; nothing else runs | is ignored |
 //! | during the grace period | ends the process; the deferred functions run | the same | is ignored |
 //! | while a deferred function runs | ends the process after the deferred functions | ends the process at once; nothing else runs | ends the process after the deferred functions |
-//! | while other exit functions run, after those of the guards | ends the process at once, if it is the second one of this phase, 500 ms after the first, even if typed | the same | is ignored |
+//! | while other exit functions run, after those of the guards | the first does nothing; the same signal at least 500 ms later ends the process at once, typed or not | the same | is ignored |
 //!
 //! A signal is a repeat if the same signal came at least 500 ms before: after TERM, the first INT is no repeat, and the
 //! second one is. A quicker one is the same event, because a shell and npm both deliver one `^C`. A key (an INT or QUIT
 //! that the kernel sent; Unix) is a repeat at once, whichever signal came first, except in the last row.
 //!
 //! [`callback_timeout`](Builder::callback_timeout) takes precedence over all of these. A callback that panicked on the watcher ends the
-//! process with 101 after the deferred functions, without a grace period. A signal with an old handler has no
+//! process with 101 after the deferred functions, without a grace period; a `finish` that waits for it reports the panic instead. A signal with an old handler has no
 //! grace period, no forced end and no `after_scope`.
 //!
 //! # Threads
 //! One thread for all guards of the process, named `handle-exit`, asleep without wake-ups until something happens. A
-//! `callback_timeout` or `Repeat::Force` costs a second one. User code on the watcher has the signal mask that the
-//! thread which made the guard had then; a guard made while another lives may use that of an earlier guard of its
+//! `callback_timeout` or `Repeat::Force` costs a second one. User code on the watcher runs with the signal mask that the
+//! guard's thread had when it made the guard. While other guards live, it may be the mask of an earlier guard of that
 //! thread. A process whose `main` has ended by `pthread_exit` lives as long as a guard does.
 //!
 //! # Features

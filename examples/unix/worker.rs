@@ -5,7 +5,7 @@ use std::io::{Write, stdout};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use handle_exit::{Exit, HandleExit};
+use handle_exit::{Exit, HandleExit, Repeat};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::wait;
@@ -82,8 +82,10 @@ fn start(workers: &Workers, exit: &Exit, job: Duration) -> Result<(), Box<dyn Er
 /// What a worker does. It does not inherit the master's guard, and makes one of its own.
 fn work(job: Duration, master: Pid) -> ! {
     let worker = std::process::id();
-    // The master decides how long a worker may take to finish.
-    let guard = match HandleExit::builder().grace(Duration::MAX).install(|| {}) {
+    // The master decides how long a worker may take to finish, also where a worker hears of `^C` twice: from the
+    // master, and then from the terminal.
+    let patient = HandleExit::builder().grace(Duration::MAX).repeat(Repeat::Absorb);
+    let guard = match patient.install(|| {}) {
         Ok(guard) => guard,
         Err(error) => panic!("worker {worker}: {error}"),
     };

@@ -105,11 +105,13 @@ impl State {
     /// A signal that came to no open guard. Several are one, as they are for the kernel.
     fn hold(&mut self, arrival: Arrival) {
         let signal = arrival.signal;
-        let Some(held) = self.held.iter().find(|held| held.signal == signal) else {
-            return self.held.push(arrival);
-        };
-        if is_second_wish(held.first, &arrival) {
+        let known = self.held.iter().find(|held| held.signal == signal).map(|held| held.first);
+        let is_wish = known.map_or(begins_twice(&arrival), |first| is_second_wish(first, &arrival));
+        if is_wish {
             self.cut = self.cut.or(self.cut_of_closing(signal));
+        }
+        if known.is_none() {
+            self.held.push(arrival);
         }
     }
 

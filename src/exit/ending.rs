@@ -99,12 +99,13 @@ impl End {
         if !after.ends.contains(signal) {
             return are_gone;
         }
-        match after.came.iter().find(|(other, _)| *other == signal) {
-            Some((_, first)) if arrival.last.since(*first) >= SAME_EVENT => {
-                self.cut = Some(Status::Signal(signal));
-            }
-            Some(_) => {}
-            None => after.came.push((signal, arrival.first)),
+        let known = after.came.iter().find(|(other, _)| *other == signal).map(|(_, first)| *first);
+        if known.is_none() {
+            after.came.push((signal, arrival.first));
+        }
+        // Two that came before anybody looked are one arrival.
+        if arrival.last.since(known.unwrap_or(arrival.first)) >= SAME_EVENT {
+            self.cut = Some(Status::Signal(signal));
         }
         true
     }

@@ -241,11 +241,12 @@ impl State {
         }
     }
 
-    /// The guard that decides how the process ends, and whether any guard has the signal.
+    /// The guard that decides how the process ends, and whether any guard has the signal and has not heard of it.
     #[cfg(unix)]
     pub(crate) fn for_signal(&self, signal: Signal) -> (Option<Arc<Guard>>, bool) {
         let has = |(_, entry): (usize, &Entry)| entry.all().contains(signal);
-        (self.current(), self.guards.iter().any(has))
+        let is_heard = self.exits.iter().any(|exit| exit.arrival.signal == signal);
+        (self.current(), !is_heard && self.guards.iter().any(has))
     }
 }
 

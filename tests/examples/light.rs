@@ -309,6 +309,16 @@ fn worker_finishes_its_job_when_all_hear_of_ctrl_c() {
     all_have_finished(&master.end(), &workers);
 }
 
+fn worker_finishes_its_job_when_ctrl_c_comes_after_the_masters_signal() {
+    let mut terminal = Terminal::open();
+    let (master, workers) = at_work(3000, Some(&terminal));
+    for worker in &workers {
+        kill(*worker, Signal::TERM);
+    }
+    terminal.press_ctrl_c();
+    all_have_finished(&master.end(), &workers);
+}
+
 fn worker_that_ends_is_replaced_and_the_others_go_on() {
     let (mut master, workers) = at_work(3000, None);
     kill(workers[0], Signal::KILL);
@@ -409,6 +419,7 @@ pub(crate) const TESTS: &[Named] = tests![
     daemon_removes_its_pid_file_and_dies_of_the_signal,
     worker_finishes_its_job_when_the_master_is_told,
     worker_finishes_its_job_when_all_hear_of_ctrl_c,
+    worker_finishes_its_job_when_ctrl_c_comes_after_the_masters_signal,
     worker_that_ends_is_replaced_and_the_others_go_on,
     worker_that_does_not_finish_in_time_is_killed,
     worker_ends_when_its_master_was_killed,

@@ -63,6 +63,8 @@ fn guard_is_dropped_inside_exit_while_its_callback_ends_the_process() {
     let guard = HandleExit::builder().ending(Ending::Code(5)).install(move || {
         until_set("main exits", &EXITS);
         until_waits(main);
+        // By the same signal, and late enough for a repeat.
+        thread::sleep(SECOND_WISH);
         handle_exit::exit_with_signal(Signal::TERM, || {});
     });
     *GUARD.lock().unwrap() = Some(guard.unwrap());
@@ -148,6 +150,30 @@ fn a_second_signal_ends_an_exit_function_that_hangs() {
         victim.send(Signal::TERM);
         victim.end().died_by(Signal::TERM);
     });
+}
+
+/// The watcher, which is to look at signals, is in a function of `on` until it is told.
+fn exit_function_hangs_while_the_watcher_is_busy() {
+    static HEARS: AtomicBool = AtomicBool::new(false);
+    at_exit(hangs);
+    let builder = HandleExit::builder().on(Signal::HUP, |_| {
+        HEARS.store(true, SeqCst);
+        hear();
+    });
+    builder.install(|| {}).unwrap().keep();
+    raise(Signal::HUP);
+    until_set("the function runs", &HEARS);
+    std::process::exit(3);
+}
+
+fn two_signals_that_are_looked_at_together_end_an_exit_function_that_hangs() {
+    let mut victim = Victim::start(exit_function_hangs_while_the_watcher_is_busy);
+    victim.expect("hangs");
+    victim.send(Signal::TERM);
+    thread::sleep(SECOND_WISH);
+    victim.send(Signal::TERM);
+    victim.tell("go on");
+    victim.end().died_by(Signal::TERM);
 }
 
 extern "C" fn waits_to_be_told() {
@@ -526,6 +552,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_callback_decides_the_status_though_its_guard_is_dropped_inside_exit,
     a_thread_in_abort_is_let_go_when_the_guards_have_run,
     a_second_signal_ends_an_exit_function_that_hangs,
+    two_signals_that_are_looked_at_together_end_an_exit_function_that_hangs,
     nothing_ends_an_exit_function_where_repeats_are_absorbed,
     an_old_handler_that_never_returns_is_waited_for_once,
     the_time_of_an_old_handler_begins_when_the_callback_is_done,

@@ -5,7 +5,7 @@
 //!
 //! # Handlers that wait
 //! Where a host guards the signal, the handler keeps the event and returns TRUE at once: the host decides.
-//! Where guests alone do, it stays, with the system's thread, until the event is
+//! Where only guests do, it stays, with the system's thread, until the event is
 //!
 //! * *passed on*, once the guards' part is done: it returns FALSE, and the system calls the next handler;
 //! * or *kept*: a host has come to guard the signal, or nobody here has the event any more (the last clone of
