@@ -22,7 +22,7 @@ use crate::signal::Signal;
 #[cfg(unix)]
 use crate::sys::forward;
 use crate::sys::status::Status;
-use crate::sys::thread::{self, Runner};
+use crate::sys::thread;
 use crate::sys::{exit_hook, exit_thread, process, restore};
 
 /// The guard over a scope: its callback runs exactly once, however the scope or the process ends, and to its end, unless
@@ -195,7 +195,8 @@ impl HandleExit {
         let guard = &self.handle.guard;
         let panics = std::thread::panicking() && !self.made_in_panic;
         let cause = if panics { Cause::Panic } else { Cause::ScopeEnd };
-        let closed = of_guard(guard).map_or(Err(Forked), |exit| exit.close(guard, by, cause));
+        let closed =
+            of_guard(guard).map_or(Err(Forked), |exit| exit.here().close(guard, by, cause));
         closed.unwrap_or_else(|Forked| {
             // A child that was forked before the scope ended, or by its end. Locks may be held by threads that are
             // not here, and the callback is the parent's.
@@ -214,13 +215,13 @@ impl HandleExit {
         // Nothing can unwind out of an exit function, or out of the destructor of a thread-local.
         self.contain(Some(payload));
         if let Some(exit) = of_guard(&self.handle.guard).filter(|_| !is_panicking) {
-            let _ = exit.end_process(Runner::current(), Status::Failed, &Cause::ProcessExit);
+            let _ = exit.here().end_process(Status::Failed, &Cause::ProcessExit);
         }
     }
 
     fn contain(&self, payload: Option<Payload>) {
         if let Some(exit) = of_guard(&self.handle.guard) {
-            let _ = exit.drop_payload(Runner::current(), &self.handle.guard, payload);
+            let _ = exit.here().drop_payload(&self.handle.guard, payload);
         }
     }
 }
@@ -264,7 +265,7 @@ impl fmt::Debug for HandleExit {
 /// ```
 pub fn exit(code: i32) -> ! {
     if thread::is_inside_exit() {
-        crate::exit::of(process::this()).end_here(Status::Code(code), &Cause::ProcessExit);
+        crate::exit::of(process::this()).here().end_here(Status::Code(code), &Cause::ProcessExit);
     }
     // While another thread is in `exit(3)`, the standard library keeps this one waiting: that one ends the process.
     if exit_thread::is_marked() {
@@ -301,7 +302,7 @@ pub fn exit_with_signal(signal: Signal, body: impl FnOnce()) -> ! {
     if is_news {
         forward::raise(signal);
     }
-    exit.end_here(current.settings.status(signal), &Cause::ScopeEnd)
+    exit.here().end_here(current.settings.status(signal), &Cause::ScopeEnd)
 }
 
 #[cfg(unix)]

@@ -200,7 +200,7 @@ impl Exit {
             // The watcher first: a waker is an executor's code, which may wait for the callback.
             wake::post();
             // In a child that a waker has forked, there is nothing left to do.
-            let _ = exit.release_waiters(Runner::current(), &self.guard);
+            let _ = exit.here().release_waiters(&self.guard);
         }
     }
 

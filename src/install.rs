@@ -13,7 +13,6 @@ use crate::sys::lock::Locked;
 use crate::sys::process::{self, Process};
 use crate::sys::siginfo::Arrival;
 use crate::sys::{exit_hook, wake};
-use crate::{at_exit, watcher};
 
 /// Refuses settings that no process could fulfil.
 pub(crate) fn validate(settings: &Settings) -> Result<(), Error> {
@@ -84,7 +83,7 @@ fn enter(exit: &'static ProcessExit, process: Process, guard: &Arc<Guard>) -> Re
             .map_err(|source| Error::system(None, "making the watcher's wake-up", source))?;
     }
     let plan = look(settings, &mut state)?;
-    exit_hook::register(at_exit::at_process_exit)
+    exit_hook::register(exit::at_process_exit)
         .map_err(|source| Error::system(None, "registering the exit function (atexit)", source))?;
     let threads = if settings.needs_standby() { 2 } else { 1 };
     let adds_thread = state.watchers.handles.len() < threads;
@@ -96,13 +95,13 @@ fn enter(exit: &'static ProcessExit, process: Process, guard: &Arc<Guard>) -> Re
         let threads = if is_first { state.watchers.dismiss() } else { Vec::new() };
         // With no lock held: threads are joined, and signals that came to a guard that was refused go where they belong.
         drop(state);
-        exit.join(threads);
+        exit.here().join(threads);
         undone.hand_over();
     });
     let Begun { state, installed, late } = &mut *begun;
     // The threads come first: once a handler is in place there is somebody to wake.
     while state.watchers.handles.len() < threads {
-        watcher::spawn(exit, &mut state.watchers)
+        exit::spawn(exit, &mut state.watchers)
             .map_err(|source| Error::system(None, "spawning the watcher thread", source))?;
     }
     guarded::install(&plan.missing, installed).map_err(|(signal, refused)| match refused {

@@ -179,12 +179,10 @@ mod constructors; // HandleExit::new, cleanup, append, run
 mod guard; // HandleExit: finish, disarm, rearm, Drop; how to end the process, and Signal::raise
 mod install; // installs a guard: all of it, or nothing is changed
 
-// What else takes part in the exit.
-mod at_exit; // process::exit and return from main
-mod handle; // Exit, ExitBegun, Deferred: the guard as the rest of the program sees it
-mod watcher; // the guard's own threads
+// The guard as the rest of the program sees it.
+mod handle; // Exit, ExitBegun, Deferred
 
-// The process's one exit: the guards and their callbacks, the signals that came, and how the process ends.
+// The process's one exit: the guards and their callbacks, the watcher, the signals that came, and how the process ends.
 mod exit;
 
 // What users of the crate see.

@@ -116,7 +116,7 @@ impl Outcome {
         // std flushes in its own clean-up at exit, which does not run if a signal kills the process.
         flush::flush();
         let status = self.status.unwrap_or(Status::Code(0));
-        exit::of(process::this()).end_here(status, &self.cause)
+        exit::of(process::this()).here().end_here(status, &self.cause)
     }
 }
 

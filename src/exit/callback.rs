@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::state::{Callback, Stage, State};
-use super::{Forked, Guard, Payload, ProcessExit, Which, is_stuck, once};
+use super::{Guard, Payload, Unforked, Which, Worker, is_stuck, once};
 use crate::cause::Cause;
 use crate::event::Event;
 use crate::signal::SignalSet;
@@ -14,6 +14,9 @@ use crate::sys::{abort, lock, wake};
 /// How long the end of a scope waits for the watcher to come to its callback, or to an old handler, and a thread that takes
 /// the end of the process over for what is told: the other thread may be in user code that waits for this one.
 pub(super) const WATCHER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long an exiting process waits for old handlers, which may never return.
+const OLD_HANDLER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a thread waits before it looks whether what it waits for can still come: doubled each time,
 pub(super) const FIRST_LOOK: Duration = Duration::from_millis(50);
@@ -59,14 +62,8 @@ impl State {
         may
     }
 
-    /// `is_exiting`: it is the exit functions that wait.
-    fn missing(
-        &self,
-        key: usize,
-        me: Runner,
-        waits_for_old_handlers: bool,
-        is_exiting: bool,
-    ) -> Missing {
+    /// `in_exit`: it is the exit functions that wait.
+    fn missing(&self, key: usize, me: Runner, is_runner: bool, in_exit: bool) -> Missing {
         let Some(entry) = self.guards.get(key) else {
             // It is gone with the process, whose exit its callback has begun, on that thread.
             let exits = self.end.as_ref().and_then(|end| end.exits_in_callback(key));
@@ -79,7 +76,7 @@ impl State {
             }
             // It ends the process itself, all has run, and only this thread can take the last step.
             Callback::Running(runner)
-                if self.has_begun_last_step(runner) && (is_exiting || thread::is_inside_exit()) =>
+                if self.has_begun_last_step(runner) && (in_exit || thread::is_inside_exit()) =>
             {
                 Missing::Nothing
             }
@@ -88,7 +85,7 @@ impl State {
             Callback::Armed | Callback::Pending => Missing::Watcher,
             Callback::Disarmed => Missing::Nothing,
             Callback::Overrun => Missing::Overrun,
-            Callback::Done if !waits_for_old_handlers => Missing::Nothing,
+            Callback::Done if is_runner => Missing::Nothing,
             Callback::Done => self.missing_old_handler(entry.guard.settings.signals),
         }
     }
@@ -107,26 +104,21 @@ impl State {
     }
 }
 
-impl ProcessExit {
+impl Worker {
     /// Runs the callback, in this thread's turn, and says so to everybody. Returns what it panicked with, if it did.
-    pub(super) fn run_callback(
-        &'static self,
-        guard: &Guard,
-        me: Runner,
-        tells: bool,
-    ) -> Result<Option<Payload>, Forked> {
-        let payload = self.timed(guard, || self.run_in_turn(guard, me, tells))?;
+    pub(super) fn run_callback(&self, guard: &Guard, tells: bool) -> Unforked<Option<Payload>> {
+        let payload = self.timed(guard, || self.run_in_turn(guard, tells))?;
         let mut state = self.lock();
         let panicked = payload.is_some();
         // One that has been given up returns too late.
         if let Some(entry) = state.guards.get_mut(guard.key()) {
-            if matches!(entry.callback, Callback::Running(runner) if runner.id() == me.id()) {
+            if matches!(entry.callback, Callback::Running(runner) if runner.id() == self.me.id()) {
                 entry.callback = Callback::Done;
                 entry.ended.panicked = panicked;
             }
         }
         self.changed.notify_all();
-        let wakes_leader = !me.is_watcher() && !state.exits.is_empty();
+        let wakes_leader = !self.me.is_watcher() && !state.exits.is_empty();
         drop(state);
         if wakes_leader {
             wake::post();
@@ -134,52 +126,43 @@ impl ProcessExit {
         Ok(payload)
     }
 
-    fn run_in_turn(
-        &self,
-        guard: &Guard,
-        me: Runner,
-        tells: bool,
-    ) -> Result<Option<Payload>, Forked> {
+    fn run_in_turn(&self, guard: &Guard, tells: bool) -> Unforked<Option<Payload>> {
         let cause = guard.cause().cloned().unwrap_or(Cause::ScopeEnd);
         if tells {
-            self.release_waiters(me, guard)?;
-            self.tell_one(me, guard, &Event::CallbackStarted(cause.clone()))?;
+            self.release_waiters(guard)?;
+            self.tell_one(guard, &Event::CallbackStarted(cause.clone()))?;
         }
-        if !self.lock().claim(guard.key(), me) {
+        if !self.lock().claim(guard.key(), self.me) {
             return Ok(None);
         }
-        self.allow_abort(guard, me, guard.settings.abort_wait());
+        self.allow_abort(guard, guard.settings.abort_wait());
         let mut callback = guard.take_callback();
         let began = guard.observer.listens().then(Instant::now);
-        let payload = self.call(me, guard.mask, &mut || {
+        let payload = self.call(guard.mask, &mut || {
             if let Some(callback) = callback.take() {
                 callback(&cause);
             }
         })?;
-        self.allow_abort(guard, me, abort::WAIT);
+        self.allow_abort(guard, abort::WAIT);
         let elapsed = began.map(|began| began.elapsed()).unwrap_or_default();
         let event = match payload {
             Some(_) => Event::CallbackPanicked { elapsed },
             None => Event::CallbackFinished { elapsed },
         };
-        self.tell_one(me, guard, &event)?;
+        self.tell_one(guard, &event)?;
         Ok(payload)
     }
 
     /// Waits until the callback has run, and the old handlers of the signals that came. If it was the watcher's to
-    /// run and the watcher does not come to it, runs it here. With `patience` an old handler is waited for that long.
-    pub(super) fn wait_done(
-        &'static self,
-        guard: &Guard,
-        me: Runner,
-        patience: Option<Duration>,
-    ) -> Result<Option<Payload>, Forked> {
+    /// run and the watcher does not come to it, runs it here. `in_exit`: inside `exit(3)`, where an old
+    /// handler is not waited for without limit.
+    pub(super) fn wait_done(&self, guard: &Guard, in_exit: bool) -> Unforked<Option<Payload>> {
         let mut state = self.lock();
-        let is_runner = state.watchers.is_runner(me);
+        let is_runner = state.watchers.is_runner(self.me);
         let (mut missing, mut since) = (Missing::Nothing, Instant::now());
         let mut look = FIRST_LOOK;
         loop {
-            let now_missing = state.missing(guard.key(), me, !is_runner, patience.is_some());
+            let now_missing = state.missing(guard.key(), self.me, is_runner, in_exit);
             if now_missing != missing {
                 // The leader may be about to sleep.
                 wake::post();
@@ -191,8 +174,8 @@ impl ProcessExit {
                 Missing::Callback(runner) | Missing::Turn(runner) => (Some(runner), None),
                 Missing::Watcher if is_runner => (None, Some(Duration::ZERO)),
                 Missing::Watcher | Missing::NextOldHandler => (watcher, Some(WATCHER_TIMEOUT)),
-                Missing::OldHandler => (watcher, patience),
-                Missing::Overrun => (None, patience.map(|_| Duration::ZERO)),
+                Missing::OldHandler => (watcher, in_exit.then_some(OLD_HANDLER_TIMEOUT)),
+                Missing::Overrun => (None, in_exit.then_some(Duration::ZERO)),
             };
             let waited = lock::waited(since);
             let is_over = timeout.is_some_and(|timeout| waited >= timeout);
@@ -205,9 +188,9 @@ impl ProcessExit {
                     }
                     return Ok(None);
                 }
-                let tells = state.take_turn(guard.key(), me, Cause::ProcessExit);
+                let tells = state.take_turn(guard.key(), self.me, Cause::ProcessExit);
                 drop(state);
-                return self.run_callback(guard, me, tells);
+                return self.run_callback(guard, tells);
             }
             if looks {
                 look = (look * 2).min(LAST_LOOKS);
@@ -222,44 +205,43 @@ impl ProcessExit {
     /// A thread in `abort` waits so long from now on, for user code of this guard or for what follows it, unless that
     /// has nothing to do with it.
     #[inline(never)]
-    fn allow_abort(&self, guard: &Guard, me: Runner, limit: Duration) {
+    fn allow_abort(&self, guard: &Guard, limit: Duration) {
         let has = |signal| guard.settings.signals.contains(signal);
-        let ends = || abort::a_thread_aborts() && self.lock().is_ender(me.id());
-        if me.is_watcher() || abort::ABORT.is_some_and(has) || ends() {
+        let ends = || abort::a_thread_aborts() && self.lock().is_ender(self.me.id());
+        if self.me.is_watcher() || abort::ABORT.is_some_and(has) || ends() {
             abort::allow(limit);
         }
     }
 
     /// The deferred functions of a guard.
-    pub(super) fn run_deferred(&'static self, guard: &Guard, me: Runner) -> Result<(), Forked> {
-        self.allow_abort(guard, me, guard.settings.abort_wait());
+    pub(super) fn run_deferred(&self, guard: &Guard) -> Unforked {
+        self.allow_abort(guard, guard.settings.abort_wait());
         self.timed(guard, || {
-            while let Some(function) = guard.deferred.next_to_run(me, &is_stuck) {
-                self.call_contained(me, guard, &mut once(function))?;
-                guard.deferred.done(me.id());
+            while let Some(function) = guard.deferred.next_to_run(self.me, &is_stuck) {
+                self.call_contained(guard, &mut once(function))?;
+                guard.deferred.done(self.me.id());
             }
             Ok(())
         })?;
-        self.allow_abort(guard, me, abort::WAIT);
+        self.allow_abort(guard, abort::WAIT);
         Ok(())
     }
 
     /// For the end of the process: runs what the guards from this key on have still to run, the newest first. Waits for
-    /// what runs elsewhere, for each old handler with `patience`. Whether a callback panicked.
+    /// what runs elsewhere. Whether a callback panicked.
     pub(super) fn end_guards(
-        &'static self,
+        &self,
         mut first: usize,
-        me: Runner,
         cause: &Cause,
-        patience: Option<Duration>,
-    ) -> Result<bool, Forked> {
+        in_exit: bool,
+    ) -> Unforked<bool> {
         let mut failed = false;
         // Guards that user code makes meanwhile have their turn in a further pass. Other threads make none.
         loop {
             let next = self.lock().guards.next_key();
-            self.each(me, Which::All, &mut |guard| {
+            self.each(Which::All, &mut |guard| {
                 if guard.key() >= first {
-                    failed |= self.end_guard(guard, me, cause, patience)?;
+                    failed |= self.end_guard(guard, cause, in_exit)?;
                 }
                 Ok(())
             })?;
@@ -270,38 +252,32 @@ impl ProcessExit {
         }
     }
 
-    fn end_guard(
-        &'static self,
-        guard: &Arc<Guard>,
-        me: Runner,
-        cause: &Cause,
-        patience: Option<Duration>,
-    ) -> Result<bool, Forked> {
+    fn end_guard(&self, guard: &Arc<Guard>, cause: &Cause, in_exit: bool) -> Unforked<bool> {
         let key = guard.key();
         let mut state = self.lock();
         state.admit_mail();
         let Some(callback) = state.guards.get(key).map(|entry| entry.callback) else {
             return Ok(false);
         };
-        let is_mine = |runner: Runner| runner.id() == me.id();
+        let is_mine = |runner: Runner| runner.id() == self.me.id();
         let takes = match callback {
             Callback::Armed => true,
             Callback::Turn(runner) => is_mine(runner),
             _ => false,
         };
-        let tells = takes.then(|| state.take_turn(key, me, cause.clone()));
+        let tells = takes.then(|| state.take_turn(key, self.me, cause.clone()));
         drop(state);
         let payload = match (callback, tells) {
-            (_, Some(tells)) => self.run_callback(guard, me, tells)?,
+            (_, Some(tells)) => self.run_callback(guard, tells)?,
             (Callback::Disarmed, _) => return Ok(false),
             // Its own callback ends the process, or has overrun.
             (Callback::Running(runner), _) if is_mine(runner) => None,
             (Callback::Overrun, _) => None,
-            _ => self.wait_done(guard, me, patience)?,
+            _ => self.wait_done(guard, in_exit)?,
         };
         let failed = payload.is_some() || self.lock().ended(key).panicked;
-        self.drop_payload(me, guard, payload)?;
-        self.run_deferred(guard, me)?;
+        self.drop_payload(guard, payload)?;
+        self.run_deferred(guard)?;
         Ok(failed)
     }
 }

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::state::{Callback, Entry};
-use super::{Guard, Payload, ProcessExit};
+use super::{Guard, Payload, Worker};
 use crate::event::Event;
 use crate::signal::Signal;
-use crate::sys::thread::{Runner, ThreadId, UserMask};
+use crate::sys::thread::UserMask;
 use crate::sys::{exit_thread, process, wake};
 
 /// This is a child that user code has forked: nothing of the parent's is to be done here.
 #[derive(Debug)]
 pub(crate) struct Forked;
+
+/// What is there once user code has returned.
+pub(crate) type Unforked<T = ()> = Result<T, Forked>;
 
 /// Has the door call what can be called only once.
 pub(super) fn once(function: impl FnOnce()) -> impl FnMut() {
@@ -43,17 +46,16 @@ impl Which {
     }
 }
 
-impl ProcessExit {
+impl Worker {
     /// The one door to user code: callbacks, deferred functions, functions of `on`, observers, wakers, old handlers,
     /// destructors. A watcher runs it with the mask of the thread that made the guard. Returns what it panicked
     /// with; `Forked` in a child that it has forked.
     pub(super) fn call(
         &self,
-        me: Runner,
         mask: UserMask,
         function: &mut dyn FnMut(),
-    ) -> Result<Option<Payload>, Forked> {
-        let mask = me.is_watcher().then(|| mask.apply());
+    ) -> Unforked<Option<Payload>> {
+        let mask = self.me.is_watcher().then(|| mask.apply());
         let exit_thread = exit_thread::mark();
         let result = catch_unwind(AssertUnwindSafe(function));
         drop(exit_thread);
@@ -68,37 +70,23 @@ impl ProcessExit {
     /// As `call`, for user code that must not stop the exit: its panic ends here, after the panic hook has reported
     /// it.
     #[inline(never)]
-    pub(crate) fn call_contained(
-        &self,
-        me: Runner,
-        guard: &Guard,
-        function: &mut dyn FnMut(),
-    ) -> Result<(), Forked> {
-        let payload = self.call(me, guard.mask, function)?;
-        self.drop_payload(me, guard, payload)
+    pub(crate) fn call_contained(&self, guard: &Guard, function: &mut dyn FnMut()) -> Unforked {
+        let payload = self.call(guard.mask, function)?;
+        self.drop_payload(guard, payload)
     }
 
     /// The destructor of a panic's payload is user code too, and may panic.
-    pub(crate) fn drop_payload(
-        &self,
-        me: Runner,
-        guard: &Guard,
-        payload: Option<Payload>,
-    ) -> Result<(), Forked> {
+    pub(crate) fn drop_payload(&self, guard: &Guard, payload: Option<Payload>) -> Unforked {
         let Some(payload) = payload else { return Ok(()) };
-        let again = self.timed(guard, || self.call(me, guard.mask, &mut once(|| drop(payload))))?;
+        let again = self.timed(guard, || self.call(guard.mask, &mut once(|| drop(payload))))?;
         std::mem::forget(again);
         Ok(())
     }
 
     /// Runs user code of this guard that `callback_timeout` bounds.
-    pub(super) fn timed<T>(
-        &self,
-        guard: &Guard,
-        run: impl FnOnce() -> Result<T, Forked>,
-    ) -> Result<T, Forked> {
+    pub(super) fn timed<T>(&self, guard: &Guard, run: impl FnOnce() -> Unforked<T>) -> Unforked<T> {
         let is_timed = guard.settings.callback_timeout.is_some();
-        let me = Some(ThreadId::current());
+        let me = Some(self.me.id());
         let starts = is_timed && self.lock().start_clock(guard.key(), me);
         if starts {
             // The leader sleeps, with another deadline or none.
@@ -124,10 +112,9 @@ impl ProcessExit {
     #[inline(never)]
     pub(super) fn each(
         &self,
-        me: Runner,
         which: Which,
-        visit: &mut dyn FnMut(&Arc<Guard>) -> Result<(), Forked>,
-    ) -> Result<(), Forked> {
+        visit: &mut dyn FnMut(&Arc<Guard>) -> Unforked,
+    ) -> Unforked {
         let mut next = usize::MAX;
         loop {
             let state = self.lock();
@@ -139,41 +126,33 @@ impl ProcessExit {
             drop(state);
             next = key;
             visit(&guard)?;
-            self.drop_guard(me, guard)?;
+            self.drop_guard(guard)?;
         }
     }
 
     /// What a guard captured may be dropped with it.
     #[inline(never)]
-    pub(crate) fn drop_guard(&self, me: Runner, guard: Arc<Guard>) -> Result<(), Forked> {
+    pub(crate) fn drop_guard(&self, guard: Arc<Guard>) -> Unforked {
         let Some(guard) = Arc::into_inner(guard) else { return Ok(()) };
         let mask = guard.mask;
-        let payload = self.call(me, mask, &mut once(|| drop(guard)))?;
+        let payload = self.call(mask, &mut once(|| drop(guard)))?;
         std::mem::forget(payload);
         Ok(())
     }
 
     /// Tells the observers of these guards; `tracing` once.
     #[inline(never)]
-    pub(crate) fn tell(&self, me: Runner, which: Which, event: &Event) -> Result<(), Forked> {
+    pub(crate) fn tell(&self, which: Which, event: &Event) -> Unforked {
         let mut is_first = true;
-        self.each(me, which, &mut |guard| {
-            self.observe(me, guard, event, std::mem::take(&mut is_first))
-        })
+        self.each(which, &mut |guard| self.observe(guard, event, std::mem::take(&mut is_first)))
     }
 
     /// Tells the observer of this guard.
-    pub(super) fn tell_one(&self, me: Runner, guard: &Guard, event: &Event) -> Result<(), Forked> {
-        self.observe(me, guard, event, true)
+    pub(super) fn tell_one(&self, guard: &Guard, event: &Event) -> Unforked {
+        self.observe(guard, event, true)
     }
 
-    fn observe(
-        &self,
-        me: Runner,
-        guard: &Guard,
-        event: &Event,
-        is_first: bool,
-    ) -> Result<(), Forked> {
+    fn observe(&self, guard: &Guard, event: &Event, is_first: bool) -> Unforked {
         if !guard.observer.listens() {
             return Ok(());
         }
@@ -184,14 +163,14 @@ impl ProcessExit {
         self.timed(guard, || {
             // Only while its clock runs: see `extend_clocks`.
             guard.observing.fetch_add(1, SeqCst);
-            let told = self.call_contained(me, guard, &mut || guard.observer.tell(event, is_first));
+            let told = self.call_contained(guard, &mut || guard.observer.tell(event, is_first));
             guard.observing.fetch_sub(1, SeqCst);
             told
         })
     }
 
     /// The exit of this guard has begun: those who wait for it continue.
-    pub(crate) fn release_waiters(&self, me: Runner, guard: &Guard) -> Result<(), Forked> {
+    pub(crate) fn release_waiters(&self, guard: &Guard) -> Unforked {
         if !guard.waiters.may_be_any() {
             return Ok(());
         }
@@ -199,7 +178,7 @@ impl ProcessExit {
         guard.waiters.release_descriptors();
         self.timed(guard, || {
             while let Some(waker) = guard.waiters.next_waker() {
-                self.call_contained(me, guard, &mut once(|| waker.wake()))?;
+                self.call_contained(guard, &mut once(|| waker.wake()))?;
             }
             Ok(())
         })

@@ -14,10 +14,9 @@ use std::time::Instant;
 use super::callback::{FIRST_LOOK, WATCHER_TIMEOUT};
 use super::ending::{After, End, Rank, failed};
 use super::state::{Entry, State};
-use super::{Forked, Guard, ProcessExit, Which};
+use super::{Guard, Held, Unforked, Which, Worker};
 use crate::cause::Cause;
 use crate::event::Event;
-use crate::sys::lock::Locked;
 use crate::sys::status::Status;
 use crate::sys::thread::{self, Runner, ThreadId};
 use crate::sys::{exit_thread, lock, process};
@@ -130,78 +129,73 @@ impl State {
     }
 }
 
-impl ProcessExit {
+impl Worker {
     /// As `end_process`; where that returns, the process ends at once.
-    pub(crate) fn end_here(&'static self, status: Status, cause: &Cause) -> ! {
-        let _ = self.end_process(Runner::current(), status, cause);
+    pub(crate) fn end_here(&self, status: Status, cause: &Cause) -> ! {
+        let _ = self.end_process(status, cause);
         process::end(status)
     }
 
     /// Ends the process, after the callbacks and deferred functions of all guards. Returns in a child that one of
     /// those has forked; and if another thread ends the process, and waits for user code that this one is in.
-    pub(crate) fn end_process(
-        &'static self,
-        me: Runner,
-        status: Status,
-        cause: &Cause,
-    ) -> Result<(), Forked> {
-        let in_own_code = exit_thread::is_marked() || self.lock().is_deferred_run_by(me.id());
+    pub(crate) fn end_process(&self, status: Status, cause: &Cause) -> Unforked {
+        let in_own_code = exit_thread::is_marked() || self.lock().is_deferred_run_by(self.me.id());
         let rank = if in_own_code { Rank::OwnCode } else { Rank::Outside };
-        if !self.lock().claim_end(me.id(), rank, Some(status)) {
+        if !self.lock().claim_end(self.me.id(), rank, Some(status)) {
             if in_own_code {
                 return Ok(());
             }
-            self.leave_end(me);
+            self.leave_end();
         }
         if in_own_code {
-            self.lock().stop_clocks_of(me.id());
+            self.lock().stop_clocks_of(self.me.id());
         }
-        let has_failed = self.end_guards(0, me, cause, None)?;
+        let has_failed = self.end_guards(0, cause, false)?;
         let mut state = self.lock();
         let failure = has_failed.then_some(Status::Failed);
         let decided = failure.or(state.decided()).unwrap_or(status);
-        let is_mine = state.claim_end(me.id(), Rank::Outside, Some(decided));
+        let is_mine = state.claim_end(self.me.id(), Rank::Outside, Some(decided));
         let overran = state.has_overrun();
         // All older ones have run.
         let first = state.guards.next_key();
         drop(state);
         if !is_mine {
-            self.leave_end(me);
+            self.leave_end();
         }
-        self.tell_end(me, decided)?;
+        self.tell_end(decided)?;
         if overran {
             // Without a flush: what hangs may hang in a stream, with its lock.
             process::end_now(failed());
         }
         // Guards that an observer has made.
-        if self.end_guards(first, me, cause, None)? {
-            self.lock().claim_end(me.id(), Rank::Outside, Some(Status::Failed));
-            self.tell_end(me, Status::Failed)?;
+        if self.end_guards(first, cause, false)? {
+            self.lock().claim_end(self.me.id(), Rank::Outside, Some(Status::Failed));
+            self.tell_end(Status::Failed)?;
         }
         loop {
-            if let Some(status) = self.begin_last_step(me, decided, first) {
+            if let Some(status) = self.begin_last_step(decided, first) {
                 process::end(status);
             }
-            self.leave_end(me);
+            self.leave_end();
         }
     }
 
     /// Another thread ends the process. Returns on one that is inside `exit(3)`, when that is to take the last step.
     #[inline(never)]
-    fn leave_end(&self, me: Runner) {
+    fn leave_end(&self) {
         if !thread::is_inside_exit() {
             lock::park();
         }
-        drop(self.until_ender(self.lock(), me));
+        drop(self.until_ender(self.lock()));
     }
 
     /// Tells how the process ends: once, if one thread takes the last step over from another. What that one tells has a
     /// second to be told.
-    pub(super) fn tell_end(&self, me: Runner, status: Status) -> Result<(), Forked> {
+    pub(super) fn tell_end(&self, status: Status) -> Unforked {
         let mut state = self.lock();
         // In slices: if the whole machine stands still for a while, only one of them is over.
         let (mut left, mut slice) = (WATCHER_TIMEOUT, Instant::now() + FIRST_LOOK);
-        while !left.is_zero() && state.is_told_elsewhere(me) {
+        while !left.is_zero() && state.is_told_elsewhere(self.me) {
             let in_time;
             (state, in_time) = self.changed.wait(state, Some(slice));
             if !in_time {
@@ -213,23 +207,18 @@ impl ProcessExit {
         if told == Some(status) {
             return Ok(());
         }
-        self.tell_as_ender(me, Which::All, &Event::ending(status))
+        self.tell_as_ender(Which::All, &Event::ending(status))
     }
 
     /// Tells as the thread that ends the process: one that takes this over waits.
-    pub(super) fn tell_as_ender(
-        &self,
-        me: Runner,
-        which: Which,
-        event: &Event,
-    ) -> Result<(), Forked> {
+    pub(super) fn tell_as_ender(&self, which: Which, event: &Event) -> Unforked {
         if let Some(end) = &mut self.lock().end {
-            end.teller = Some(me.id());
+            end.teller = Some(self.me.id());
         }
-        self.tell(me, which, event)?;
+        self.tell(which, event)?;
         // One that has waited its second may tell by now.
         let mut state = self.lock();
-        if let Some(end) = state.end.as_mut().filter(|end| end.teller == Some(me.id())) {
+        if let Some(end) = state.end.as_mut().filter(|end| end.teller == Some(self.me.id())) {
             end.teller = None;
             self.changed.notify_all();
         }
@@ -237,14 +226,14 @@ impl ProcessExit {
     }
 
     /// How this thread is to end the process, if it is still the one that does.
-    fn begin_last_step(&self, me: Runner, decided: Status, first: usize) -> Option<Status> {
+    fn begin_last_step(&self, decided: Status, first: usize) -> Option<Status> {
         let mut state = self.lock();
         let ends = state.ends();
         // Those that wait have their whole time from now on.
         state.extend_clocks(Instant::now());
-        let end = state.end.as_mut().filter(|end| end.thread == me.id())?;
+        let end = state.end.as_mut().filter(|end| end.thread == self.me.id())?;
         let status = end.status.unwrap_or(decided);
-        end.last_step = Some((me.id(), status));
+        end.last_step = Some((self.me.id(), status));
         end.after.get_or_insert(After { ends, first, ..After::default() });
         self.changed.notify_all();
         Some(status)
@@ -252,31 +241,23 @@ impl ProcessExit {
 
     /// After user code has overrun its time: the rest, then the end. It has a time limit, which the leader
     /// keeps.
-    pub(crate) fn end_after_overrun(
-        &'static self,
-        me: Runner,
-        guard: &Guard,
-    ) -> Result<(), Forked> {
+    pub(crate) fn end_after_overrun(&self, guard: &Guard) -> Unforked {
         let timeout = guard.settings.callback_timeout.unwrap_or_default();
-        self.tell_one(me, guard, &Event::CallbackTimedOut { timeout })?;
+        self.tell_one(guard, &Event::CallbackTimedOut { timeout })?;
         if self.lock().has_returned(guard.key()) {
             guard.deferred.give_up();
         }
-        self.end_guards(0, me, &Cause::ProcessExit, None)?;
+        self.end_guards(0, &Cause::ProcessExit, false)?;
         let status = failed();
-        self.tell_end(me, status)?;
+        self.tell_end(status)?;
         process::end_now(status)
     }
 
     /// On a thread that is inside `exit(3)`: waits until it is the one that ends the process. It waits forever if another
     /// one has run all guards and continues with the exit functions.
     #[inline(never)]
-    pub(super) fn until_ender<'a>(
-        &'a self,
-        mut state: Locked<'a, State>,
-        me: Runner,
-    ) -> Locked<'a, State> {
-        while state.end.is_none() || !state.claim_end(me.id(), Rank::InsideExit, None) {
+    pub(super) fn until_ender(&self, mut state: Held) -> Held {
+        while state.end.is_none() || !state.claim_end(self.me.id(), Rank::InsideExit, None) {
             (state, _) = self.changed.wait(state, None);
         }
         state

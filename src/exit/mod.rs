@@ -12,13 +12,12 @@
 //! | `scope` | how the scope of a guard ends |
 //! | `end`, `ending` | how the process ends, and which thread ends it |
 //! | `exit_functions` | how it ends inside `exit(3)` |
-//! | `duty` | what the watchers do, one step at a time |
+//! | `watcher` | the guard's own threads |
 
 mod arrival;
 mod callback;
 mod clocks;
 mod door;
-mod duty;
 mod end;
 mod ending;
 mod exit_functions;
@@ -27,7 +26,9 @@ mod guards;
 mod scope;
 mod state;
 mod task;
+mod watcher;
 
+use std::ops::Deref;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
@@ -39,12 +40,13 @@ use crate::sys::process::{self, Process};
 use crate::sys::thread::{self, Runner};
 
 use door::once;
-pub(crate) use door::{Forked, Which};
+pub(crate) use door::{Forked, Unforked, Which};
+pub(crate) use exit_functions::at_process_exit;
 pub(crate) use guard::{Callback, Guard, OnSignal, Payload};
 pub(crate) use scope::{By, Closed};
 use state::Ended;
-pub(crate) use state::{State, Watchers};
-pub(crate) use task::Task;
+pub(crate) use state::State;
+pub(crate) use watcher::spawn;
 
 /// The exit of each process that has, or had, a guard.
 static EXITS: PerProcess<ProcessExit> = PerProcess::new(ProcessExit::new);
@@ -80,6 +82,11 @@ impl ProcessExit {
         }
     }
 
+    /// This thread, which is to do a part of the exit.
+    pub(crate) fn here(&'static self) -> Worker {
+        Worker { exit: self, me: Runner::current() }
+    }
+
     pub(crate) fn lock(&self) -> Locked<'_, State> {
         self.state.lock()
     }
@@ -87,6 +94,13 @@ impl ProcessExit {
     /// How the exit of a guard that has not left goes.
     pub(crate) fn ended(&self, guard: &Guard) -> Ended {
         self.lock().ended(guard.key())
+    }
+
+    /// Begins the exit of a guard from code; the watcher runs the callback. False if it had begun.
+    pub(crate) fn request(&self, guard: &Guard) -> bool {
+        let mut state = self.lock();
+        let entry = state.guards.get_mut(guard.key());
+        entry.is_some_and(|entry| entry.is_open() && entry.begin(Cause::Requested))
     }
 
     /// Waits until the exit of `guard` has begun, at most until `deadline`.
@@ -98,6 +112,30 @@ impl ProcessExit {
         }
         drop(state);
         guard.cause().cloned()
+    }
+}
+
+/// A thread that does a part of the exit: runs user code, waits for it, or ends the process.
+#[derive(Clone, Copy)]
+pub(crate) struct Worker {
+    exit: &'static ProcessExit,
+    me: Runner,
+}
+
+/// What a worker holds.
+type Held = Locked<'static, State>;
+
+impl Worker {
+    fn lock(&self) -> Held {
+        self.exit.lock()
+    }
+}
+
+impl Deref for Worker {
+    type Target = ProcessExit;
+
+    fn deref(&self) -> &ProcessExit {
+        self.exit
     }
 }
 

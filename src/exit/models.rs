@@ -1,6 +1,6 @@
 //! Every interleaving of the threads of an exit: `.ci/loom` runs these.
 //!
-//! The core is the real one, watchers included. What `install` and `at_exit` do with it is done here by a
+//! The core is the real one, watchers included. What `install` does with it, and the threads, is done here by a
 //! `World`; the system is `sys::models`.
 
 mod claim;
@@ -17,6 +17,7 @@ use loom::thread;
 use steps::*;
 
 use super::state::{Callback as Stage, Entry};
+use super::task::Task;
 use super::*;
 use crate::event::{Event, Observer};
 use crate::settings::{AfterScope, Repeat, Settings};
@@ -24,7 +25,6 @@ use crate::signal::{Signal, SignalSet};
 use crate::sys::guarded::Guarded;
 use crate::sys::status::Status;
 use crate::sys::{self as system, models as model, wake};
-use crate::watcher;
 
 /// What became of a guard's callback, by its name.
 #[derive(Default)]
@@ -139,7 +139,7 @@ impl World {
         self.threads.lock().unwrap().push(thread);
     }
 
-    /// `watcher::spawn`
+    /// `spawn`
     fn spawn_watcher(self: &Arc<World>) {
         let world = Arc::clone(self);
         let generation = self.exit.lock().watchers.generation;
@@ -148,8 +148,8 @@ impl World {
     }
 
     fn watch(self: &Arc<World>, generation: usize) {
-        let me = Runner::current().watcher();
-        while let Some(task) = self.exit.next_task(me, generation) {
+        let watcher = self.exit.here().watcher();
+        while let Some(task) = watcher.next_task(generation) {
             let ends = matches!(task, Task::Overrun { .. } | Task::Cut(_));
             assert!(self.tasks.fetch_add(1, SeqCst) == 0 || ends, "two watchers run user code");
             let task = match task {
@@ -165,27 +165,27 @@ impl World {
                 }
                 task => task,
             };
-            if watcher::perform(self.exit, me, task).is_err() {
+            if watcher.perform(task).is_err() {
                 return;
             }
             if self.exit.lock().is_empty() {
                 wake::post();
             }
             self.tasks.fetch_sub(1, SeqCst);
-            self.exit.end_task(me);
+            watcher.end_task();
         }
     }
 
     /// `HandleExit::close`, and what follows if the program continues.
     fn close(self: &Arc<World>, at: usize, by: By) {
         let guard = self.guard(at);
-        if self.exit.close(&guard, by, Cause::ScopeEnd).is_ok() {
+        if self.exit.here().close(&guard, by, Cause::ScopeEnd).is_ok() {
             self.has_returned(&self.parts[at]);
             self.join_watchers();
         }
     }
 
-    /// `ProcessExit::join`: with the last guard the watchers go.
+    /// `Worker::join`: with the last guard the watchers go.
     fn join_watchers(&self) {
         let mut state = self.exit.lock();
         if !state.is_empty() {
@@ -220,7 +220,7 @@ impl World {
         begins
     }
 
-    /// `at_exit::at_process_exit`
+    /// `at_process_exit`
     fn at_process_exit(&self) {
         let state = self.exit.lock();
         if state.is_empty() && !state.is_last_step_elsewhere() {
@@ -229,7 +229,7 @@ impl World {
         drop(state);
         let in_own_code = system::exit_thread::is_marked();
         let _exit_thread = system::exit_thread::mark();
-        let _ = self.exit.end_inside_exit(Runner::current(), in_own_code);
+        let _ = self.exit.here().end_inside_exit(in_own_code);
     }
 
     /// Waits for all threads.

@@ -6,11 +6,10 @@ use std::time::Instant;
 use super::callback::{FIRST_LOOK, LAST_LOOKS};
 use super::guards::extract;
 use super::state::{Callback, Ended, Scope, Stage, State};
-use super::{Forked, Guard, Payload, ProcessExit, is_stuck, once};
+use super::{Guard, Held, Payload, Unforked, Worker, is_stuck, once};
 use crate::cause::Cause;
 use crate::event::Event;
 use crate::settings::OldHandler;
-use crate::sys::lock::Locked;
 use crate::sys::restore::Late;
 use crate::sys::status::Status;
 use crate::sys::thread::{JoinHandle, Runner};
@@ -90,26 +89,13 @@ impl State {
     }
 }
 
-impl ProcessExit {
-    /// Begins the exit of a guard from code; the watcher runs the callback. False if it had begun.
-    pub(crate) fn request(&self, guard: &Guard) -> bool {
-        let mut state = self.lock();
-        let entry = state.guards.get_mut(guard.key());
-        entry.is_some_and(|entry| entry.is_open() && entry.begin(Cause::Requested))
-    }
-
+impl Worker {
     /// Ends the scope of a guard, with `cause` if nothing has begun its exit before. Returns once the
     /// callback and what was deferred have run, and everything is as it was before the guard; or earlier,
     /// on a thread that all this is waiting for.
-    pub(crate) fn close(
-        &'static self,
-        guard: &Arc<Guard>,
-        by: By,
-        cause: Cause,
-    ) -> Result<Closed, Forked> {
-        let me = Runner::current();
+    pub(crate) fn close(&self, guard: &Arc<Guard>, by: By, cause: Cause) -> Unforked<Closed> {
         let mut closed = Closed::default();
-        let step = self.lock().begin_closing(guard.key(), me, by, cause);
+        let step = self.lock().begin_closing(guard.key(), self.me, by, cause);
         match step {
             Step::Inside => {
                 // The leader, which is to see to the rest, may be about to sleep.
@@ -117,36 +103,30 @@ impl ProcessExit {
                 return Ok(closed);
             }
             Step::Late => {
-                closed.payload = self.wait_done(guard, me, None)?;
+                closed.payload = self.wait_done(guard, false)?;
                 return Ok(closed);
             }
-            Step::Wait => closed.payload = self.wait_done(guard, me, None)?,
+            Step::Wait => closed.payload = self.wait_done(guard, false)?,
             Step::Disarmed => closed.disarmed = true,
-            Step::Run => closed.payload = self.run_callback(guard, me, true)?,
+            Step::Run => closed.payload = self.run_callback(guard, true)?,
         }
-        self.complete(guard, me, by, &mut closed)?;
+        self.complete(guard, by, &mut closed)?;
         Ok(closed)
     }
 
     /// The steps after the callback: old handlers that are to be run without a signal, deferred functions, the end of
     /// the process if that is what follows; or else dispositions, threads, waiters, and at last the signals that came
     /// meanwhile.
-    pub(crate) fn complete(
-        &'static self,
-        guard: &Arc<Guard>,
-        me: Runner,
-        by: By,
-        closed: &mut Closed,
-    ) -> Result<(), Forked> {
+    pub(crate) fn complete(&self, guard: &Arc<Guard>, by: By, closed: &mut Closed) -> Unforked {
         if closed.disarmed {
             while let Some(function) = guard.deferred.next_to_drop() {
-                self.call_contained(me, guard, &mut once(|| drop(function)))?;
+                self.call_contained(guard, &mut once(|| drop(function)))?;
             }
         } else {
             if guard.settings.old_handler == OldHandler::Always {
-                self.run_all_old_handlers(guard, me)?;
+                self.run_all_old_handlers(guard)?;
             }
-            self.run_deferred(guard, me)?;
+            self.run_deferred(guard)?;
         }
         let cause = guard.cause().cloned().unwrap_or(Cause::ScopeEnd);
         // A panic of a callback that the end of the scope began continues to unwind, and `finish` reports it. After
@@ -154,7 +134,7 @@ impl ProcessExit {
         let unwinds = closed.payload.is_some() && matches!(cause, Cause::ScopeEnd | Cause::Panic);
         if by == By::Finish || std::thread::panicking() {
             // It goes no further: what drops it has a time limit here.
-            self.drop_payload(me, guard, closed.payload.take())?;
+            self.drop_payload(guard, closed.payload.take())?;
         }
         let is_outermost = !exit_thread::is_marked();
         let mut state = self.lock();
@@ -171,7 +151,7 @@ impl ProcessExit {
         if let Some(status) = status.filter(|_| !unwinds) {
             if is_outermost {
                 drop(state);
-                self.end_process(me, status, &cause)?;
+                self.end_process(status, &cause)?;
                 state = self.lock();
             } else {
                 // User code of the exit, which this is inside, runs to its end.
@@ -179,15 +159,15 @@ impl ProcessExit {
                 wake::post();
             }
         }
-        self.leave(state, guard, me)?;
-        self.release_waiters(me, guard)?;
+        self.leave(state, guard)?;
+        self.release_waiters(guard)?;
         closed.ended = Some(ended);
         Ok(())
     }
 
     /// Old handlers that are to be run even without a signal, each distinct one once: those that a signal has not
     /// had run.
-    fn run_all_old_handlers(&'static self, guard: &Guard, me: Runner) -> Result<(), Forked> {
+    fn run_all_old_handlers(&self, guard: &Guard) -> Unforked {
         let state = self.lock();
         let Some(entry) = state.guards.get(guard.key()) else { return Ok(()) };
         let key = guard.key();
@@ -201,20 +181,15 @@ impl ProcessExit {
         }
         drop(state);
         for one in distinct.split_off(run_before) {
-            self.call_contained(me, guard, &mut || one.call_old_handler(None))?;
-            self.tell_one(me, guard, &Event::OldHandlerRun(one.signal()))?;
+            self.call_contained(guard, &mut || one.call_old_handler(None))?;
+            self.tell_one(guard, &Event::OldHandlerRun(one.signal()))?;
         }
         Ok(())
     }
 
     /// The guard is gone, and with it the handlers that nobody needs any more; with the last one the threads.
     #[inline(never)]
-    fn leave(
-        &'static self,
-        mut state: Locked<'static, State>,
-        guard: &Guard,
-        me: Runner,
-    ) -> Result<(), Forked> {
+    fn leave(&self, mut state: Held, guard: &Guard) -> Unforked {
         let key = guard.key();
         // Another thread is in user code of this guard that `callback_timeout` bounds, such as a waker.
         state = self.wait_unless_stuck(state, &|state| {
@@ -253,7 +228,7 @@ impl ProcessExit {
         drop(state);
         drop(entry);
         for (signal, _) in repeats {
-            self.tell_one(me, guard, &Event::RepeatAbsorbed(signal))?;
+            self.tell_one(guard, &Event::RepeatAbsorbed(signal))?;
         }
         // Before the wait: a watcher may hang in user code, and a signal that was held may be meant to end that.
         late.hand_over();
@@ -275,11 +250,11 @@ impl ProcessExit {
     /// Waits as long as user code runs, which `runs` sees, with its thread if that is known. Not in user code of the
     /// exit, nor for a thread that is inside `exit(3)`, if it never returns from there.
     #[inline(never)]
-    fn wait_unless_stuck<'a>(
-        &'a self,
-        mut state: Locked<'a, State>,
+    fn wait_unless_stuck(
+        &self,
+        mut state: Held,
         runs: &dyn Fn(&State) -> Option<Option<Runner>>,
-    ) -> Locked<'a, State> {
+    ) -> Held {
         let mut look = FIRST_LOOK;
         while runs(&state).is_some() && !exit_thread::is_marked() {
             (state, _) = self.changed.wait(state, Some(Instant::now() + look));
@@ -293,8 +268,7 @@ impl ProcessExit {
 
     /// Waits for watchers that are to leave, except on themselves; one that never will is left alone.
     pub(crate) fn join(&self, threads: Vec<JoinHandle>) {
-        let me = Runner::current();
-        for thread in threads.into_iter().filter(|thread| !me.is(thread)) {
+        for thread in threads.into_iter().filter(|thread| !self.me.is(thread)) {
             let mut state = self.lock();
             let mut look = FIRST_LOOK;
             let mut is_stuck_there = false;

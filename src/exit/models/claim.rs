@@ -56,7 +56,7 @@ fn an_exit_against_the_end_of_the_scope_and_a_signal() {
 fn a_guard_dropped_in_its_own_callback() {
     fn set_up(world: &Arc<World>) {
         world.install(0, forever(), |world| {
-            let closed = world.exit.close(&world.guard(0), By::Drop, Cause::ScopeEnd);
+            let closed = world.exit.here().close(&world.guard(0), By::Drop, Cause::ScopeEnd);
             assert!(closed.is_ok_and(|closed| closed.ended.is_none()));
         });
         world.spawn_watcher();

@@ -5,7 +5,7 @@ use super::*;
 /// `Outcome::end_process`, with another status than `ends`.
 fn ends_otherwise(world: &Arc<World>) {
     let status = Status::Code(5);
-    let _ = world.exit.end_process(Runner::current(), status, &Cause::ScopeEnd);
+    let _ = world.exit.here().end_process(status, &Cause::ScopeEnd);
     process::end(status)
 }
 
@@ -162,7 +162,7 @@ fn a_callback_that_exits_against_another_exit() {
 fn ends_itself(world: &Arc<World>) {
     world.parts[0].ended.fetch_add(1, SeqCst);
     world.has_exited.store(true, SeqCst);
-    world.exit.end_here(Status::Code(5), &Cause::Requested)
+    world.exit.here().end_here(Status::Code(5), &Cause::Requested)
 }
 
 fn one_that_ends_itself(world: &Arc<World>) {

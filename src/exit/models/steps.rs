@@ -64,7 +64,7 @@ pub(super) fn exits(_: &Arc<World>) {
 /// `Outcome::end_process`
 pub(super) fn ends(world: &Arc<World>) {
     let status = Status::Code(3);
-    let _ = world.exit.end_process(Runner::current(), status, &Cause::ScopeEnd);
+    let _ = world.exit.here().end_process(status, &Cause::ScopeEnd);
     process::end(status)
 }
 
