@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::stack::Stack;
 use crate::sys::lock::{Condition, Lock};
-use crate::sys::thread::{Runner, ThreadId};
+use crate::sys::thread::Runner;
 
 /// How often a thread that waits for a function looks whether that can still return.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -36,12 +36,6 @@ enum End {
     Over,
 }
 
-impl Inner {
-    fn is_run_by(&self, thread: ThreadId) -> bool {
-        self.running.iter().any(|runner| runner.id() == thread)
-    }
-}
-
 impl Functions {
     /// Whether the lock can be had at once. In a forked child no thread could ever give it back.
     #[cfg(unix)]
@@ -49,16 +43,16 @@ impl Functions {
         self.inner.is_free()
     }
 
-    pub(crate) fn is_run_by(&self, thread: ThreadId) -> bool {
-        self.inner.lock().is_run_by(thread)
+    pub(crate) fn is_run_by(&self, thread: Runner) -> bool {
+        self.inner.lock().running.contains(&thread)
     }
 
     /// Adds a function and returns its key, or the function once the end has begun.
-    pub(crate) fn push(&self, me: ThreadId, function: Function) -> Result<usize, Function> {
+    pub(crate) fn push(&self, me: Runner, function: Function) -> Result<usize, Function> {
         let mut inner = self.inner.lock();
         let takes = match inner.end {
             End::Open => true,
-            End::Begun => inner.is_run_by(me),
+            End::Begun => inner.running.contains(&me),
             End::Over => false,
         };
         if takes { Ok(inner.functions.push(function)) } else { Err(function) }
@@ -84,7 +78,7 @@ impl Functions {
         if inner.end == End::Open {
             inner.end = End::Begun;
         }
-        while let Some(other) = inner.running.iter().copied().find(|one| one.id() != me.id()) {
+        while let Some(other) = inner.running.iter().copied().find(|one| *one != me) {
             (inner, _) = self.changed.wait(inner, Some(Instant::now() + POLL_INTERVAL));
             if inner.running.contains(&other) && is_stuck(other) {
                 inner.running.retain(|runner| *runner != other);
@@ -107,9 +101,9 @@ impl Functions {
     }
 
     /// The function that this thread took has run.
-    pub(crate) fn done(&self, me: ThreadId) {
+    pub(crate) fn done(&self, me: Runner) {
         let mut inner = self.inner.lock();
-        if let Some(at) = inner.running.iter().rposition(|runner| runner.id() == me) {
+        if let Some(at) = inner.running.iter().rposition(|runner| *runner == me) {
             inner.running.remove(at);
         }
         self.changed.notify_all();

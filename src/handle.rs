@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::cause::Cause;
 use crate::error::Error;
 use crate::exit::{self, Guard, of_guard};
-use crate::sys::thread::{Runner, ThreadId};
+use crate::sys::thread::Runner;
 use crate::sys::{lock, process, wake};
 
 /// A view of a guard that any thread may hold: ask it, wait for it, add to it.
@@ -228,7 +228,7 @@ impl Exit {
     /// ```
     pub fn defer(&self, function: impl FnOnce() + Send + 'static) -> Result<Deferred, Error> {
         of_guard(&self.guard).ok_or(Error::Ended)?;
-        let pushed = self.guard.deferred.push(ThreadId::current(), Box::new(function));
+        let pushed = self.guard.deferred.push(Runner::current(), Box::new(function));
         // What a refused function captured is dropped here, with no lock held.
         let key = pushed.map_err(|_| Error::Ended)?;
         Ok(Deferred { guard: Arc::clone(&self.guard), key })
@@ -327,7 +327,7 @@ impl Deferred {
         let guard = &self.guard;
         let _done = scopeguard::guard((), |()| {
             if of_guard(guard).is_some() {
-                guard.deferred.done(me.id());
+                guard.deferred.done(me);
             }
         });
         function();

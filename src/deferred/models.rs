@@ -37,7 +37,7 @@ impl World {
 
     /// `Exit::defer`.
     fn push(&self, name: u8) -> Option<usize> {
-        self.functions.push(ThreadId::current(), self.function(name)).ok()
+        self.functions.push(Runner::current(), self.function(name)).ok()
     }
 
     /// `Deferred::cancel`
@@ -50,7 +50,7 @@ impl World {
         let me = Runner::current();
         let function = self.functions.take(key, Some(me));
         function.map(|function| function()).is_some_and(|()| {
-            self.functions.done(me.id());
+            self.functions.done(me);
             true
         })
     }
@@ -60,7 +60,7 @@ impl World {
         let me = Runner::current();
         while let Some(function) = self.functions.next_to_run(me, &|_| false) {
             function();
-            self.functions.done(me.id());
+            self.functions.done(me);
         }
         drop(self.touched.lock());
         assert_eq!(self.notes.running.load(SeqCst), 0, "one runs still");
@@ -122,7 +122,7 @@ fn one_that_runs_may_defer_more() {
         let inner = Arc::clone(&world);
         world.push(1);
         let defers = move || assert!(inner.push(2).is_some());
-        assert!(world.functions.push(ThreadId::current(), Box::new(defers)).is_ok());
+        assert!(world.functions.push(Runner::current(), Box::new(defers)).is_ok());
         let other = {
             let world = Arc::clone(&world);
             thread::spawn(move || world.run_all())
@@ -184,7 +184,7 @@ fn a_function_may_run_the_others() {
             inner.notes.ran.lock().unwrap().push(2);
             inner.run_all();
         };
-        assert!(world.functions.push(ThreadId::current(), Box::new(exits)).is_ok());
+        assert!(world.functions.push(Runner::current(), Box::new(exits)).is_ok());
         let other = {
             let world = Arc::clone(&world);
             thread::spawn(move || world.run_all())

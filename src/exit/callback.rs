@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::door::all;
 use super::state::{Callback, Stage, State};
-use super::{Guard, Payload, Unforked, Which, Worker, is_stuck, once};
+use super::{Guard, Payload, Unforked, Worker, is_stuck, once};
 use crate::cause::Cause;
 use crate::event::Event;
 use crate::signal::SignalSet;
@@ -55,7 +56,7 @@ impl State {
     /// The claim: this thread calls the callback now.
     pub(super) fn claim(&mut self, key: usize, me: Runner) -> bool {
         let Some(entry) = self.guards.get_mut(key) else { return false };
-        let may = matches!(entry.callback, Callback::Turn(runner) if runner.id() == me.id());
+        let may = entry.callback == Callback::Turn(me);
         if may {
             entry.callback = Callback::Running(me);
         }
@@ -67,13 +68,11 @@ impl State {
         let Some(entry) = self.guards.get(key) else {
             // It is gone with the process, whose exit its callback has begun, on that thread.
             let exits = self.end.as_ref().and_then(|end| end.exits_in_callback(key));
-            let elsewhere = exits.filter(|runner| runner.id() != me.id());
+            let elsewhere = exits.filter(|runner| *runner != me);
             return elsewhere.map_or(Missing::Nothing, Missing::Callback);
         };
         match entry.callback {
-            Callback::Turn(runner) | Callback::Running(runner) if runner.id() == me.id() => {
-                Missing::Nothing
-            }
+            callback if callback.runner() == Some(me) => Missing::Nothing,
             // It ends the process itself, all has run, and only this thread can take the last step.
             Callback::Running(runner)
                 if self.has_begun_last_step(runner) && (in_exit || thread::is_inside_exit()) =>
@@ -112,7 +111,7 @@ impl Worker {
         let panicked = payload.is_some();
         // One that has been given up returns too late.
         if let Some(entry) = state.guards.get_mut(guard.key()) {
-            if matches!(entry.callback, Callback::Running(runner) if runner.id() == self.me.id()) {
+            if entry.callback == Callback::Running(self.me) {
                 entry.callback = Callback::Done;
                 entry.ended.panicked = panicked;
             }
@@ -207,7 +206,7 @@ impl Worker {
     #[inline(never)]
     fn allow_abort(&self, guard: &Guard, limit: Duration) {
         let has = |signal| guard.settings.signals.contains(signal);
-        let ends = || abort::a_thread_aborts() && self.lock().is_ender(self.me.id());
+        let ends = || abort::a_thread_aborts() && self.lock().is_ender(self.me);
         if self.me.is_watcher() || abort::ABORT.is_some_and(has) || ends() {
             abort::allow(limit);
         }
@@ -219,7 +218,7 @@ impl Worker {
         self.timed(guard, || {
             while let Some(function) = guard.deferred.next_to_run(self.me, &is_stuck) {
                 self.call_contained(guard, &mut once(function))?;
-                guard.deferred.done(self.me.id());
+                guard.deferred.done(self.me);
             }
             Ok(())
         })?;
@@ -239,7 +238,7 @@ impl Worker {
         // Guards that user code makes meanwhile have their turn in a further pass. Other threads make none.
         loop {
             let next = self.lock().guards.next_key();
-            self.each(Which::All, &mut |guard| {
+            self.each(&all, &mut |guard| {
                 if guard.key() >= first {
                     failed |= self.end_guard(guard, cause, in_exit)?;
                 }
@@ -259,19 +258,14 @@ impl Worker {
         let Some(callback) = state.guards.get(key).map(|entry| entry.callback) else {
             return Ok(false);
         };
-        let is_mine = |runner: Runner| runner.id() == self.me.id();
-        let takes = match callback {
-            Callback::Armed => true,
-            Callback::Turn(runner) => is_mine(runner),
-            _ => false,
-        };
+        let takes = callback == Callback::Armed || callback == Callback::Turn(self.me);
         let tells = takes.then(|| state.take_turn(key, self.me, cause.clone()));
         drop(state);
         let payload = match (callback, tells) {
             (_, Some(tells)) => self.run_callback(guard, tells)?,
             (Callback::Disarmed, _) => return Ok(false),
             // Its own callback ends the process, or has overrun.
-            (Callback::Running(runner), _) if is_mine(runner) => None,
+            (Callback::Running(runner), _) if runner == self.me => None,
             (Callback::Overrun, _) => None,
             _ => self.wait_done(guard, in_exit)?,
         };

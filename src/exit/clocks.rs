@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use super::Guard;
 use super::state::{Callback, Entry, Stage, State};
-use crate::sys::thread::{Runner, ThreadId};
+use crate::sys::thread::Runner;
 
 impl State {
     /// User code of this guard begins on this thread: its clock runs, unless it runs already. Whether it was started.
     #[inline(never)]
-    pub(super) fn start_clock(&mut self, key: usize, thread: Option<ThreadId>) -> bool {
+    pub(super) fn start_clock(&mut self, key: usize, thread: Option<Runner>) -> bool {
         let Some(entry) = self.guards.get_mut(key) else { return false };
         if entry.clocks.iter().any(|(other, _)| *other == thread) {
             return false;
@@ -23,7 +23,7 @@ impl State {
     }
 
     #[inline(never)]
-    pub(super) fn stop_clock(&mut self, key: usize, thread: Option<ThreadId>) {
+    pub(super) fn stop_clock(&mut self, key: usize, thread: Option<Runner>) {
         if let Some(entry) = self.guards.get_mut(key) {
             entry.stop_clock(thread);
         }
@@ -51,7 +51,7 @@ impl State {
         let entry = self.guards.get_mut(key)?;
         entry.clocks.clear();
         let guard = Arc::clone(&entry.guard);
-        let is_callback = matches!(entry.callback, Callback::Turn(_) | Callback::Running(_));
+        let is_callback = entry.callback.runner().is_some();
         match entry.callback {
             // Its observer or a waker hangs: the callback is still there, for who ends the process.
             Callback::Turn(_) => entry.callback = Callback::Armed,
@@ -79,7 +79,7 @@ impl State {
         for key in self.keys(&only_waits) {
             let Some(entry) = self.guards.get(key) else { continue };
             let timeout = entry.guard.settings.callback_timeout.unwrap_or_default();
-            let later = |(thread, deadline): &(Option<ThreadId>, Instant)| {
+            let later = |(thread, deadline): &(Option<Runner>, Instant)| {
                 let waits = thread.is_some_and(|thread| !self.is_awaited(thread));
                 let later = now.checked_add(timeout).filter(|_| waits);
                 (*thread, later.unwrap_or(*deadline))
@@ -92,21 +92,18 @@ impl State {
     }
 
     /// Whether the end of the process waits for this thread.
-    fn is_awaited(&self, thread: ThreadId) -> bool {
-        let is_it = |runner: &Runner| runner.id() == thread;
-        let runs = |(_, entry): (usize, &Entry)| match &entry.callback {
-            Callback::Turn(runner) | Callback::Running(runner) if is_it(runner) => true,
-            _ => entry.guard.deferred.is_run_by(thread),
+    fn is_awaited(&self, thread: Runner) -> bool {
+        let runs = |(_, entry): (usize, &Entry)| {
+            entry.callback.runner() == Some(thread) || entry.guard.deferred.is_run_by(thread)
         };
         let runs_old_handler = self.exits.iter().any(|exit| exit.stage == Stage::OldHandler);
-        self.guards.iter().any(runs)
-            || runs_old_handler && self.watchers.runner.as_ref().is_some_and(is_it)
+        self.guards.iter().any(runs) || runs_old_handler && self.watchers.is_runner(thread)
     }
 }
 
 impl Entry {
     #[inline(never)]
-    pub(super) fn stop_clock(&mut self, thread: Option<ThreadId>) {
+    pub(super) fn stop_clock(&mut self, thread: Option<Runner>) {
         self.clocks.retain(|(other, _)| *other != thread);
     }
 }

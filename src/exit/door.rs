@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::state::{Callback, Entry};
+use super::state::Entry;
 use super::{Guard, Payload, Worker};
 use crate::event::Event;
 use crate::signal::Signal;
@@ -25,25 +25,16 @@ pub(super) fn once(function: impl FnOnce()) -> impl FnMut() {
 }
 
 /// Which guards are asked for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Which {
-    All,
-    /// Those that have this signal.
-    With(Signal),
-    /// Those to which this signal is no exit; one whose exit has begun hears no more.
-    Hearing(Signal),
+pub(super) type Which<'a> = &'a dyn Fn(&Entry) -> bool;
+
+/// All of them.
+pub(super) fn all(_: &Entry) -> bool {
+    true
 }
 
-impl Which {
-    pub(super) fn is(self, entry: &Entry) -> bool {
-        match self {
-            Which::All => true,
-            Which::With(signal) => entry.guard.settings.all_signals().contains(signal),
-            Which::Hearing(signal) => {
-                entry.is_open() && entry.callback == Callback::Armed && entry.on.contains(signal)
-            }
-        }
-    }
+/// Those that were made for this signal.
+pub(super) fn has(signal: Signal) -> impl Fn(&Entry) -> bool {
+    move |entry| entry.guard.settings.all_signals().contains(signal)
 }
 
 impl Worker {
@@ -86,7 +77,7 @@ impl Worker {
     /// Runs user code of this guard that `callback_timeout` bounds.
     pub(super) fn timed<T>(&self, guard: &Guard, run: impl FnOnce() -> Unforked<T>) -> Unforked<T> {
         let is_timed = guard.settings.callback_timeout.is_some();
-        let me = Some(self.me.id());
+        let me = Some(self.me);
         let starts = is_timed && self.lock().start_clock(guard.key(), me);
         if starts {
             // The leader sleeps, with another deadline or none.
@@ -118,7 +109,7 @@ impl Worker {
         let mut next = usize::MAX;
         loop {
             let state = self.lock();
-            let found = state.guards.older_than(next).find(|(_, entry)| which.is(entry));
+            let found = state.guards.older_than(next).find(|(_, entry)| which(entry));
             let Some((key, guard)) = found.map(|(key, entry)| (key, Arc::clone(&entry.guard)))
             else {
                 return Ok(());
@@ -142,7 +133,7 @@ impl Worker {
 
     /// Tells the observers of these guards; `tracing` once.
     #[inline(never)]
-    pub(crate) fn tell(&self, which: Which, event: &Event) -> Unforked {
+    pub(super) fn tell(&self, which: Which, event: &Event) -> Unforked {
         let mut is_first = true;
         self.each(which, &mut |guard| self.observe(guard, event, std::mem::take(&mut is_first)))
     }

@@ -12,20 +12,21 @@
 use std::time::Instant;
 
 use super::callback::{FIRST_LOOK, WATCHER_TIMEOUT};
+use super::door::{Which, all};
 use super::ending::{After, End, Rank, failed};
 use super::state::{Entry, State};
-use super::{Guard, Held, Unforked, Which, Worker};
+use super::{Guard, Held, Unforked, Worker};
 use crate::cause::Cause;
 use crate::event::Event;
 use crate::sys::status::Status;
-use crate::sys::thread::{self, Runner, ThreadId};
+use crate::sys::thread::{self, Runner};
 use crate::sys::{exit_thread, lock, process};
 
 impl State {
     /// User code has overrun its time. What is left has until `deadline`. False if that was said before, and no
     /// callback or observer is to be given up.
     pub(super) fn fail(&mut self, deadline: Option<Instant>, gives_up: bool) -> bool {
-        let me = ThreadId::current();
+        let me = Runner::current();
         let end = self.end.get_or_insert(End::new(me, Rank::Outside, None));
         let is_new = end.deadline.is_none() || gives_up;
         end.status = Some(Status::Failed);
@@ -66,7 +67,7 @@ impl State {
 
     /// This thread wants to end the process like that. Whether it is the one that does.
     #[inline(never)]
-    pub(super) fn claim_end(&mut self, me: ThreadId, rank: Rank, status: Option<Status>) -> bool {
+    pub(super) fn claim_end(&mut self, me: Runner, rank: Rank, status: Option<Status>) -> bool {
         let end = self.end.get_or_insert(End::new(me, rank, status));
         if status == Some(Status::Failed) || rank == Rank::OwnCode && !end.has_failed() {
             end.status = status;
@@ -82,8 +83,8 @@ impl State {
     /// This thread is to end the process. The user code that it is in does not continue, so its clocks stop; and guards
     /// remember it if that is a deferred function of theirs.
     #[inline(never)]
-    pub(super) fn stop_clocks_of(&mut self, thread: ThreadId) {
-        if self.watchers.hears && self.watchers.runner.is_some_and(|runner| runner.id() == thread) {
+    pub(super) fn stop_clocks_of(&mut self, thread: Runner) {
+        if self.watchers.hears && self.watchers.is_runner(thread) {
             self.hears_no_more();
         }
         for (_, entry) in self.guards.iter_mut() {
@@ -95,7 +96,7 @@ impl State {
     }
 
     pub(super) fn has_begun_last_step(&self, runner: Runner) -> bool {
-        self.end.as_ref().is_some_and(|end| end.is_in_last_step(runner.id()))
+        self.end.as_ref().is_some_and(|end| end.is_in_last_step(runner))
     }
 
     /// Whether another thread has begun the last step, which this one may have to take.
@@ -104,24 +105,24 @@ impl State {
         begun && self.ends_elsewhere()
     }
 
-    pub(super) fn is_ender(&self, me: ThreadId) -> bool {
+    pub(super) fn is_ender(&self, me: Runner) -> bool {
         self.end.as_ref().is_some_and(|end| end.thread == me)
     }
 
     /// Whether the process ends, on another thread: no guard can be made any more.
     pub(crate) fn ends_elsewhere(&self) -> bool {
-        self.end.is_some() && !self.is_ender(ThreadId::current())
+        self.end.is_some() && !self.is_ender(Runner::current())
     }
 
     /// Whether this thread runs a deferred function, in `Deferred::run`: the end of the process waits for that.
-    fn is_deferred_run_by(&self, thread: ThreadId) -> bool {
+    fn is_deferred_run_by(&self, thread: Runner) -> bool {
         self.guards.iter().any(|(_, entry)| entry.guard.deferred.is_run_by(thread))
     }
 
     /// Whether another thread still tells how the process ends, and is to be waited for.
     fn is_told_elsewhere(&self, me: Runner) -> bool {
         let teller = self.end.as_ref().and_then(|end| end.teller);
-        teller.is_some_and(|teller| teller != me.id()) && !self.has_overrun()
+        teller.is_some_and(|teller| teller != me) && !self.has_overrun()
     }
 
     pub(super) fn has_overrun(&self) -> bool {
@@ -139,22 +140,22 @@ impl Worker {
     /// Ends the process, after the callbacks and deferred functions of all guards. Returns in a child that one of
     /// those has forked; and if another thread ends the process, and waits for user code that this one is in.
     pub(crate) fn end_process(&self, status: Status, cause: &Cause) -> Unforked {
-        let in_own_code = exit_thread::is_marked() || self.lock().is_deferred_run_by(self.me.id());
+        let in_own_code = exit_thread::is_marked() || self.lock().is_deferred_run_by(self.me);
         let rank = if in_own_code { Rank::OwnCode } else { Rank::Outside };
-        if !self.lock().claim_end(self.me.id(), rank, Some(status)) {
+        if !self.lock().claim_end(self.me, rank, Some(status)) {
             if in_own_code {
                 return Ok(());
             }
             self.leave_end();
         }
         if in_own_code {
-            self.lock().stop_clocks_of(self.me.id());
+            self.lock().stop_clocks_of(self.me);
         }
         let has_failed = self.end_guards(0, cause, false)?;
         let mut state = self.lock();
         let failure = has_failed.then_some(Status::Failed);
         let decided = failure.or(state.decided()).unwrap_or(status);
-        let is_mine = state.claim_end(self.me.id(), Rank::Outside, Some(decided));
+        let is_mine = state.claim_end(self.me, Rank::Outside, Some(decided));
         let overran = state.has_overrun();
         // All older ones have run.
         let first = state.guards.next_key();
@@ -169,7 +170,7 @@ impl Worker {
         }
         // Guards that an observer has made.
         if self.end_guards(first, cause, false)? {
-            self.lock().claim_end(self.me.id(), Rank::Outside, Some(Status::Failed));
+            self.lock().claim_end(self.me, Rank::Outside, Some(Status::Failed));
             self.tell_end(Status::Failed)?;
         }
         loop {
@@ -207,18 +208,18 @@ impl Worker {
         if told == Some(status) {
             return Ok(());
         }
-        self.tell_as_ender(Which::All, &Event::ending(status))
+        self.tell_as_ender(&all, &Event::ending(status))
     }
 
     /// Tells as the thread that ends the process: one that takes this over waits.
     pub(super) fn tell_as_ender(&self, which: Which, event: &Event) -> Unforked {
         if let Some(end) = &mut self.lock().end {
-            end.teller = Some(self.me.id());
+            end.teller = Some(self.me);
         }
         self.tell(which, event)?;
         // One that has waited its second may tell by now.
         let mut state = self.lock();
-        if let Some(end) = state.end.as_mut().filter(|end| end.teller == Some(self.me.id())) {
+        if let Some(end) = state.end.as_mut().filter(|end| end.teller == Some(self.me)) {
             end.teller = None;
             self.changed.notify_all();
         }
@@ -231,9 +232,9 @@ impl Worker {
         let ends = state.ends();
         // Those that wait have their whole time from now on.
         state.extend_clocks(Instant::now());
-        let end = state.end.as_mut().filter(|end| end.thread == self.me.id())?;
+        let end = state.end.as_mut().filter(|end| end.thread == self.me)?;
         let status = end.status.unwrap_or(decided);
-        end.last_step = Some((self.me.id(), status));
+        end.last_step = Some((self.me, status));
         end.after.get_or_insert(After { ends, first, ..After::default() });
         self.changed.notify_all();
         Some(status)
@@ -257,7 +258,7 @@ impl Worker {
     /// one has run all guards and continues with the exit functions.
     #[inline(never)]
     pub(super) fn until_ender(&self, mut state: Held) -> Held {
-        while state.end.is_none() || !state.claim_end(self.me.id(), Rank::InsideExit, None) {
+        while state.end.is_none() || !state.claim_end(self.me, Rank::InsideExit, None) {
             (state, _) = self.changed.wait(state, None);
         }
         state

@@ -7,7 +7,7 @@ use crate::sys::abort;
 use crate::sys::clock::Moment;
 use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
-use crate::sys::thread::{Runner, ThreadId};
+use crate::sys::thread::Runner;
 
 /// A second wish to end that comes sooner after the first belongs to the same event, unless it is a key: a shell and a
 /// parent may both deliver one.
@@ -16,16 +16,16 @@ pub(super) const SAME_EVENT: Duration = Duration::from_millis(500);
 /// The process ends.
 #[derive(Debug)]
 pub(super) struct End {
-    pub(super) thread: ThreadId,
+    pub(super) thread: Runner,
     pub(super) rank: Rank,
     /// `None`: with the code that `exit` was called with.
     pub(super) status: Option<Status>,
     /// The thread that has begun the last step, which may lead through `exit(3)`, and with which status.
-    pub(super) last_step: Option<(ThreadId, Status)>,
+    pub(super) last_step: Option<(Runner, Status)>,
     /// How the observers were told that it ends.
     pub(super) told: Option<Status>,
     /// The thread that tells them now.
-    pub(super) teller: Option<ThreadId>,
+    pub(super) teller: Option<Runner>,
     /// When the time is over that user code has after an overrun.
     pub(super) deadline: Option<Instant>,
     /// The exit functions that run now are other people's.
@@ -55,7 +55,7 @@ pub(super) enum Rank {
 }
 
 impl End {
-    pub(super) fn new(thread: ThreadId, rank: Rank, status: Option<Status>) -> End {
+    pub(super) fn new(thread: Runner, rank: Rank, status: Option<Status>) -> End {
         End {
             thread,
             rank,
@@ -69,7 +69,7 @@ impl End {
         }
     }
 
-    pub(super) fn is_in_last_step(&self, thread: ThreadId) -> bool {
+    pub(super) fn is_in_last_step(&self, thread: Runner) -> bool {
         self.last_step.is_some_and(|(other, _)| other == thread)
     }
 

@@ -1,9 +1,10 @@
 //! The end of the process inside `exit(3)`: the exit functions of the C library, of which the guards' is one.
 
+use super::door::all;
 use super::ending::{After, Rank};
 use super::guards::extract;
 use super::state::{Callback, Entry, Scope};
-use super::{Unforked, Which, Worker, watcher};
+use super::{Unforked, Worker, watcher};
 use crate::cause::Cause;
 use crate::sys::restore;
 use crate::sys::status::Status;
@@ -34,7 +35,7 @@ impl Worker {
     pub(crate) fn end_inside_exit(&self, in_own_code: bool) -> Unforked {
         let rank = if in_own_code { Rank::OwnCode } else { Rank::InsideExit };
         let mut state = self.lock();
-        if state.has_begun_last_step(self.me) && state.is_ender(self.me.id()) {
+        if state.has_begun_last_step(self.me) && state.is_ender(self.me) {
             let end = state.end.as_ref();
             let begun = end.and_then(|end| end.last_step).map(|(_, status)| status);
             let after = end.and_then(|end| end.after.as_ref());
@@ -55,9 +56,9 @@ impl Worker {
         for key in state.keys(&|_| true) {
             state.close_scope(key, Scope::ClosingInExit);
         }
-        state.stop_clocks_of(self.me.id());
+        state.stop_clocks_of(self.me);
         let status = if in_own_code { None } else { state.decided() };
-        state.claim_end(self.me.id(), rank, status);
+        state.claim_end(self.me, rank, status);
         self.changed.notify_all();
         drop(self.until_ender(state));
         wake::post();
@@ -73,7 +74,7 @@ impl Worker {
         let mut state = self.until_ender(self.lock());
         let wanted = state.wanted.take().map(|(status, _)| status);
         if failed || wanted == Some(Status::Failed) {
-            state.claim_end(self.me.id(), Rank::InsideExit, Some(Status::Failed));
+            state.claim_end(self.me, Rank::InsideExit, Some(Status::Failed));
         }
         let status = state.end.as_ref().and_then(|end| end.status);
         Ok(status.or(wanted.filter(|_| !in_own_code)))
@@ -93,7 +94,7 @@ impl Worker {
 
     /// All guards have run, and the process exits: they are gone, and so are their handlers.
     fn leave_all(&self, in_own_code: bool) -> Unforked {
-        self.each(Which::All, &mut |guard| self.release_waiters(guard))?;
+        self.each(&all, &mut |guard| self.release_waiters(guard))?;
         let mut state = self.lock();
         let mut running = Vec::new();
         let ends = state.ends();

@@ -39,8 +39,9 @@ use crate::sys::per_process::PerProcess;
 use crate::sys::process::{self, Process};
 use crate::sys::thread::{self, Runner};
 
+pub(crate) use door::Forked;
+use door::Unforked;
 use door::once;
-pub(crate) use door::{Forked, Unforked, Which};
 pub(crate) use exit_functions::at_process_exit;
 pub(crate) use guard::{Callback, Guard, OnSignal, Payload};
 pub(crate) use scope::{By, Closed};

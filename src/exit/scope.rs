@@ -63,12 +63,7 @@ impl State {
                 let signals = entry.guard.settings.signals;
                 exit.stage == Stage::OldHandler && signals.contains(exit.arrival.signal)
             });
-        let is_inside = match callback {
-            Callback::Turn(runner) | Callback::Running(runner) => runner.id() == me.id(),
-            Callback::Done => runs_old_handler,
-            _ => false,
-        };
-        if is_inside {
+        if callback.runner() == Some(me) || callback == Callback::Done && runs_old_handler {
             self.close_scope(key, Scope::ClosingInside);
             return Step::Inside;
         }
@@ -191,13 +186,12 @@ impl Worker {
     #[inline(never)]
     fn leave(&self, mut state: Held, guard: &Guard) -> Unforked {
         let key = guard.key();
-        // Another thread is in user code of this guard that `callback_timeout` bounds, such as a waker.
+        // Another thread is in user code of this guard that `callback_timeout` bounds, such as a waker. In user code of
+        // the exit this one does not wait.
         state = self.wait_unless_stuck(state, &|state| {
-            let entry = state.guards.get(key).filter(|entry| !entry.clocks.is_empty())?;
-            Some(match entry.callback {
-                Callback::Turn(runner) | Callback::Running(runner) => Some(runner),
-                _ => state.watchers.runner,
-            })
+            let entry = state.guards.get(key).filter(|entry| !entry.clocks.is_empty());
+            let entry = entry.filter(|_| !exit_thread::is_marked())?;
+            Some(entry.callback.runner().or(state.watchers.runner))
         });
         let Some(entry) = state.remove(key) else { return Ok(()) };
         let all = entry.all();
@@ -239,29 +233,31 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits for a function of `Builder::on` of this guard, unless the process ends: that does not wait for it.
+    /// Waits for a function of `Builder::on` of this guard. Not in user code of the exit, nor if the process ends: that
+    /// does not wait for it.
     fn wait_heard(&self, key: usize) {
         drop(self.wait_unless_stuck(self.lock(), &|state| {
-            let hearing = state.watchers.hearing.filter(|_| state.end.is_none());
+            let waits = state.end.is_none() && !exit_thread::is_marked();
+            let hearing = state.watchers.hearing.filter(|_| waits);
             hearing.filter(|(other, _)| *other == key).map(|(_, runner)| Some(runner))
         }));
     }
 
-    /// Waits as long as user code runs, which `runs` sees, with its thread if that is known. Not in user code of the
-    /// exit, nor for a thread that is inside `exit(3)`, if it never returns from there.
+    /// Waits as long as `runs` sees that a thread runs, which it may know. Not for one that is inside `exit(3)`, if it
+    /// never returns from there.
     #[inline(never)]
     fn wait_unless_stuck(
         &self,
         mut state: Held,
         runs: &dyn Fn(&State) -> Option<Option<Runner>>,
     ) -> Held {
-        let mut look = FIRST_LOOK;
-        while runs(&state).is_some() && !exit_thread::is_marked() {
-            (state, _) = self.changed.wait(state, Some(Instant::now() + look));
-            look = (look * 2).min(LAST_LOOKS);
-            if runs(&state).flatten().is_some_and(is_stuck) {
+        let (mut look, mut has_waited) = (FIRST_LOOK, false);
+        while let Some(runner) = runs(&state) {
+            if has_waited && runner.is_some_and(is_stuck) {
                 break;
             }
+            (state, _) = self.changed.wait(state, Some(Instant::now() + look));
+            (look, has_waited) = ((look * 2).min(LAST_LOOKS), true);
         }
         state
     }
@@ -269,18 +265,15 @@ impl Worker {
     /// Waits for watchers that are to leave, except on themselves; one that never will is left alone.
     pub(crate) fn join(&self, threads: Vec<JoinHandle>) {
         for thread in threads.into_iter().filter(|thread| !self.me.is(thread)) {
-            let mut state = self.lock();
-            let mut look = FIRST_LOOK;
-            let mut is_stuck_there = false;
-            while let Some(runner) = state.watchers.present(&thread).filter(|_| !is_stuck_there) {
+            let state = self.wait_unless_stuck(self.lock(), &|state| {
+                let runner = state.watchers.present(&thread)?;
                 // Again and again: a watcher of a guard that was made since may have taken the wake-up.
                 wake::post();
-                (state, _) = self.changed.wait(state, Some(Instant::now() + look));
-                look = (look * 2).min(LAST_LOOKS);
-                is_stuck_there = is_stuck(runner);
-            }
+                Some(Some(runner))
+            });
+            let has_left = state.watchers.present(&thread).is_none();
             drop(state);
-            if !is_stuck_there {
+            if has_left {
                 // It contains every panic, so there is none to look at.
                 let _ = thread.join();
             }

@@ -36,7 +36,7 @@ use crate::sys::clock::Moment;
 use crate::sys::guarded::Guarded;
 use crate::sys::siginfo::Arrival;
 use crate::sys::status::Status;
-use crate::sys::thread::{self, JoinHandle, Runner, ThreadId};
+use crate::sys::thread::{self, JoinHandle, Runner};
 
 #[derive(Default)]
 pub(crate) struct State {
@@ -70,7 +70,7 @@ pub(crate) struct Watchers {
     /// Counts generations. A thread of an earlier one leaves.
     pub(crate) generation: usize,
     pub(crate) handles: Vec<JoinHandle>,
-    pub(super) leader: Option<ThreadId>,
+    pub(super) leader: Option<Runner>,
     pub(super) runner: Option<Runner>,
     /// The runner is in a function of `Builder::on`.
     pub(super) hears: bool,
@@ -85,7 +85,7 @@ pub(crate) struct Watchers {
 impl Watchers {
     /// Whether the calling thread is the one that runs user code.
     pub(super) fn is_runner(&self, me: Runner) -> bool {
-        self.runner.is_some_and(|runner| runner.id() == me.id())
+        self.runner == Some(me)
     }
 
     /// Whether that thread runs user code, and no other one is there to lead.
@@ -117,9 +117,9 @@ pub(super) struct Entry {
     pub(super) scope: Scope,
     /// When user code of this guard, which runs now, overruns its `callback_timeout`, for each thread that runs it.
     /// `None`: for a callback that waits until a function of `on` returns.
-    pub(super) clocks: Vec<(Option<ThreadId>, Instant)>,
+    pub(super) clocks: Vec<(Option<Runner>, Instant)>,
     /// The last thread that wanted to end the process in a deferred function of this guard.
-    pub(super) ender: Option<ThreadId>,
+    pub(super) ender: Option<Runner>,
     /// Old handlers that signals have had run.
     pub(super) old_handlers_run: Vec<Guarded>,
     pub(super) ended: Ended,
@@ -136,6 +136,16 @@ pub(super) enum Callback {
     Done,
     Overrun,
     Disarmed,
+}
+
+impl Callback {
+    /// The thread that runs it, or is about to.
+    pub(super) fn runner(self) -> Option<Runner> {
+        match self {
+            Callback::Turn(runner) | Callback::Running(runner) => Some(runner),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

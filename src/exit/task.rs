@@ -165,8 +165,7 @@ impl State {
             return false;
         }
         let is_elsewhere = |(key, entry): (usize, &Entry)| {
-            let runs = matches!(entry.callback, Callback::Turn(_) | Callback::Running(_));
-            runs && key < until && entry.signals.contains(signal)
+            entry.callback.runner().is_some() && key < until && entry.signals.contains(signal)
         };
         if stage == Stage::Callbacks {
             if self.guards.iter().any(is_elsewhere) {
@@ -188,7 +187,7 @@ impl State {
             return false;
         };
         // A host that was made meanwhile decides, and has its grace from the return of its callback.
-        if matches!(entry.callback, Callback::Pending | Callback::Turn(_) | Callback::Running(_)) {
+        if entry.callback == Callback::Pending || entry.callback.runner().is_some() {
             self.exits[at].stage = Stage::Callbacks;
             return false;
         }
@@ -300,10 +299,8 @@ impl State {
 
     /// Whether user code of an exit runs, on whatever thread.
     fn is_busy(&self) -> bool {
-        let runs = |(_, entry): (usize, &Entry)| {
-            let callback = matches!(entry.callback, Callback::Turn(_) | Callback::Running(_));
-            callback || !entry.is_open()
-        };
+        let runs =
+            |(_, entry): (usize, &Entry)| entry.callback.runner().is_some() || !entry.is_open();
         self.watchers.runner.is_some() || self.end.is_some() || self.guards.iter().any(runs)
     }
 }

@@ -15,10 +15,11 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::door::has;
 use super::ending::Rank;
-use super::state::{Stage, State, Watchers};
+use super::state::{Callback, Entry, Stage, State, Watchers};
 use super::task::Task;
-use super::{By, Closed, Guard, Held, ProcessExit, Unforked, Which, Worker};
+use super::{By, Closed, Guard, Held, ProcessExit, Unforked, Worker};
 use crate::cause::Cause;
 use crate::event::Event;
 use crate::signal::{Received, Signal, SignalSet};
@@ -81,11 +82,11 @@ impl Worker {
                 wake::post();
                 return None;
             }
-            if state.watchers.leader.is_some_and(|leader| leader != self.me.id()) {
+            if state.watchers.leader.is_some_and(|leader| leader != self.me) {
                 (state, _) = self.lead.wait(state, None);
                 continue;
             }
-            state.watchers.leader = Some(self.me.id());
+            state.watchers.leader = Some(self.me);
             state.admit_mail();
             // A host hears its signals also in a program that blocks them everywhere. A guest takes nothing from such a
             // program.
@@ -159,9 +160,7 @@ impl Worker {
                 self.run_old_handler(&arrival, &guarded, guard)
             }
             Task::Hear { arrival, old_handler, guard } => self.hear(&arrival, old_handler, guard),
-            Task::Repeat(signal, forces) => {
-                self.tell(Which::With(signal), &Event::repeat(signal, forces))
-            }
+            Task::Repeat(signal, forces) => self.tell(&has(signal), &Event::repeat(signal, forces)),
             Task::Complete(guard) => {
                 self.complete(&guard, By::Drop, &mut Closed::default())?;
                 self.drop_guard(guard)
@@ -182,7 +181,7 @@ impl Worker {
 
     /// A signal has begun the exit of these guards.
     fn announce(&self, received: Received) -> Unforked {
-        let which = Which::With(received.signal());
+        let which = &has(received.signal());
         self.each(which, &mut |guard| match guard.cause() {
             Some(_) => self.release_waiters(guard),
             None => Ok(()),
@@ -194,7 +193,11 @@ impl Worker {
     fn hear(&self, arrival: &Arrival, old_handler: Option<Guarded>, guard: Arc<Guard>) -> Unforked {
         let received = arrival.received();
         let signal = arrival.signal;
-        self.each(Which::Hearing(signal), &mut |guard| {
+        let hears = |entry: &Entry| {
+            let is_armed = entry.is_open() && entry.callback == Callback::Armed;
+            is_armed && entry.on.contains(signal)
+        };
+        self.each(&hears, &mut |guard| {
             // The end of the guard waits from now on.
             let hearing = Some((guard.key(), self.me));
             self.lock().watchers.hearing = hearing;
@@ -211,7 +214,7 @@ impl Worker {
         if let Some(guarded) = old_handler {
             let call = &mut || guarded.call_old_handler(Some(&arrival.info));
             self.call_contained(&guard, call)?;
-            self.tell(Which::With(signal), &Event::OldHandlerRun(signal))?;
+            self.tell(&has(signal), &Event::OldHandlerRun(signal))?;
         }
         if arrival.aborts && !self.lock().is_aborting() {
             abort::release();
@@ -244,7 +247,7 @@ impl Worker {
         let run = &mut || guarded.run_old_handler(restored, &arrival.info);
         self.call_contained(&guard, run)?;
         self.drop_guard(guard)?;
-        self.tell(Which::With(signal), &Event::OldHandlerRun(signal))?;
+        self.tell(&has(signal), &Event::OldHandlerRun(signal))?;
         let mut state = self.lock();
         state.old_handler_has_run(guarded);
         self.changed.notify_all();
@@ -259,15 +262,15 @@ impl Worker {
         grace_over: Option<(Signal, Duration)>,
     ) -> Unforked {
         // Decided before it is told: an observer may exit.
-        if !self.lock().claim_end(self.me.id(), Rank::Outside, Some(status)) {
+        if !self.lock().claim_end(self.me, Rank::Outside, Some(status)) {
             lock::park();
         }
         let repeats = std::mem::take(&mut self.lock().repeats);
         for (signal, forces) in repeats {
-            self.tell_as_ender(Which::With(signal), &Event::repeat(signal, forces))?;
+            self.tell_as_ender(&has(signal), &Event::repeat(signal, forces))?;
         }
         if let Some((signal, grace)) = grace_over {
-            self.tell_as_ender(Which::With(signal), &Event::GraceOver { grace })?;
+            self.tell_as_ender(&has(signal), &Event::GraceOver { grace })?;
         }
         self.end_process(status, cause)
     }

@@ -17,34 +17,33 @@ use scopeguard::ScopeGuard;
 use super::{clock, exit_frames, mask};
 use crate::signal::SignalSet;
 
-/// A thread, while it lives. Async-signal-safe (POSIX.1-2008 TC1), and works where
-/// `std::thread::current` does not: in exit functions, after the thread's destructors have run. The
-/// thread that forked keeps its identity in the child.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ThreadId(usize);
-
-impl ThreadId {
-    pub(crate) fn current() -> ThreadId {
-        #[cfg(handle_exit_loom)]
-        return ThreadId(super::models::thread());
-        ThreadId(pthread_self() as usize)
-    }
-}
-
-/// A thread that runs a user's function, and where its stack stood when it was about to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A thread, while it lives, and where its stack was when it was about to run a user's function. Async-signal-safe
+/// (POSIX.1-2008 TC1), and works where `std::thread::current` does not: in exit functions, after the thread's
+/// destructors have run. The thread that forked keeps its identity in the child.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Runner {
-    id: ThreadId,
+    id: usize,
     stack: usize,
     is_watcher: bool,
 }
+
+impl PartialEq for Runner {
+    fn eq(&self, other: &Runner) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Runner {}
 
 impl Runner {
     /// The calling thread. Call it in the very function that goes on to call the user's function: what
     /// lies below that one's frame is looked at, and what lies above is not.
     #[inline(always)]
     pub(crate) fn current() -> Runner {
-        Runner { id: ThreadId::current(), stack: exit_frames::stack_pointer(), is_watcher: false }
+        #[cfg(handle_exit_loom)]
+        return Runner { id: super::models::thread(), stack: 0, is_watcher: false };
+        let id = pthread_self() as usize;
+        Runner { id, stack: exit_frames::stack_pointer(), is_watcher: false }
     }
 
     /// The same, of one of the guard's own threads.
@@ -59,18 +58,14 @@ impl Runner {
     /// Whether it is that thread.
     pub(crate) fn is(&self, thread: &JoinHandle) -> bool {
         // A cast, for std and libc do not agree on the type everywhere (musl).
-        self.id.0 == thread.as_pthread_t() as usize
-    }
-
-    pub(crate) fn id(&self) -> ThreadId {
-        self.id
+        self.id == thread.as_pthread_t() as usize
     }
 
     /// Whether the user's function is inside `process::exit` or `exit(3)`, from which it never
     /// returns. Any thread may ask, also after that one has ended.
     pub(crate) fn is_inside_exit(&self) -> bool {
         #[cfg(handle_exit_loom)]
-        return super::models::is_inside_exit(self.id.0);
+        return super::models::is_inside_exit(self.id);
         exit_frames::is_any_below(self.stack)
     }
 }
@@ -223,8 +218,8 @@ mod tests {
 
     #[test]
     fn threads_are_told_apart() {
-        let me = ThreadId::current();
-        assert_eq!(me, ThreadId::current());
-        assert_ne!(me, thread::spawn(ThreadId::current).join().unwrap());
+        let me = Runner::current();
+        assert_eq!(me, Runner::current());
+        assert_ne!(me, thread::spawn(Runner::current).join().unwrap());
     }
 }

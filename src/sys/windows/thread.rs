@@ -2,37 +2,32 @@
 
 use std::ffi::c_void;
 use std::io;
-use std::sync::Arc;
+use std::os::windows::io::AsRawHandle;
 
-use windows_sys::Win32::System::Threading::GetCurrentThreadId;
+use windows_sys::Win32::System::Threading::{GetCurrentThreadId, GetThreadId};
 
-use super::dll;
 use crate::signal::SignalSet;
-use crate::sys::lock::{Condition, Lock};
 
 /// A thread, told apart from all others that live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ThreadId(u32);
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Runner {
+    id: u32,
+    is_watcher: bool,
+}
 
-impl ThreadId {
-    /// This thread.
-    pub(crate) fn current() -> ThreadId {
-        // SAFETY: no arguments, cannot fail.
-        ThreadId(unsafe { GetCurrentThreadId() })
+impl PartialEq for Runner {
+    fn eq(&self, other: &Runner) -> bool {
+        self.id == other.id
     }
 }
 
-/// A thread that runs a user's function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Runner {
-    id: ThreadId,
-    is_watcher: bool,
-}
+impl Eq for Runner {}
 
 impl Runner {
     /// This thread.
     pub(crate) fn current() -> Runner {
-        Runner { id: ThreadId::current(), is_watcher: false }
+        // SAFETY: no arguments, cannot fail.
+        Runner { id: unsafe { GetCurrentThreadId() }, is_watcher: false }
     }
 
     /// The same, of one of the guard's own threads.
@@ -46,11 +41,8 @@ impl Runner {
 
     /// Whether it is that thread.
     pub(crate) fn is(&self, thread: &JoinHandle) -> bool {
-        *thread.0.step.lock() == Step::Running(self.id)
-    }
-
-    pub(crate) fn id(&self) -> ThreadId {
-        self.id
+        // SAFETY: the handle is open as long as `thread` is there.
+        unsafe { GetThreadId(thread.0.as_raw_handle()) == self.id }
     }
 
     /// Never: `std::process::exit` ends all other threads first, so that none sees another in it.
@@ -90,32 +82,20 @@ pub(crate) fn set_listening(_signals: SignalSet) {}
 
 /// Starts a thread.
 pub(crate) fn spawn(name: &str, run: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle> {
-    let progress = Arc::new(Progress::default());
-    let theirs = Arc::clone(&progress);
-    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        if theirs.begin() {
-            let _end = scopeguard::guard(theirs, |progress| progress.set(Step::Done));
-            run();
-        }
-    })?;
-    Ok(JoinHandle(progress))
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map(JoinHandle)
 }
 
-/// Waits for a thread's function to return, not for the thread to be gone.
-///
-/// A thread begins and ends under the loader lock. Thread-local destructors run under that lock too,
-/// so a guard that is dropped by one would wait for ever for its watcher to be gone, and for one that
-/// has not begun yet: see "Synchronization in thread-local destructors" in the documentation of
-/// `std::thread::LocalKey`.
-pub(crate) struct JoinHandle(Arc<Progress>);
+/// A thread that was started. While this is there, no other one has its identity.
+pub(crate) struct JoinHandle(std::thread::JoinHandle<()>);
 
 impl JoinHandle {
-    /// Waits for the function to return; one that has not begun never will.
+    /// Does not wait for the thread to be gone: the watchers have said that they leave.
+    ///
+    /// A thread begins and ends under the loader lock. Thread-local destructors run under that lock too,
+    /// so a guard that is dropped by one would wait for ever for its watcher to be gone, and for one that
+    /// has not begun yet: see "Synchronization in thread-local destructors" in the documentation of
+    /// `std::thread::LocalKey`.
     pub(crate) fn join(self) -> std::thread::Result<()> {
-        // Else the thread was ended where it stood, and tells nobody.
-        if !dll::threads_are_gone() {
-            self.0.wait();
-        }
         Ok(())
     }
 }
@@ -123,49 +103,4 @@ impl JoinHandle {
 /// Starts a thread that nobody waits for; whether there is one.
 pub(crate) fn spawn_bare(run: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
     spawn("exit-flush", Box::new(move || _ = run(std::ptr::null_mut()))).is_ok()
-}
-
-/// How far a thread has come.
-#[derive(Default)]
-struct Progress {
-    step: Lock<Step>,
-    changed: Condition,
-}
-
-#[derive(Default, Clone, Copy, PartialEq)]
-enum Step {
-    /// The system has not come to it yet.
-    #[default]
-    Spawned,
-    Running(ThreadId),
-    /// Has returned, or is not to begin.
-    Done,
-}
-
-impl Progress {
-    fn set(&self, step: Step) {
-        let mut now = self.step.lock();
-        *now = step;
-        self.changed.notify_all();
-    }
-
-    /// Whether the function is still wanted.
-    fn begin(&self) -> bool {
-        let mut step = self.step.lock();
-        let is_wanted = *step == Step::Spawned;
-        if is_wanted {
-            *step = Step::Running(ThreadId::current());
-        }
-        is_wanted
-    }
-
-    fn wait(&self) {
-        let mut step = self.step.lock();
-        if *step == Step::Spawned {
-            *step = Step::Done;
-        }
-        while matches!(*step, Step::Running(_)) {
-            (step, _) = self.changed.wait(step, None);
-        }
-    }
 }
