@@ -14,7 +14,7 @@ use crate::sys::thread::Runner;
 pub(super) const SAME_EVENT: Duration = Duration::from_millis(500);
 
 /// The process ends.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct End {
     pub(super) thread: Runner,
     pub(super) rank: Rank,
@@ -47,8 +47,9 @@ pub(super) struct After {
 }
 
 /// Of two threads that end the process, the one of the higher rank does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
+    #[default]
     Outside,
     InsideExit,
     OwnCode,
@@ -56,17 +57,7 @@ pub(super) enum Rank {
 
 impl End {
     pub(super) fn new(thread: Runner, rank: Rank, status: Option<Status>) -> End {
-        End {
-            thread,
-            rank,
-            status,
-            last_step: None,
-            told: None,
-            teller: None,
-            deadline: None,
-            after: None,
-            cut: None,
-        }
+        End { thread, rank, status, ..End::default() }
     }
 
     pub(super) fn is_in_last_step(&self, thread: Runner) -> bool {

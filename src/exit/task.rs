@@ -191,7 +191,7 @@ impl State {
             self.exits[at].stage = Stage::Callbacks;
             return false;
         }
-        let settings = entry.guard.settings.clone();
+        let settings = &entry.guard.settings;
         let exit = &mut self.exits[at];
         let deadline = match stage {
             Stage::Grace { decider: before, deadline } if before == decider => deadline,

@@ -9,7 +9,7 @@ use windows_sys::Win32::System::Threading::{GetCurrentThreadId, GetThreadId};
 use crate::signal::SignalSet;
 
 /// A thread, told apart from all others that live.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Runner {
     id: u32,
     is_watcher: bool,
