@@ -2,11 +2,11 @@
 
 use std::ptr;
 
-use nix::libc::{self, c_int, c_void};
+use nix::libc::{self, c_int};
 use nix::sys::signal::SigmaskHow;
 
-use super::disposition::{Action, Disposition};
-use super::siginfo::{Arrival, SigInfo};
+use super::disposition::{Action, Disposition, Function};
+use super::siginfo::{Arrival, Delivery, SigInfo};
 use super::slot::Slot;
 use super::{abort, mask, process};
 use crate::signal::{Signal, SignalSet};
@@ -52,19 +52,14 @@ fn put_back(raw: c_int, below: &Disposition) -> bool {
 /// `below`, the disposition that the called function stands in for.
 ///
 /// # Safety
-/// The arguments are those of a handler invocation that is still going on, so that `raw` is blocked in
+/// The delivery is that of a handler invocation that is still going on, so that its signal is blocked in
 /// this thread unless another handler called this one.
-pub(super) unsafe fn as_before(
-    raw: c_int,
-    info: *mut libc::siginfo_t,
-    context: *mut c_void,
-    called: &Called,
-    below: &Disposition,
-) {
+pub(super) unsafe fn as_before(delivery: &Delivery, called: &Called, below: &Disposition) {
+    let Delivery { raw, info, .. } = *delivery;
     let is_sent = match on_top(raw, called, below) {
         // Step aside, and let the kernel deliver the signal once more, to the old disposition, with all
         // that belongs to it. It comes when this handler returns.
-        OnTop::Ours => match called.slot.arrive(None, info, context) {
+        OnTop::Ours => match called.slot.arrive(None, delivery) {
             Some(true) => abort::wait_and_die(),
             Some(false) => return,
             None => put_back(raw, below) && send_to_this_thread(raw, info),
@@ -74,7 +69,7 @@ pub(super) unsafe fn as_before(
         // found a default or an ignore.
         OnTop::Foreign => {
             // SAFETY: the caller's promise.
-            unsafe { call(below, raw, info, context) };
+            unsafe { call(below, delivery) };
             return;
         }
         OnTop::Unknown => false,
@@ -87,7 +82,7 @@ pub(super) unsafe fn as_before(
         Action::Default => die_by(raw),
         Action::Ignore => {}
         // SAFETY: the caller's promise.
-        Action::Handler(_) => unsafe { call(below, raw, info, context) },
+        Action::Handler(_) => unsafe { call(below, delivery) },
     }
 }
 
@@ -121,27 +116,23 @@ pub(super) fn call_directly(signal: Signal, below: &Disposition, info: Option<&S
     struct Context([u8; 8192]);
     let mut context = Context([0; 8192]);
     let mut info = info.map_or_else(SigInfo::unknown, |info| *info);
+    let (info, context) = (&raw mut info.0, context.0.as_mut_ptr().cast());
     // SAFETY: `info` and `context` are valid for the call; all zeroes is a valid context.
-    unsafe { call(below, signal.as_raw(), &raw mut info.0, context.0.as_mut_ptr().cast()) };
+    unsafe { call(below, &Delivery { raw: signal.as_raw(), info, context }) };
 }
 
 /// Calls the handler of `disposition`, with its mask in force; does nothing if it is none.
 ///
 /// # Safety
-/// `info` and `context` are what a handler may be called with.
+/// `delivery` is what a handler may be called with.
 #[inline(never)]
-unsafe fn call(
-    disposition: &Disposition,
-    raw: c_int,
-    info: *mut libc::siginfo_t,
-    context: *mut c_void,
-) {
+unsafe fn call(disposition: &Disposition, delivery: &Delivery) {
+    let Delivery { raw, info, context } = *delivery;
     let Action::Handler(address) = disposition.action() else { return };
     let before = mask::change(SigmaskHow::SIG_BLOCK, Some(&disposition.mask(raw)));
     if disposition.takes_siginfo() {
-        type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
         // SAFETY: with SA_SIGINFO the address is that of a three-argument handler (sigaction(2)).
-        let handler = unsafe { std::mem::transmute::<usize, Handler>(address) };
+        let handler = unsafe { std::mem::transmute::<usize, Function>(address) };
         handler(raw, info, context);
     } else {
         // SAFETY: without SA_SIGINFO it is that of a one-argument handler.

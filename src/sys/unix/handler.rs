@@ -15,9 +15,10 @@
 //! | `rt_tgsigqueueinfo` | a plain system call (Linux) |
 
 use nix::errno::Errno;
-use nix::libc::{self, c_int, c_void};
+use nix::libc::{c_int, c_void, siginfo_t};
 
 use super::disposition::Function;
+use super::siginfo::Delivery;
 use super::slot::{LEVELS, Slot, slot};
 use super::{abort, forward};
 
@@ -27,22 +28,18 @@ pub(super) static FUNCTIONS: [Function; LEVELS] =
     [handle::<0>, handle::<1>, handle::<2>, handle::<3>];
 
 #[cfg_attr(rtsan, sanitize(realtime = "nonblocking"))]
-extern "C" fn handle<const LEVEL: usize>(
-    raw: c_int,
-    info: *mut libc::siginfo_t,
-    context: *mut c_void,
-) {
-    handle_at(LEVEL, raw, info, context);
+extern "C" fn handle<const LEVEL: usize>(raw: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    handle_at(LEVEL, &Delivery { raw, info, context });
 }
 
 #[inline(never)]
-fn handle_at(level: usize, raw: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+fn handle_at(level: usize, delivery: &Delivery) {
     let errno = Errno::last_raw();
-    let Some(slot) = slot(raw) else { return };
-    match slot.arrive(Some(level), info, context) {
+    let Some(slot) = slot(delivery.raw) else { return };
+    match slot.arrive(Some(level), delivery) {
         Some(false) => {}
         Some(true) => abort::wait_and_die(),
-        None => pass_on(slot, level, raw, info, context),
+        None => pass_on(slot, level, delivery),
     }
     Errno::set_raw(errno);
 }
@@ -50,13 +47,7 @@ fn handle_at(level: usize, raw: c_int, info: *mut libc::siginfo_t, context: *mut
 /// The signal is not the guard's: acts as the disposition below would have.
 #[cold]
 #[inline(never)]
-fn pass_on(
-    slot: &'static Slot,
-    level: usize,
-    raw: c_int,
-    info: *mut libc::siginfo_t,
-    context: *mut c_void,
-) {
+fn pass_on(slot: &'static Slot, level: usize, delivery: &Delivery) {
     let Some(below) = slot.below(level) else { return };
     let called = forward::Called {
         slot,
@@ -65,5 +56,5 @@ fn pass_on(
     };
     // SAFETY: the kernel, or a handler that passes on what the kernel gave it, called `handle` with
     // these arguments.
-    unsafe { forward::as_before(raw, info, context, &called, below) };
+    unsafe { forward::as_before(delivery, &called, below) };
 }

@@ -19,10 +19,10 @@
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering::SeqCst};
 
-use nix::libc::{self, c_void};
+use nix::libc;
 
 use super::clock::Moment;
-use super::siginfo::{self, Arrival, SigInfo};
+use super::siginfo::{self, Arrival, Delivery, SigInfo};
 use super::{abort, wake};
 use crate::signal::Signal;
 
@@ -66,24 +66,23 @@ impl Mailbox {
         }
     }
 
-    /// In the handler: keeps the signal, and says whether this thread is in `abort`. `info` is null if a
-    /// foreign handler that has none calls.
-    pub(super) fn record(&self, info: *const libc::siginfo_t, context: *const c_void) -> bool {
+    /// In the handler: keeps the signal, and says whether this thread is in `abort`.
+    pub(super) fn record(&self, delivery: &Delivery) -> bool {
         // SAFETY: non-null siginfo is the kernel's, valid while the handler runs.
-        let known = unsafe { info.as_ref() };
+        let known = unsafe { delivery.info.as_ref() };
         let now = Moment::now().0;
         self.last.store(now, SeqCst);
         if known.is_some_and(siginfo::is_from_the_kernel) {
             self.from_kernel.fetch_add(1, SeqCst);
         }
         // Before the mailbox: the siginfo in there may be that of an earlier SIGABRT.
-        let aborts = known.is_some_and(|info| siginfo::is_abort(info, context));
+        let aborts = known.is_some_and(|info| siginfo::is_abort(info, delivery.context));
         if aborts {
             abort::note();
         }
         if self.state.compare_exchange(EMPTY, WRITING, SeqCst, SeqCst).is_ok() {
             // SAFETY: as above; it is as long and aligned as the words, and the kernel has written all of it.
-            match unsafe { info.cast::<[usize; WORDS]>().as_ref() } {
+            match unsafe { delivery.info.cast::<[usize; WORDS]>().as_ref() } {
                 Some(info) => self.write(info),
                 None => self.write_unknown(),
             }
@@ -152,7 +151,8 @@ mod tests {
     use super::*;
 
     fn comes(mailbox: &Mailbox) {
-        mailbox.record(std::ptr::null(), std::ptr::null());
+        let (info, context) = (std::ptr::null_mut(), std::ptr::null_mut());
+        mailbox.record(&Delivery { raw: libc::SIGTERM, info, context });
     }
 
     #[test]

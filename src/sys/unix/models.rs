@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use loom::sync::{Condvar, Mutex};
 
-use super::siginfo::SigInfo;
+use super::siginfo::{Delivery, SigInfo};
 use super::{process, slot};
 use crate::signal::Signal;
 use crate::sys::status::Status;
@@ -158,7 +158,9 @@ pub(crate) fn signal(signal: Signal, is_from_kernel: bool) -> bool {
         info.0.si_code = 0x80;
     }
     IN_HANDLER.store(true, SeqCst);
-    let arrived = slot::slot_of(signal).arrive(Some(0), &raw const info.0, std::ptr::null());
+    let (info, context) = (&raw mut info.0, std::ptr::null_mut());
+    let delivery = Delivery { raw: signal.as_raw(), info, context };
+    let arrived = slot::slot_of(signal).arrive(Some(0), &delivery);
     IN_HANDLER.store(false, SeqCst);
     if arrived.is_some() {
         post();

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use nix::libc::{self, c_void};
+use nix::libc::{self, c_int, c_void};
 
 use super::clock::Moment;
 
@@ -11,6 +11,14 @@ use super::{mask, thread};
 #[cfg(any(target_vendor = "apple", target_os = "dragonfly"))]
 use crate::signal::{FAULTS, SignalSet};
 use crate::signal::{Received, Sender, Signal};
+
+/// What a handler is called with. Both pointers are valid until the handler returns; a foreign handler that has none to
+/// pass on gives null.
+pub(super) struct Delivery {
+    pub(super) raw: c_int,
+    pub(super) info: *mut libc::siginfo_t,
+    pub(super) context: *mut c_void,
+}
 
 /// A signal that came, as the kernel described it.
 #[derive(Clone, Copy)]
@@ -132,12 +140,12 @@ fn comes_from_abort(_info: &libc::siginfo_t, context: *const c_void) -> bool {
 }
 
 /// An `si_code` of no sender, for a signal that came without siginfo.
-pub(super) const NO_CODE: libc::c_int = libc::c_int::MAX;
+pub(super) const NO_CODE: c_int = c_int::MAX;
 
 /// `si_code` of signals that a process sent: with `kill` (`SI_USER`), `sigqueue` (`SI_QUEUE`), and to
 /// one thread, as `raise` and `abort` do (`SI_TKILL`, `SI_LWP`). The libc crate names them for Linux
 /// only; the others are from their <sys/signal.h>.
-const SENT: [libc::c_int; 3] = if cfg!(target_os = "freebsd") {
+const SENT: [c_int; 3] = if cfg!(target_os = "freebsd") {
     [0x10001, 0x10002, 0x10007]
 } else if cfg!(target_vendor = "apple") {
     // `raise` and `abort` look like `kill` there.

@@ -8,12 +8,12 @@
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering::SeqCst};
 
-use nix::libc::{self, c_int, c_void};
+use nix::libc::c_int;
 
 use super::disposition::Disposition;
 use super::mailbox::Mailbox;
 use super::process::{self, Process};
-use super::siginfo::Arrival;
+use super::siginfo::{Arrival, Delivery};
 use super::{abort, clock};
 use crate::signal::{COUNT, Signal, SignalSet};
 
@@ -68,12 +68,7 @@ impl Slot {
 
     /// In the handler: keeps the signal if this level does, or any. `Some(true)`: this thread is in `abort`.
     #[inline(never)]
-    pub(super) fn arrive(
-        &self,
-        level: Option<usize>,
-        info: *const libc::siginfo_t,
-        context: *const c_void,
-    ) -> Option<bool> {
+    pub(super) fn arrive(&self, level: Option<usize>, delivery: &Delivery) -> Option<bool> {
         let process = process::this();
         let is_armed = || {
             let armed = usize::from(self.armed.load(SeqCst));
@@ -84,7 +79,7 @@ impl Slot {
         }
         // Count first, look again: whoever waits for the count has disarmed before.
         IN_HANDLER.fetch_add(1, SeqCst);
-        let kept = is_armed().then(|| self.mailbox.record(info, context));
+        let kept = is_armed().then(|| self.mailbox.record(delivery));
         IN_HANDLER.fetch_sub(1, SeqCst);
         kept
     }
