@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::exit::{self, Guard, ProcessExit, State};
 use crate::settings::{Ignored, Settings};
 use crate::signal::SignalSet;
-use crate::sys::guarded::{self, Found, Guarded, Refused};
+use crate::sys::guarded::{self, Found, Guarded};
 use crate::sys::holder::Holder;
 use crate::sys::lock::Locked;
 use crate::sys::process::{self, Process};
@@ -104,10 +104,9 @@ fn enter(exit: &'static ProcessExit, process: Process, guard: &Arc<Guard>) -> Re
         exit::spawn(exit, &mut state.watchers)
             .map_err(|source| Error::system(None, "spawning the watcher thread", source))?;
     }
-    guarded::install(&plan.missing, installed).map_err(|(signal, refused)| match refused {
-        Refused::System(source) => Error::system(Some(signal), "installing the handler", source),
-        Refused::Changed(came) => {
-            *late = came;
+    guarded::install(&plan.missing, installed, late).map_err(|(signal, source)| match source {
+        Some(source) => Error::system(Some(signal), "installing the handler", source),
+        None => {
             let reason = "another thread changed its disposition at that moment: try again";
             Error::Busy { signal: Some(signal), reason }
         }

@@ -45,14 +45,6 @@ pub(crate) struct Found {
     pub(crate) guarded: Guarded,
 }
 
-/// Why the guard's handler is not in place.
-pub(crate) enum Refused {
-    System(io::Error),
-    /// Another thread changed the disposition at that moment. All is as it was, but for a signal that
-    /// came to the guard's handler meanwhile.
-    Changed(Vec<Arrival>),
-}
-
 impl Found {
     /// Looks at the signal's disposition. `layers` are the guard's handlers of this signal that are in use.
     pub(crate) fn query(signal: Signal, layers: &[Guarded]) -> io::Result<Found> {
@@ -77,19 +69,28 @@ impl Found {
     pub(crate) fn is_buried_too_deep(&self) -> bool {
         self.guarded.level >= LEVELS
     }
+}
 
-    /// Puts the guard's handler in place, then compares: all is as it was if that is refused.
-    fn install(&self, is_go_here: bool) -> Result<Guarded, Refused> {
-        let Guarded { signal, below, level } = self.guarded;
+/// Puts the guard's handler in place for one signal after another, and compares what it replaces with what was found,
+/// until one is refused: for that one all is as it was. Without an error, another thread changed the disposition at that
+/// moment; `late` gets what came to the guard's handler meanwhile. Not for one that is buried too deep.
+pub(crate) fn install(
+    found: &[Found],
+    installed: &mut Vec<Guarded>,
+    late: &mut Vec<Arrival>,
+) -> Result<(), (Signal, Option<io::Error>)> {
+    let is_go_here = !found.is_empty() && is_go_runtime_here();
+    for Found { top, guarded } in found {
+        let Guarded { signal, below, level } = *guarded;
         let slot = slot_of(signal);
         // While the handler runs, no foreign handler may interrupt it. The faults cannot be held back, and
         // the handler causes none.
         let mut ours = Disposition::handler(FUNCTIONS[level], mask::all_but(FAULTS));
-        if self.top.is_on_alternate_stack() || is_go_here {
+        if top.is_on_alternate_stack() || is_go_here {
             ours = ours.on_alternate_stack();
         }
         if signal == Signal::CHLD {
-            ours = ours.with_children_as(&self.top);
+            ours = ours.with_children_as(top);
         }
         if Some(signal) == abort::ABORT && !slot.is_any_armed() {
             abort::hold();
@@ -97,33 +98,20 @@ impl Found {
         let armed_before = slot.arm(level, below);
         let replaced = ours.replace(signal.as_raw()).map_err(|error| {
             slot.disarm_to(armed_before);
-            Refused::System(error)
+            (signal, Some(error))
         })?;
-        if replaced != self.top {
+        if replaced != *top {
             let _ = replaced.replace(signal.as_raw());
             slot.disarm_to(armed_before);
-            let mut late = Vec::new();
             if !slot.is_any_armed() {
                 slot::wait_for_handlers();
                 late.extend(slot::take_first(SignalSet::of(&[signal])));
             }
-            return Err(Refused::Changed(late));
+            return Err((signal, None));
         }
         // Whatever is below this level can lead to none from here up.
         slot.set_buried(level);
-        Ok(self.guarded)
-    }
-}
-
-/// Puts the guard's handler in place for one signal after another, until one is refused. Not for one
-/// that is buried too deep.
-pub(crate) fn install(
-    found: &[Found],
-    installed: &mut Vec<Guarded>,
-) -> Result<(), (Signal, Refused)> {
-    let is_go_here = !found.is_empty() && is_go_runtime_here();
-    for one in found {
-        installed.push(one.install(is_go_here).map_err(|refused| (one.guarded.signal, refused))?);
+        installed.push(*guarded);
     }
     Ok(())
 }

@@ -17,14 +17,6 @@ pub(crate) struct Found {
     pub(crate) guarded: Guarded,
 }
 
-/// Why a handler was not put in place.
-pub(crate) enum Refused {
-    System(io::Error),
-    /// Another thread changed the disposition at that moment: on Windows nobody can know.
-    #[allow(dead_code, reason = "a refusal of other platforms")]
-    Changed(Vec<Arrival>),
-}
-
 impl Found {
     pub(crate) fn query(signal: Signal, _layers: &[Guarded]) -> io::Result<Found> {
         Ok(Found { guarded: Guarded { signal } })
@@ -35,13 +27,15 @@ impl Found {
     }
 }
 
-/// Puts the guard's handler in place for one signal after another, until one is refused.
+/// Puts the guard's handler in place for one signal after another, until one is refused, always with an error: whether
+/// another thread has changed something meanwhile is not to be known.
 pub(crate) fn install(
     found: &[Found],
     installed: &mut Vec<Guarded>,
-) -> Result<(), (Signal, Refused)> {
+    _late: &mut Vec<Arrival>,
+) -> Result<(), (Signal, Option<io::Error>)> {
     for guarded in found.iter().map(|one| one.guarded) {
-        handler::register().map_err(|source| (guarded.signal, Refused::System(source)))?;
+        handler::register().map_err(|source| (guarded.signal, Some(source)))?;
         slot::arm(guarded.signal);
         installed.push(guarded);
     }
