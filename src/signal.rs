@@ -32,7 +32,7 @@ pub(crate) const COUNT: usize = if cfg!(any(target_arch = "mips", target_arch = 
 } else if cfg!(any(target_os = "linux", target_os = "android")) {
     65
 } else {
-    // Real-time signals are not offered there: see `highest`.
+    // Real-time signals are not offered there.
     32
 };
 
@@ -123,7 +123,14 @@ impl Signal {
     /// The signal with this number, or `None` if the platform has no such signal.
     #[must_use]
     pub fn from_raw(raw: i32) -> Option<Signal> {
-        exists(raw).then_some(Signal(raw))
+        #[cfg(unix)]
+        let exists = (1..COUNT as i32).contains(&raw);
+        // The C libraries of MIPS disagree about the last one.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let exists = exists && raw <= libc::SIGRTMAX();
+        #[cfg(windows)]
+        let exists = NAMED.iter().any(|(signal, _)| signal.0 == raw);
+        exists.then_some(Signal(raw))
     }
 
     /// The number, as `kill(2)` takes it.
@@ -199,21 +206,6 @@ const HARMLESS: SignalSet = {
 #[cfg(windows)]
 const HARMLESS: SignalSet = SignalSet::of(&[]);
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn exists(raw: i32) -> bool {
-    (1..=libc::SIGRTMAX()).contains(&raw)
-}
-
-#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
-fn exists(raw: i32) -> bool {
-    (1..=31).contains(&raw)
-}
-
-#[cfg(windows)]
-fn exists(raw: i32) -> bool {
-    NAMED.iter().any(|(signal, _)| signal.0 == raw)
-}
-
 impl fmt::Display for Signal {
     /// `SIGTERM`; real-time signals as `SIGRTMIN+3`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -248,11 +240,10 @@ impl FromStr for Signal {
     fn from_str(name: &str) -> Result<Signal, ParseSignalError> {
         let upper = name.trim().to_ascii_uppercase();
         let short = upper.strip_prefix("SIG").unwrap_or(&upper);
-        let named = NAMED.iter().find(|(_, long)| &long[3..] == short);
-        named
-            .map(|(signal, _)| *signal)
-            .or_else(|| real_time(short))
-            .ok_or_else(|| ParseSignalError { name: name.to_owned() })
+        let signal = NAMED.iter().find(|(_, long)| &long[3..] == short).map(|(signal, _)| *signal);
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let signal = signal.or_else(|| real_time(short));
+        signal.ok_or_else(|| ParseSignalError { name: name.to_owned() })
     }
 }
 
@@ -266,11 +257,6 @@ fn real_time(short: &str) -> Option<Signal> {
         }
     };
     Signal::from_raw(libc::SIGRTMIN() + i32::from(offset))
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn real_time(_short: &str) -> Option<Signal> {
-    None
 }
 
 /// The number is not the number of a signal: see [`Signal`]'s `TryFrom<i32>`.
