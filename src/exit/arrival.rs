@@ -187,11 +187,11 @@ fn is_pressed(arrival: &Arrival) -> bool {
 /// Whether a signal that came after the first of an event, at `first`, is a second wish to end: it came late enough, or
 /// somebody has pressed a key.
 fn is_second_wish(first: Moment, arrival: &Arrival) -> bool {
-    arrival.last.since(first) >= SAME_EVENT || is_pressed(arrival)
+    arrival.last.saturating_duration_since(first) >= SAME_EVENT || is_pressed(arrival)
 }
 
 /// As `is_second_wish`, for what was merged into the first one itself.
 fn begins_twice(arrival: &Arrival) -> bool {
-    let is_late = arrival.last.since(arrival.first) >= SAME_EVENT;
+    let is_late = arrival.last.saturating_duration_since(arrival.first) >= SAME_EVENT;
     is_late || is_key(arrival.signal) && arrival.has_more_from_kernel
 }

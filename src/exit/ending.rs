@@ -95,7 +95,7 @@ impl End {
             after.came.push((signal, arrival.first));
         }
         // Two that came before anybody looked are one arrival.
-        if arrival.last.since(known.unwrap_or(arrival.first)) >= SAME_EVENT {
+        if arrival.last.saturating_duration_since(known.unwrap_or(arrival.first)) >= SAME_EVENT {
             self.cut = Some(Status::Signal(signal));
         }
         true

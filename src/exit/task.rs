@@ -105,7 +105,8 @@ impl State {
             let arrival = self.exits[at].arrival.clone();
             // Functions of `on` hear it before, as the signal is the old handler's own then.
             let is_its = |heard: &Arrival| {
-                heard.signal == arrival.signal && heard.first.since(arrival.first).is_zero()
+                heard.signal == arrival.signal
+                    && heard.first.saturating_duration_since(arrival.first).is_zero()
             };
             let heard = self.heard.iter().position(is_its).filter(|_| self.end.is_none());
             let heard = heard.map(|heard| self.heard.remove(heard));

@@ -56,7 +56,7 @@ pub(crate) fn allow(limit: Duration) {
 /// How long an aborting thread still waits, in milliseconds.
 fn time_left() -> usize {
     let limit = LIMIT.load(SeqCst);
-    let waited = Moment::now().since(Moment(BEGUN.load(SeqCst)));
+    let waited = Moment::now().saturating_duration_since(Moment(BEGUN.load(SeqCst)));
     limit.saturating_sub(usize::try_from(waited.as_millis()).unwrap_or(usize::MAX))
 }
 

@@ -21,7 +21,7 @@ impl Moment {
 
     /// How long after `earlier`. Zero if that is the later one: of two threads the one that read the clock
     /// first need not be the first to say so.
-    pub(crate) fn since(self, earlier: Moment) -> Duration {
+    pub(crate) fn saturating_duration_since(self, earlier: Moment) -> Duration {
         /// At most so much later, in milliseconds. The rest of the range is for times that are long ago: on 32 bits it
         /// is 49 days.
         const LATER: usize = 60_000;
@@ -52,10 +52,11 @@ mod tests {
 
     #[test]
     fn a_time_that_wraps_around_is_still_later() {
-        assert_eq!(Moment(499).since(Moment(usize::MAX)), Duration::from_millis(500));
-        assert_eq!(Moment(1500).since(Moment(1000)), Duration::from_millis(500));
-        assert_eq!(Moment(999).since(Moment(1000)), Duration::ZERO);
-        assert!(Moment(usize::MAX / 4 * 3).since(Moment(0)) > Duration::from_secs(60));
-        assert!(Moment::now().since(Moment::now()) < Duration::from_secs(60));
+        let between = |from, to| Moment(to).saturating_duration_since(Moment(from));
+        assert_eq!(between(usize::MAX, 499), Duration::from_millis(500));
+        assert_eq!(between(1000, 1500), Duration::from_millis(500));
+        assert_eq!(between(1000, 999), Duration::ZERO);
+        assert!(between(0, usize::MAX / 4 * 3) > Duration::from_secs(60));
+        assert!(Moment::now().saturating_duration_since(Moment::now()) < Duration::from_secs(60));
     }
 }

@@ -116,7 +116,7 @@ pub(super) fn die_by(signal: Signal) -> ! {
         // EAGAIN: no room for the siginfo of a real-time signal (RLIMIT_SIGPENDING). `kill` needs none.
         let _ = send_signal(signal);
         let begun = Moment::now();
-        while Moment::now().since(begun) < DELIVERY {
+        while Moment::now().saturating_duration_since(begun) < DELIVERY {
             sleep_a_millisecond();
         }
     }

@@ -93,6 +93,6 @@ impl Arrival {
 
     /// When the process had better have ended, because the system is going to end it soon after.
     pub(crate) fn last_moment(&self) -> Option<Instant> {
-        self.info.event.is_final().then(|| self.info.at.0 + LEFT_BY_THE_SYSTEM)
+        self.info.event.is_final().then(|| self.info.at + LEFT_BY_THE_SYSTEM)
     }
 }
