@@ -40,8 +40,7 @@ use crate::sys::process::{self, Process};
 use crate::sys::thread::{self, Runner};
 
 pub(crate) use door::Forked;
-use door::Unforked;
-use door::once;
+use door::{Unforked, once};
 pub(crate) use exit_functions::at_process_exit;
 pub(crate) use guard::{Callback, Guard, OnSignal, Payload};
 pub(crate) use scope::{By, Closed};
@@ -83,7 +82,8 @@ impl ProcessExit {
         }
     }
 
-    /// This thread, which is to do a part of the exit.
+    /// This thread, which is to do a part of the exit. As `Runner::current`: call it where that begins.
+    #[inline(always)]
     pub(crate) fn here(&'static self) -> Worker {
         Worker { exit: self, me: Runner::current() }
     }
