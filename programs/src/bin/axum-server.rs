@@ -8,7 +8,7 @@
 //! `curl` still gets its answer, then the server says goodbye and exits with 0. `-- 8081` takes another
 //! port, and `-- 0` any free one.
 
-use std::io::Write;
+use std::io::{Write, stderr, stdout};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -31,12 +31,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Requests that are being answered have 25 seconds: less than the 30 that Kubernetes gives.
     let guard = HandleExit::builder()
         .grace(Duration::from_secs(25))
-        .install_with(|cause| drop(writeln!(std::io::stderr(), "stopping: {cause}")))?;
+        .install_with(|cause| drop(writeln!(stderr(), "stopping: {cause}")))?;
 
-    println!("listening on http://{}", listener.local_addr()?);
+    let _ = writeln!(stdout(), "listening on http://{}", listener.local_addr()?);
     axum::serve(listener, app).with_graceful_shutdown(guard.begun()).await?;
 
-    println!("goodbye");
+    let _ = writeln!(stdout(), "goodbye");
     Ok(())
 }
 
@@ -46,7 +46,7 @@ struct Slow {
 }
 
 async fn slow(Query(Slow { ms }): Query<Slow>) -> String {
-    println!("asked for /slow?ms={ms}");
+    let _ = writeln!(stdout(), "asked for /slow?ms={ms}");
     sleep(Duration::from_millis(ms)).await;
     format!("This took {ms} ms.\n")
 }

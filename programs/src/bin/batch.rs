@@ -10,7 +10,7 @@
 
 use std::error::Error;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write, stdout};
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ fn main() -> Result<Outcome, Box<dyn Error>> {
     }
 
     let (mut done, mut primes) = load(checkpoint)?;
-    println!("{done} of {pieces} pieces are done");
+    let _ = writeln!(stdout(), "{done} of {pieces} pieces are done");
     let bar = ProgressBar::new(pieces).with_position(done);
     while done < pieces {
         primes += count_primes(done * PIECE, PIECE);
@@ -55,12 +55,15 @@ fn main() -> Result<Outcome, Box<dyn Error>> {
 
     if done < pieces {
         save(checkpoint, done, primes)?;
-        println!("stopped after {done} of {pieces} pieces: start it again to go on");
+        let _ = writeln!(
+            stdout(),
+            "stopped after {done} of {pieces} pieces: start it again to continue"
+        );
     } else {
         if checkpoint.exists() {
             fs::remove_file(checkpoint)?;
         }
-        println!("{primes} primes below {}", pieces * PIECE);
+        let _ = writeln!(stdout(), "{primes} primes below {}", pieces * PIECE);
     }
     // If a signal came, it kills the process now.
     Ok(guard.finish())

@@ -9,7 +9,7 @@
 //! back, the connections are closed, and the server exits with 0. `-- 8081` takes another port, and
 //! `-- 0` any free one.
 
-use std::io::{ErrorKind, Read, Result, Write};
+use std::io::{ErrorKind, Read, Result, Write, stderr, stdout};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 
@@ -29,10 +29,10 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
 
     // A descriptor that becomes readable when the exit begins: one more thing to wait for.
-    let guard = HandleExit::new(|| drop(writeln!(std::io::stderr(), "stopping")))?;
+    let guard = HandleExit::new(|| drop(writeln!(stderr(), "stopping")))?;
     let exit = guard.readable_fd()?;
     poll.registry().register(&mut SourceFd(&exit.as_raw_fd()), EXIT, Interest::READABLE)?;
-    println!("listening on {}", listener.local_addr()?);
+    let _ = writeln!(stdout(), "listening on {}", listener.local_addr()?);
 
     let mut listener = Some(listener);
     let mut clients = Vec::new();
@@ -64,7 +64,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         });
     }
 
-    println!("served {served} clients");
+    let _ = writeln!(stdout(), "served {served} clients");
     Ok(())
 }
 

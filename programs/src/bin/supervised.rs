@@ -30,11 +30,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     sd_notify::notify(&[NotifyState::Ready, NotifyState::Status("working")])?;
 
     while !guard.is_exiting() {
-        println!("at a job");
+        let _ = writeln!(stdout(), "at a job");
         std::thread::sleep(job);
-        println!("job done");
+        let _ = writeln!(stdout(), "job done");
     }
-    println!("finished");
+    let _ = writeln!(stdout(), "finished");
     Ok(())
 }
 
