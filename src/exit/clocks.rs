@@ -10,7 +10,6 @@ use crate::sys::thread::Runner;
 
 impl State {
     /// User code of this guard begins on this thread: its clock runs, unless it runs already. Whether it was started.
-    #[inline(never)]
     pub(super) fn start_clock(&mut self, key: usize, thread: Option<Runner>) -> bool {
         let Some(entry) = self.guards.get_mut(key) else { return false };
         if entry.clocks.iter().any(|(other, _)| *other == thread) {
@@ -22,7 +21,6 @@ impl State {
         deadline.is_some()
     }
 
-    #[inline(never)]
     pub(super) fn stop_clock(&mut self, key: usize, thread: Option<Runner>) {
         if let Some(entry) = self.guards.get_mut(key) {
             entry.stop_clock(thread);

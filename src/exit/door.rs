@@ -122,7 +122,6 @@ impl Worker {
     }
 
     /// What a guard captured may be dropped with it.
-    #[inline(never)]
     pub(crate) fn drop_guard(&self, guard: Arc<Guard>) -> Unforked {
         let Some(guard) = Arc::into_inner(guard) else { return Ok(()) };
         let mask = guard.mask;

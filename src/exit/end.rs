@@ -82,7 +82,6 @@ impl State {
 
     /// This thread is to end the process. The user code that it is in does not continue, so its clocks stop; and guards
     /// remember it if that is a deferred function of theirs.
-    #[inline(never)]
     pub(super) fn stop_clocks_of(&mut self, thread: Runner) {
         if self.watchers.hears && self.watchers.is_runner(thread) {
             self.hears_no_more();

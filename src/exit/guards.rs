@@ -166,7 +166,6 @@ impl State {
     }
 
     /// Foreign handlers may have gone that came on top of the guards': those that were below are the newest then.
-    #[inline(never)]
     pub(crate) fn uncover(&mut self, signal: Signal) -> Option<Guarded> {
         let newest = self.installed(signal)?;
         let (was, answered) = (newest.guarded, newest.answered);

@@ -183,7 +183,6 @@ impl Worker {
     }
 
     /// The guard is gone, and with it the handlers that nobody needs any more; with the last one the threads.
-    #[inline(never)]
     fn leave(&self, mut state: Held, guard: &Guard) -> Unforked {
         let key = guard.key();
         // Another thread is in user code of this guard that `callback_timeout` bounds, such as a waker. In user code of

@@ -16,7 +16,6 @@ static IS_DONE: AtomicBool = AtomicBool::new(false);
 
 /// On a thread of its own: neither library can be told to leave out a stream that another thread has locked.
 #[cold]
-#[inline(never)]
 pub(crate) fn flush() {
     #[cfg(handle_exit_loom)]
     return;

@@ -49,7 +49,6 @@ pub(crate) struct Late {
 
 impl Late {
     /// Hands each signal to whatever handles it now. Call it with no lock held.
-    #[inline(never)]
     pub(crate) fn hand_over(&self) {
         if self.buries {
             pin();
