@@ -78,10 +78,12 @@ impl Functions {
         if inner.end == End::Open {
             inner.end = End::Begun;
         }
-        while let Some(other) = inner.running.iter().copied().find(|one| *one != me) {
+        let other = |inner: &Inner| inner.running.iter().position(|one| *one != me);
+        while other(&inner).is_some() {
             (inner, _) = self.changed.wait(inner, Some(Instant::now() + POLL_INTERVAL));
-            if inner.running.contains(&other) && is_stuck(other) {
-                inner.running.retain(|runner| *runner != other);
+            // One function may end the process, on its thread, and others run there.
+            if let Some(at) = other(&inner).filter(|at| is_stuck(inner.running[*at])) {
+                inner.running.remove(at);
             }
         }
         let function = inner.functions.pop();

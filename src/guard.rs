@@ -293,13 +293,12 @@ pub fn exit_with_signal(signal: Signal, body: impl FnOnce()) -> ! {
     // The panic hook has reported it; the signal is what the parent sees.
     let _ = catch_unwind(AssertUnwindSafe(body)).map_err(std::mem::forget);
     let exit = crate::exit::of(process::this());
-    let (current, is_news) = exit.lock().for_signal(signal);
+    let (current, begins) = exit.lock().for_signal(signal);
     let Some(current) = current else {
         forward::raise(signal);
         process::end(Status::Signal(signal))
     };
-    // Within its own exit it would be a repeat.
-    if is_news {
+    if begins {
         forward::raise(signal);
     }
     exit.here().end_here(current.settings.status(signal), &Cause::ScopeEnd)

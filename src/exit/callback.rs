@@ -165,8 +165,9 @@ impl Worker {
             if now_missing != missing {
                 // The leader may be about to sleep.
                 wake::post();
-                (missing, since, look) = (now_missing, Instant::now(), FIRST_LOOK);
+                (since, look) = (Instant::now(), FIRST_LOOK);
             }
+            missing = now_missing;
             let watcher = state.watchers.runner;
             let (runner, timeout) = match missing {
                 Missing::Nothing => return Ok(None),

@@ -61,7 +61,7 @@ impl Worker {
     /// As `call`, for user code that must not stop the exit: its panic ends here, after the panic hook has reported
     /// it.
     #[inline(never)]
-    pub(crate) fn call_contained(&self, guard: &Guard, function: &mut dyn FnMut()) -> Unforked {
+    pub(super) fn call_contained(&self, guard: &Guard, function: &mut dyn FnMut()) -> Unforked {
         let payload = self.call(guard.mask, function)?;
         self.drop_payload(guard, payload)
     }
@@ -122,7 +122,7 @@ impl Worker {
     }
 
     /// What a guard captured may be dropped with it.
-    pub(crate) fn drop_guard(&self, guard: Arc<Guard>) -> Unforked {
+    pub(super) fn drop_guard(&self, guard: Arc<Guard>) -> Unforked {
         let Some(guard) = Arc::into_inner(guard) else { return Ok(()) };
         let mask = guard.mask;
         let payload = self.call(mask, &mut once(|| drop(guard)))?;

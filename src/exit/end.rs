@@ -228,6 +228,8 @@ impl Worker {
     /// How this thread is to end the process, if it is still the one that does.
     fn begin_last_step(&self, decided: Status, first: usize) -> Option<Status> {
         let mut state = self.lock();
+        // What has come by now is not of the phase that begins.
+        state.admit_mail();
         let ends = state.ends();
         // Those that wait have their whole time from now on.
         state.extend_clocks(Instant::now());
@@ -241,7 +243,7 @@ impl Worker {
 
     /// After user code has overrun its time: the rest, then the end. It has a time limit, which the leader
     /// keeps.
-    pub(crate) fn end_after_overrun(&self, guard: &Guard) -> Unforked {
+    pub(super) fn end_after_overrun(&self, guard: &Guard) -> Unforked {
         let timeout = guard.settings.callback_timeout.unwrap_or_default();
         self.tell_one(guard, &Event::CallbackTimedOut { timeout })?;
         if self.lock().has_returned(guard.key()) {

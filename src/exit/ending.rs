@@ -94,7 +94,7 @@ impl End {
         if known.is_none() {
             after.came.push((signal, arrival.first));
         }
-        // Two that came before anybody looked are one arrival.
+        // Two that came in this phase, before anybody looked, are one arrival.
         if arrival.last.saturating_duration_since(known.unwrap_or(arrival.first)) >= SAME_EVENT {
             self.cut = Some(Status::Signal(signal));
         }

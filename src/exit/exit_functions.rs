@@ -32,7 +32,7 @@ pub(crate) fn at_process_exit() {
 impl Worker {
     /// The process exits on this thread, which is inside `exit(3)`. Returns if it is to exit as it does.
     /// `in_own_code`: a callback, a deferred function or an old handler has called `exit`, so what it says holds.
-    pub(crate) fn end_inside_exit(&self, in_own_code: bool) -> Unforked {
+    pub(super) fn end_inside_exit(&self, in_own_code: bool) -> Unforked {
         let rank = if in_own_code { Rank::OwnCode } else { Rank::InsideExit };
         let mut state = self.lock();
         if state.has_begun_last_step(self.me) && state.is_ender(self.me) {
@@ -96,6 +96,8 @@ impl Worker {
     fn leave_all(&self, in_own_code: bool) -> Unforked {
         self.each(&all, &mut |guard| self.release_waiters(guard))?;
         let mut state = self.lock();
+        // As in `begin_last_step`.
+        state.admit_mail();
         let mut running = Vec::new();
         let ends = state.ends();
         for key in state.keys(&|_| true) {

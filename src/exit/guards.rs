@@ -240,12 +240,17 @@ impl State {
         }
     }
 
-    /// The guard that decides how the process ends, and whether any guard has the signal and has not heard of it.
+    /// The guard that decides how the process ends, and whether this signal begins anything: no exit by it is under way,
+    /// and a guard or an old handler would have it.
     #[cfg(unix)]
-    pub(crate) fn for_signal(&self, signal: Signal) -> (Option<Arc<Guard>>, bool) {
-        let has = |(_, entry): (usize, &Entry)| entry.all().contains(signal);
-        let is_heard = self.exits.iter().any(|exit| exit.arrival.signal == signal);
-        (self.current(), !is_heard && self.guards.iter().any(has))
+    pub(crate) fn for_signal(&mut self, signal: Signal) -> (Option<Arc<Guard>>, bool) {
+        self.admit_mail();
+        let is_news = !self.exits.iter().any(|exit| exit.arrival.signal == signal);
+        let is_called = self.has_old_handler(signal);
+        let has = |(_, entry): (usize, &Entry)| {
+            entry.all().contains(signal) && (is_called || entry.is_open())
+        };
+        (self.current(), is_news && self.guards.iter().any(has))
     }
 }
 

@@ -112,7 +112,7 @@ impl Worker {
     /// The steps after the callback: old handlers that are to be run without a signal, deferred functions, the end of
     /// the process if that is what follows; or else dispositions, threads, waiters, and at last the signals that came
     /// meanwhile.
-    pub(crate) fn complete(&self, guard: &Arc<Guard>, by: By, closed: &mut Closed) -> Unforked {
+    pub(super) fn complete(&self, guard: &Arc<Guard>, by: By, closed: &mut Closed) -> Unforked {
         if closed.disarmed {
             while let Some(function) = guard.deferred.next_to_drop() {
                 self.call_contained(guard, &mut once(|| drop(function)))?;

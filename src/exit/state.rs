@@ -83,7 +83,7 @@ pub(crate) struct Watchers {
 }
 
 impl Watchers {
-    /// Whether the calling thread is the one that runs user code.
+    /// Whether this thread is the one that runs user code.
     pub(super) fn is_runner(&self, me: Runner) -> bool {
         self.runner == Some(me)
     }

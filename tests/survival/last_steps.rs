@@ -67,15 +67,21 @@ fn guard_is_dropped_inside_exit_while_its_callback_ends_the_process() {
         thread::sleep(SECOND_WISH);
         handle_exit::exit_with_signal(Signal::TERM, || {});
     });
-    *GUARD.lock().unwrap() = Some(guard.unwrap());
+    let guard = guard.unwrap();
+    match &*told::<String>() {
+        "signal" => raise(Signal::TERM),
+        _ => guard.request(),
+    }
+    *GUARD.lock().unwrap() = Some(guard);
     at_exit(drops);
-    raise(Signal::TERM);
     std::process::exit(0);
 }
 
 fn a_callback_decides_the_status_though_its_guard_is_dropped_inside_exit() {
-    let end = Victim::start(guard_is_dropped_inside_exit_while_its_callback_ends_the_process).end();
-    end.said(&["dropped"]).exited(5);
+    in_each(&["signal", "request"], |begun| {
+        let scenario = guard_is_dropped_inside_exit_while_its_callback_ends_the_process.told(begun);
+        Victim::start(scenario).end().said(&["dropped"]).exited(5);
+    });
 }
 
 /// A guard of ABRT ends on main, which then exits, while the watcher is in the callback of another one.
@@ -179,6 +185,35 @@ fn two_signals_that_are_looked_at_together_end_an_exit_function_that_hangs() {
 extern "C" fn waits_to_be_told() {
     say("waits");
     hear();
+}
+
+/// The watcher runs the deferred function, so that it looks at signals only afterwards.
+fn exit_function_waits_after_a_deferred_function() {
+    at_exit(waits_to_be_told);
+    let guard = HandleExit::builder().cleanup().ending(Ending::Code(3)).install(|| {}).unwrap();
+    guard.defer(waits_in_deferred).unwrap();
+    guard.keep();
+    ready_for_ever();
+}
+
+fn waits_in_deferred() {
+    say("deferred");
+    hear();
+}
+
+fn signals_that_came_before_the_exit_functions_end_none_of_them() {
+    let mut victim = Victim::ready(exit_function_waits_after_a_deferred_function);
+    victim.send(Signal::TERM);
+    victim.expect("deferred");
+    victim.send(Signal::TERM);
+    thread::sleep(SECOND_WISH);
+    victim.send(Signal::TERM);
+    victim.at_rest();
+    victim.tell("go on");
+    victim.expect("waits");
+    victim.at_rest();
+    victim.tell("go on");
+    victim.end().exited(3);
 }
 
 /// Beside a guest that absorbs nothing.
@@ -553,6 +588,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_thread_in_abort_is_let_go_when_the_guards_have_run,
     a_second_signal_ends_an_exit_function_that_hangs,
     two_signals_that_are_looked_at_together_end_an_exit_function_that_hangs,
+    signals_that_came_before_the_exit_functions_end_none_of_them,
     nothing_ends_an_exit_function_where_repeats_are_absorbed,
     an_old_handler_that_never_returns_is_waited_for_once,
     the_time_of_an_old_handler_begins_when_the_callback_is_done,

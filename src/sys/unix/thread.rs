@@ -17,9 +17,9 @@ use scopeguard::ScopeGuard;
 use super::{clock, exit_frames, mask};
 use crate::signal::SignalSet;
 
-/// A thread, while it lives, and where its stack was when it was about to run a user's function. Async-signal-safe
-/// (POSIX.1-2008 TC1), and works where `std::thread::current` does not: in exit functions, after the thread's
-/// destructors have run. The thread that forked keeps its identity in the child.
+/// A thread, while it lives, and where its stack was when it was about to run a user's function. The same thread is equal
+/// wherever that was. Async-signal-safe (POSIX.1-2008 TC1), and works where `std::thread::current` does not: in exit
+/// functions, after the thread's destructors have run. The thread that forked keeps its identity in the child.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Runner {
     id: usize,

@@ -1,4 +1,4 @@
-//! Threads: told apart, spawned, joined. Windows has no signal masks: what concerns them does nothing.
+//! Threads: told apart, and spawned. Windows has no signal masks: what concerns them does nothing.
 
 use std::ffi::c_void;
 use std::io;
@@ -8,7 +8,7 @@ use windows_sys::Win32::System::Threading::{GetCurrentThreadId, GetThreadId};
 
 use crate::signal::SignalSet;
 
-/// A thread, told apart from all others that live.
+/// A thread. Equal to itself, wherever its stack was.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Runner {
     id: u32,
