@@ -78,13 +78,10 @@ impl Functions {
         if inner.end == End::Open {
             inner.end = End::Begun;
         }
-        let other = |inner: &Inner| inner.running.iter().position(|one| *one != me);
-        while other(&inner).is_some() {
+        while inner.running.iter().any(|one| *one != me) {
             (inner, _) = self.changed.wait(inner, Some(Instant::now() + POLL_INTERVAL));
-            // One function may end the process, on its thread, and others run there.
-            if let Some(at) = other(&inner).filter(|at| is_stuck(inner.running[*at])) {
-                inner.running.remove(at);
-            }
+            // A function may end the process, on its thread, and others run there: the same thread, and not stuck.
+            inner.running.retain(|one| *one == me || !is_stuck(*one));
         }
         let function = inner.functions.pop();
         match function {

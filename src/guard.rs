@@ -277,9 +277,9 @@ pub fn exit(code: i32) -> ! {
 /// Runs `body`, and then ends the process by `signal`, even if `body` panics: for workers whose pool would otherwise end them
 /// with `_exit`, which runs no exit functions of the C library.
 ///
-/// First the callbacks of all living guards run, then the old handler if a guard guards `signal`, then the deferred
-/// functions. If there is no guard, a handler of `signal` runs. Then the process is killed by the signal, or ends as
-/// the [`Ending`](crate::Ending) of the host or else of the oldest guest says.
+/// First the callbacks of all living guards run, then the old handler if a guard guards `signal` (unless a callback or a
+/// deferred function calls this), then the deferred functions. If there is no guard, a handler of `signal` runs. Then the
+/// process is killed by the signal, or ends as the [`Ending`](crate::Ending) of the host or else of the oldest guest says.
 ///
 /// ```no_run
 /// use handle_exit::{Signal, exit_with_signal};

@@ -116,6 +116,8 @@ impl Worker {
         let mut late = state.restore(&gone);
         extract(&mut late.arrivals, &|arrival| state.is_part_of_answered(arrival));
         late.arrivals = state.forget(&gone, late.arrivals);
+        state.untold.clear();
+        state.repeats.clear();
         // What a handler of Windows waits with is let go.
         state.exits.clear();
         state.held.clear();
