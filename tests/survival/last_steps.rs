@@ -160,15 +160,11 @@ fn a_second_signal_ends_an_exit_function_that_hangs() {
 
 /// The watcher, which is to look at signals, is in a function of `on` until it is told.
 fn exit_function_hangs_while_the_watcher_is_busy() {
-    static HEARS: AtomicBool = AtomicBool::new(false);
     at_exit(hangs);
-    let builder = HandleExit::builder().on(Signal::HUP, |_| {
-        HEARS.store(true, SeqCst);
-        hear();
-    });
+    let builder = HandleExit::builder().on(Signal::HUP, |_| held_callback());
     builder.install(|| {}).unwrap().keep();
     raise(Signal::HUP);
-    until_set("the function runs", &HEARS);
+    until_held();
     std::process::exit(3);
 }
 
@@ -191,20 +187,15 @@ extern "C" fn waits_to_be_told() {
 fn exit_function_waits_after_a_deferred_function() {
     at_exit(waits_to_be_told);
     let guard = HandleExit::builder().cleanup().ending(Ending::Code(3)).install(|| {}).unwrap();
-    guard.defer(waits_in_deferred).unwrap();
+    guard.defer(held_callback).unwrap();
     guard.keep();
     ready_for_ever();
-}
-
-fn waits_in_deferred() {
-    say("deferred");
-    hear();
 }
 
 fn signals_that_came_before_the_exit_functions_end_none_of_them() {
     let mut victim = Victim::ready(exit_function_waits_after_a_deferred_function);
     victim.send(Signal::TERM);
-    victim.expect("deferred");
+    victim.expect("callback begins");
     victim.send(Signal::TERM);
     thread::sleep(SECOND_WISH);
     victim.send(Signal::TERM);

@@ -73,7 +73,7 @@ impl Found {
 
 /// Puts the guard's handler in place for one signal after another, and compares what it replaces with what was found,
 /// until one is refused: for that one all is as it was. Without an error, another thread changed the disposition at that
-/// moment; `late` gets what came to the guard's handler meanwhile. Not for one that is buried too deep.
+/// moment; `late` gets the signals that the guard's handler took meanwhile. Not for one that is buried too deep.
 pub(crate) fn install(
     found: &[Found],
     installed: &mut Vec<Guarded>,
