@@ -195,7 +195,8 @@ impl Worker {
             if looks {
                 look = (look * 2).min(LAST_LOOKS);
             }
-            let next_look = runner.map(|_| since + waited + look);
+            // The look itself may take its time, and holds the lock.
+            let next_look = runner.map(|_| Instant::now() + look);
             let deadlines = [timeout.map(|timeout| since + timeout), next_look];
             let deadline = deadlines.into_iter().flatten().min();
             (state, _) = self.changed.wait(state, deadline);

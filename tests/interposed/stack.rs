@@ -1,10 +1,10 @@
-//! What is read of the stack of another thread.
+//! What is read of the stacks of threads, and how long that may take.
 
 #![allow(unsafe_code, reason = "it stands in the place of a function of the C library")]
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
-use handle_exit::HandleExit;
+use handle_exit::{HandleExit, Signal};
 use nix::libc;
 
 use crate::support::*;
@@ -13,6 +13,8 @@ use crate::support::*;
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 /// Those that the kernel refused, at least in part.
 static REFUSED: AtomicUsize = AtomicUsize::new(0);
+/// Each takes longer than the longest time between two looks of a thread that waits.
+static IS_SLOW: AtomicBool = AtomicBool::new(false);
 
 /// What Rust code of this process calls instead of the C library's.
 #[unsafe(no_mangle)]
@@ -24,6 +26,10 @@ unsafe extern "C" fn process_vm_readv(
     remote_count: libc::c_ulong,
     flags: libc::c_ulong,
 ) -> libc::ssize_t {
+    if IS_SLOW.load(SeqCst) {
+        // SAFETY: poll(2) of no descriptors only waits.
+        unsafe { libc::poll(std::ptr::null_mut(), 0, 1000) };
+    }
     // SAFETY: the caller's arguments.
     let read = unsafe {
         let number = libc::SYS_process_vm_readv;
@@ -57,4 +63,21 @@ fn a_look_at_the_main_stack_reads_nothing_below_it() {
     end.said(&["0 refused"]).exited(0);
 }
 
-pub(crate) const TESTS: &[Named] = tests![a_look_at_the_main_stack_reads_nothing_below_it];
+/// Main waits, and looks again and again.
+fn callback_hangs_where_a_look_is_slow() {
+    IS_SLOW.store(true, SeqCst);
+    let builder = HandleExit::builder().callback_timeout(SOON_OVER);
+    let guard = builder.install(|| park()).unwrap();
+    raise(Signal::TERM);
+    drop(guard);
+}
+
+/// As under an emulator that lays the program right above the stack of main: a search reads both.
+fn a_thread_whose_looks_are_slow_keeps_no_callback_from_its_timeout() {
+    Victim::start(callback_hangs_where_a_look_is_slow).end().exited(101);
+}
+
+pub(crate) const TESTS: &[Named] = tests![
+    a_look_at_the_main_stack_reads_nothing_below_it,
+    a_thread_whose_looks_are_slow_keeps_no_callback_from_its_timeout,
+];

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::sync::{Arc, Mutex};
 
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{DEADLINE, Play, Start, leave};
 
@@ -64,7 +64,7 @@ impl Terminal {
     /// own, and then shows the key. For a terminal where each press is followed by this.
     pub fn has_sent(&mut self) {
         let mut shown = [PollFd::new(self.keyboard.as_fd(), PollFlags::POLLIN)];
-        let limit = u16::try_from(DEADLINE.as_millis()).unwrap();
+        let limit = PollTimeout::try_from(DEADLINE).unwrap();
         assert_eq!(poll(&mut shown, limit), Ok(1), "no key was shown");
         let mut key = [0; 2];
         self.keyboard.read_exact(&mut key).unwrap();
