@@ -41,7 +41,7 @@ fn with_sender(line: &str, _sender: i32) -> String {
 
 type Way = fn(Builder);
 
-/// Each way out, and what an observer hears of it. `SELF` stands for this process and user.
+/// Each way out, and what an observer hears of it. `SELF` stands for this process and user, `LIMIT` for `SOON_OVER`.
 const WAYS: &[(&str, Way, &[&str])] = &[
     (
         "scope end",
@@ -152,7 +152,7 @@ const WAYS: &[(&str, Way, &[&str])] = &[
     (
         "signal, callback hangs",
         |builder| {
-            let builder = builder.callback_timeout(Duration::from_millis(20));
+            let builder = builder.callback_timeout(SOON_OVER);
             let _guard = builder.install(|| park()).unwrap();
             raise(Signal::TERM);
             park();
@@ -160,7 +160,7 @@ const WAYS: &[(&str, Way, &[&str])] = &[
         &[
             "received SIGTERM from SELF",
             "callback started: SIGTERM from SELF",
-            "callback has not finished within 20ms",
+            "callback has not finished within LIMIT",
             "process ends with exit code 101",
         ],
     ),
@@ -226,7 +226,9 @@ fn every_way_out_is_told_in_order_and_in_plain_words() {
         let victim = Victim::start(way_out.told(index).named(name));
         let itself = victim.pid();
         let end = victim.end();
-        let expected: Vec<_> = expected.iter().map(|line| with_sender(line, itself)).collect();
+        let limit = format!("{SOON_OVER:?}");
+        let heard = |line: &&str| with_sender(line, itself).replace("LIMIT", &limit);
+        let expected: Vec<_> = expected.iter().map(heard).collect();
         assert_eq!(end.lines, expected, "{name}: {end:#?}");
     }
 }
