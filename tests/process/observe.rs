@@ -37,11 +37,16 @@ fn with_sender(line: &str, _sender: i32) -> String {
         .replace("SIGTERM from SELF", "SIGTERM (CTRL_BREAK)")
 }
 
+/// With the timeout in the place of `LIMIT`.
+fn with_limit(line: &str) -> String {
+    line.replace("LIMIT", &format!("{SOON_OVER:?}"))
+}
+
 // ------------------------------------------------------------------------------- each way out
 
 type Way = fn(Builder);
 
-/// Each way out, and what an observer hears of it. `SELF` stands for this process and user, `LIMIT` for `SOON_OVER`.
+/// Each way out, and what an observer hears of it. `SELF` stands for this process and user, `LIMIT` for the timeout.
 const WAYS: &[(&str, Way, &[&str])] = &[
     (
         "scope end",
@@ -226,8 +231,7 @@ fn every_way_out_is_told_in_order_and_in_plain_words() {
         let victim = Victim::start(way_out.told(index).named(name));
         let itself = victim.pid();
         let end = victim.end();
-        let limit = format!("{SOON_OVER:?}");
-        let heard = |line: &&str| with_sender(line, itself).replace("LIMIT", &limit);
+        let heard = |line: &&str| with_limit(&with_sender(line, itself));
         let expected: Vec<_> = expected.iter().map(heard).collect();
         assert_eq!(end.lines, expected, "{name}: {end:#?}");
     }
@@ -333,7 +337,7 @@ pub(crate) mod traced {
             let end = victim.end();
             assert_eq!(end.lines.len(), expected.len(), "{name}: {end:#?}");
             for (line, expected) in end.lines.iter().zip(*expected) {
-                let text = expected.replace("SELF", &itself);
+                let text = with_limit(&expected.replace("SELF", &itself));
                 if text == "old handler" {
                     assert_eq!(*line, text);
                     continue;
