@@ -37,9 +37,9 @@ fn with_sender(line: &str, _sender: i32) -> String {
         .replace("SIGTERM from SELF", "SIGTERM (CTRL_BREAK)")
 }
 
-/// With the timeout in the place of `LIMIT`.
-fn with_limit(line: &str) -> String {
-    line.replace("LIMIT", &format!("{SOON_OVER:?}"))
+/// With the sender in the place of `SELF`, and the timeout in that of `LIMIT`.
+fn filled_in(line: &str, sender: i32) -> String {
+    with_sender(line, sender).replace("LIMIT", &format!("{SOON_OVER:?}"))
 }
 
 // ------------------------------------------------------------------------------- each way out
@@ -231,8 +231,7 @@ fn every_way_out_is_told_in_order_and_in_plain_words() {
         let victim = Victim::start(way_out.told(index).named(name));
         let itself = victim.pid();
         let end = victim.end();
-        let heard = |line: &&str| with_limit(&with_sender(line, itself));
-        let expected: Vec<_> = expected.iter().map(heard).collect();
+        let expected: Vec<_> = expected.iter().map(|line| filled_in(line, itself)).collect();
         assert_eq!(end.lines, expected, "{name}: {end:#?}");
     }
 }
@@ -333,11 +332,10 @@ pub(crate) mod traced {
         for (index, (name, _, expected)) in WAYS.iter().enumerate() {
             let victim = Victim::start(way_out_traced.told(index).named(name));
             let (pid, uid) = (victim.pid(), nix::unistd::getuid());
-            let itself = format!("process {pid} of user {uid}");
             let end = victim.end();
             assert_eq!(end.lines.len(), expected.len(), "{name}: {end:#?}");
             for (line, expected) in end.lines.iter().zip(*expected) {
-                let text = with_limit(&expected.replace("SELF", &itself));
+                let text = filled_in(expected, pid);
                 if text == "old handler" {
                     assert_eq!(*line, text);
                     continue;

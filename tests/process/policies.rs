@@ -22,7 +22,7 @@ use nix::libc;
 /// not supposed to end.
 const LONG: Duration = Duration::from_secs(300);
 /// Over before anybody has noticed.
-const SHORT: Duration = Duration::from_millis(20 * DEADLINE.as_secs() / 60);
+const SHORT: Duration = or_longer(20);
 /// A second delivery of the first wish.
 const SAME_WISH: Duration = Duration::from_millis(100);
 /// From when on a repeat counts as a second wish.

@@ -18,7 +18,7 @@ use nix::libc;
 
 /// A limit that is to be overrun. It is over before a thread that exits has waited a second for the watcher, and continues
 /// without it.
-const SHORT: Duration = Duration::from_millis(400 * DEADLINE.as_secs() / 60);
+const SHORT: Duration = or_longer(400);
 /// Long enough for what is to be done in time, also on a machine that is busy.
 const LONG: Duration = Duration::from_secs(6);
 

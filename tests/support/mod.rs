@@ -78,7 +78,12 @@ pub const DEADLINE: Duration = Duration::from_secs(match option_env!("HANDLE_EXI
 
 /// A limit that is to be overrun: soon over, and yet enough for what is run after it, on a machine with so many other
 /// threads to run that a new one may wait a second for its turn.
-pub const SOON_OVER: Duration = Duration::from_millis(1500 * DEADLINE.as_secs() / 60);
+pub const SOON_OVER: Duration = or_longer(1500);
+
+/// So many milliseconds, or more where the deadline is longer too.
+pub const fn or_longer(millis: u64) -> Duration {
+    Duration::from_millis(millis * DEADLINE.as_secs() / 60)
+}
 
 /// A second wish to end, and not a second delivery of the first: the rule says 500 ms. It counts from a moment at which
 /// the first signal has been seen to be handled, so it is never less.
